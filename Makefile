@@ -1,0 +1,54 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both make .venv first.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist worksteal
+
+.PHONY: demo test check format bench protos clean
+
+$(VENV)/bin/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[demo]' --group dev
+	@touch $@ $(VENV)/.demo
+
+# The protocol's own clients live apart: their messages and ours bear the same names.
+$(VENV)-conformance/.installed: pyproject.toml | $(VENV)/bin/uv
+	$(PYTHON) -m venv $(VENV)-conformance
+	$(BIN)/uv pip install --quiet --python $(VENV)-conformance/bin/python --group conformance
+	@touch $@
+
+demo: $(VENV)/.demo  ## A controller and five agents on this machine, from joining to refused attacks
+	$(BIN)/muster demo $(DEMO_ARGS)
+
+test: $(VENV)/.dev $(VENV)-conformance/.installed  ## Every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev  ## Format, lint, types, architecture, generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m protos.generate --check
+	$(BIN)/python -m pytest -q tests/architecture
+
+format: $(VENV)/.dev  ## Format and mend what can be mended
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## The numbers, as ratios against the bare thing in the same run
+	$(BIN)/python -m simulations.bench
+
+protos: $(VENV)/.dev  ## Generate the wire code anew
+	$(BIN)/python -m protos.generate
+
+clean:
+	rm -rf $(VENV) $(VENV)-conformance build *.egg-info

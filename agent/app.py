@@ -1,0 +1,1 @@
+"""Builds the agent: configuration → adapters → loops in one TaskGroup."""

@@ -1,0 +1,292 @@
+"""Every way the agent can fail or refuse, each with its code and its remedy.
+
+The code travels in signed reports and is what people and programs tell failures apart by. The class
+says what to do: an ``Untrusted`` is never tried again with the same bytes; a ``Temporary`` may be.
+"""
+
+from typing import ClassVar
+
+
+class AgentError(Exception):
+    """The root of the tree.
+
+    Attributes:
+        code: stable and machine-readable.
+        remedy: what a person can do, in plain words.
+    """
+
+    code: ClassVar[str] = "agent-error"
+    remedy: ClassVar[str] = "See the agent's log for what happened before."
+
+    @property
+    def detail(self) -> str:
+        """What is wrong, naming the field or the file."""
+        return str(self)
+
+
+# --- Trying again may help ------------------------------------------------------------------------
+
+
+class Temporary(AgentError):
+    """Nothing is wrong with what was asked; now is not the time."""
+
+    code = "temporary"
+
+
+class TransportError(Temporary):
+    """No answer came from the controller."""
+
+    code = "transport"
+    remedy = "The agent keeps trying. Check the network and that the controller runs."
+
+
+class DiskFull(Temporary):
+    """The files do not fit on the disk."""
+
+    code = "disk-full"
+    remedy = "Free disk space on the device; the agent goes on by itself."
+
+
+# --- The controller answered no -------------------------------------------------------------------
+
+
+class Refused(AgentError):
+    """The controller understood and refused; ``code`` and ``remedy`` are the controller's."""
+
+    remedy = "The controller said why."
+
+    def __init__(self, code: str, detail: str, remedy: str) -> None:
+        super().__init__(detail)
+        self.code = code  # type: ignore[misc]  # the one error whose code comes from outside
+        self.remedy = remedy  # type: ignore[misc]
+
+
+# --- Refused on purpose: never again with the same bytes ------------------------------------------
+
+
+class Untrusted(AgentError):
+    """The device refused something that was not what it must be."""
+
+    code = "untrusted"
+    remedy = "The device refused on purpose. Find out who sent this before you do anything else."
+
+
+class BadSignature(Untrusted):
+    """Signed by nobody who may, or altered after signing."""
+
+    code = "bad-signature"
+
+
+class TooFewApprovals(Untrusted):
+    """Fewer approvers have signed than the model's threshold."""
+
+    code = "too-few-approvals"
+    remedy = "Have the missing approvers sign with `muster model approve`."
+
+
+class StaleDirective(Untrusted):
+    """A directive older than one the device has acted on: a replay."""
+
+    code = "stale-directive"
+
+
+class WrongDevice(Untrusted):
+    """A document for another device."""
+
+    code = "wrong-device"
+
+
+class RollbackAttack(Untrusted):
+    """Metadata older than what the device has seen."""
+
+    code = "rollback-attack"
+
+
+class ExpiredMetadata(Untrusted):
+    """Metadata past its expiry: an attacker may be hiding newer. What runs goes on running."""
+
+    code = "expired-metadata"
+    remedy = "Check the device's clock and that the controller re-signs its timestamp."
+
+
+class MixAndMatch(Untrusted):
+    """Metadata or files that never belonged together."""
+
+    code = "mix-and-match"
+
+
+class HashMismatch(Untrusted):
+    """A file is not the one that was signed for."""
+
+    code = "hash-mismatch"
+
+
+class EndlessData(Untrusted):
+    """More bytes than were announced."""
+
+    code = "endless-data"
+
+
+class NotListed(Untrusted):
+    """The directive names a version that no approver has signed for, or with another digest."""
+
+    code = "not-listed"
+    remedy = "Approve the version, or direct the device to one that is."
+
+
+class Recalled(Untrusted):
+    """The approvers have recalled this version."""
+
+    code = "recalled"
+    remedy = "Roll out another version."
+
+
+class BelowFloor(Untrusted):
+    """The version is older than the approvers allow."""
+
+    code = "below-floor"
+    remedy = "Roll out a version at or above the floor."
+
+
+class MalformedDocument(Untrusted):
+    """A document that can't be read."""
+
+    code = "malformed"
+
+
+# --- The version does not suit this device --------------------------------------------------------
+
+
+class Incompatible(AgentError):
+    """The device lacks something that the version needs; the message lists all of it."""
+
+    code = "incompatible"
+    remedy = "Roll the version out to devices that have what it needs."
+
+
+class InstallFailed(AgentError):
+    """The version was tried and did not pass."""
+
+    code = "install-failed"
+    remedy = "The device runs what it ran before. Mend the version and register a new one."
+
+
+class ModelLoadFailed(InstallFailed):
+    """The runtime can't load the model."""
+
+    code = "model-load"
+
+
+class SelfTestMismatch(InstallFailed):
+    """Golden inputs gave other outputs than they must."""
+
+    code = "self-test-mismatch"
+
+
+class SelfTestCrashed(InstallFailed):
+    """The model took its process down."""
+
+    code = "self-test-crashed"
+
+
+class SelfTestTimeout(InstallFailed):
+    """The self-test did not end in time."""
+
+    code = "self-test-timeout"
+
+
+class SelfTestMemory(InstallFailed):
+    """The model needs more memory than its budget."""
+
+    code = "self-test-memory"
+
+
+class SelfTestSlow(InstallFailed):
+    """The model is slower than its budget."""
+
+    code = "self-test-slow"
+
+
+class ProbationFailed(InstallFailed):
+    """The version failed on real requests."""
+
+    code = "probation-failed"
+
+
+class CrashLoop(InstallFailed):
+    """The device went down too often in the middle of this install."""
+
+    code = "crash-loop"
+
+
+class Quarantined(InstallFailed):
+    """This digest failed on this device before."""
+
+    code = "quarantined"
+
+
+# --- Inference ------------------------------------------------------------------------------------
+
+
+class InvalidRequest(AgentError):
+    """A request does not fit the model's signature; the message names the input."""
+
+    code = "invalid-request"
+    remedy = "Compare the request with the model's metadata: GET /v2/models/MODEL."
+
+
+class RequestTooLarge(InvalidRequest):
+    """More bytes than one request may have."""
+
+    code = "request-too-large"
+
+
+class UnknownModel(AgentError):
+    """No such model, or not that version, runs here."""
+
+    code = "unknown-model"
+    remedy = "List what runs here: GET /v2/models."
+
+
+class NotReady(AgentError):
+    """The model is assigned to this device, and does not answer yet, or no longer."""
+
+    code = "not-ready"
+    remedy = "See `muster-agent status` for what it waits for."
+
+
+class InferenceFailed(AgentError):
+    """The runtime failed on a request that fits the signature."""
+
+    code = "inference-failed"
+
+
+# --- Set-up ---------------------------------------------------------------------------------------
+
+
+class ConfigError(AgentError):
+    """The configuration is wrong; the message names the file and the key."""
+
+    code = "config"
+    remedy = "Correct the file; the README lists every key."
+
+
+class NotEnrolled(AgentError):
+    """This device has no identity yet."""
+
+    code = "not-enrolled"
+    remedy = "Run `muster-agent enrol TOKEN` with a token from `muster token create`."
+
+
+class BadToken(AgentError):
+    """What was given is not a join token."""
+
+    code = "bad-token"
+    remedy = "Copy the whole token, or make a new one with `muster token create`."
+
+
+class StoreError(AgentError):
+    """The agent's own files can't be read or written."""
+
+    code = "store"
+    remedy = "Check the disk and the owner of the agent's folder."

@@ -1,0 +1,1 @@
+"""Answering requests: signatures, slots, golden vectors, latency."""

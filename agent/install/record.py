@@ -1,0 +1,63 @@
+"""What the agent remembers of slots and installs: frozen values, kept by the store."""
+
+from dataclasses import dataclass
+
+from agent.install.machine import State
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A version that a slot points at; its files are in the blob folder.
+
+    Attributes:
+        manifest_sha256: names the manifest, and through it every file.
+        model_sha256: the file that the runtime loads.
+        approvals: approvers' signatures that this device verified.
+    """
+
+    model: str
+    version: int
+    manifest_sha256: str
+    model_sha256: str
+    release_counter: int
+    approvals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a version runs. ``active`` answers; ``committed`` is what a revert goes back to."""
+
+    model: str
+    name: str
+    active: Deployed | None = None
+    committed: Deployed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """One attempt to bring one version to one slot. Times are Unix seconds.
+
+    Attributes:
+        generation: the directive that last asked for it.
+        resumptions: restarts that found it in a counted state.
+        not_before: deferred until then; 0 if not deferred.
+        code: why it failed or waits; empty while it goes well.
+        candidate: what the switch will make active; known from CHECKING on.
+    """
+
+    model: str
+    slot: str
+    version: int
+    generation: int
+    target: str
+    sha256: str
+    length: int
+    state: State
+    since: float
+    rollout: str = ""
+    resumptions: int = 0
+    not_before: float = 0.0
+    code: str = ""
+    detail: str = ""
+    approvals: int = 0
+    candidate: Deployed | None = None

@@ -1,0 +1,1 @@
+"""Watching the data that a model sees: counts, tests, verdicts."""

@@ -1,0 +1,1 @@
+"""Outside world: the Open Inference Protocol on localhost."""

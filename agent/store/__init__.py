@@ -1,0 +1,1 @@
+"""Outside world: the device's disk."""

@@ -1,0 +1,1 @@
+"""What the device tells, how it waits, and in which order."""

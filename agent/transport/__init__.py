@@ -1,0 +1,1 @@
+"""Outside world: what carries bytes to the controller."""

@@ -1,0 +1,49 @@
+"""The seam between the agent and whatever carries its bytes.
+
+A ``Link`` is one live connection of one enrolled device. It never retries: loops retry, because only
+they know whether it still matters. It speaks bytes: what they mean is ``controller_client``'s.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+
+class Link(Protocol):
+    """One live connection to the controller.
+
+    Every method raises ``TransportError`` when no answer came and ``Refused`` when the controller
+    answered no; nothing else.
+    """
+
+    async def call(self, method: str, request: bytes) -> bytes:
+        """The controller's answer to a method of ``protos.methods``."""
+        ...
+
+    def fetch(self, sha256: str, offset: int, have: Sequence[str] = ()) -> AsyncIterator[bytes]:
+        """The blob's bytes from ``offset`` on, in order. The receiver checks length and digest."""
+        ...
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Returns once the other end has it: at least once, so it must be idempotent."""
+        ...
+
+    def commands(self) -> AsyncIterator[bytes]:
+        """Serialised ``muster.v1.Command``s as they come; raises when the connection is cut."""
+        ...
+
+    async def close(self) -> None:
+        """Ends the connection. May be called twice."""
+        ...
+
+
+class Dialer(Protocol):
+    """Makes links."""
+
+    async def dial(self) -> Link:
+        """A link that is up: the controller has accepted the device.
+
+        Raises:
+            TransportError: nobody answered.
+            Refused: the controller does not want this device (revoked, unknown, expired).
+        """
+        ...

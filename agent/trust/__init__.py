@@ -1,0 +1,1 @@
+"""What this device believes: image metadata, directives, floors and recalls."""

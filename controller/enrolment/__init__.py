@@ -1,0 +1,1 @@
+"""How a machine becomes a device: join tokens, certificates, renewal, revocation."""

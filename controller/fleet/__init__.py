@@ -1,0 +1,1 @@
+"""Devices: labels, facts, presence, selectors."""

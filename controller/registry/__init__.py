@@ -1,0 +1,1 @@
+"""Model versions: from an ONNX file to a published bundle, and to recall."""

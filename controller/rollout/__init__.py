@@ -1,0 +1,1 @@
+"""Which device shall run what: plan, reasons, directives."""

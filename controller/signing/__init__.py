@@ -1,0 +1,1 @@
+"""TUF on the publishing side: roles, metadata, directives, re-signing."""

@@ -1,0 +1,1 @@
+"""Outside world: the database and the blobs."""

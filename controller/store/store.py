@@ -1,0 +1,215 @@
+"""The seam between the controller and its database.
+
+``Store.begin()`` gives a transaction with one small table per feature; all of it happens or none.
+Calls block: async code runs whole transactions on a thread.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from controller.access.operator import Operator
+from controller.audit import Entry, Record
+from controller.enrolment.token import JoinToken
+from controller.fleet.device import Device, SlotState
+from controller.registry.version import Model, Pending, Version
+from controller.rollout.rollout import Rollout, SignedDirective, Wanted
+from controller.telemetry.record import StoredEvent, StoredReport, StoredResources, StoredWindow
+
+
+class Devices(Protocol):
+    """Enrolled machines and what they run."""
+
+    def get(self, device: str) -> Device | None: ...  # noqa: D102
+    def all(self) -> Sequence[Device]: ...  # noqa: D102
+    def put(self, device: Device) -> None:
+        """Inserts or replaces."""
+        ...
+
+    def touch(self, device: str, last_seen: float, *, connected: bool) -> None:
+        """Notes presence only."""
+        ...
+
+    def disconnect_all(self) -> None:
+        """A controller that starts holds no links."""
+        ...
+
+    def slots(self, device: str | None = None) -> Sequence[SlotState]:
+        """What the reports say, of one device or of all."""
+        ...
+
+    def replace_slots(self, device: str, slots: Iterable[SlotState]) -> None:
+        """All of the device's slots: a report says everything."""
+        ...
+
+
+class Tokens(Protocol):
+    """Join tokens."""
+
+    def get(self, token: str) -> JoinToken | None: ...  # noqa: D102
+    def all(self) -> Sequence[JoinToken]: ...  # noqa: D102
+    def put(self, token: JoinToken) -> None: ...  # noqa: D102
+
+
+class Operators(Protocol):
+    """Who may use the controller."""
+
+    def by_token(self, token_sha256: str) -> Operator | None: ...  # noqa: D102
+    def get(self, name: str) -> Operator | None: ...  # noqa: D102
+    def all(self) -> Sequence[Operator]: ...  # noqa: D102
+    def put(self, operator: Operator) -> None: ...  # noqa: D102
+
+
+class Registry(Protocol):
+    """Models, versions, aliases and what waits for signatures."""
+
+    def model(self, name: str) -> Model | None: ...  # noqa: D102
+    def models(self) -> Sequence[Model]: ...  # noqa: D102
+    def put_model(self, model: Model) -> None: ...  # noqa: D102
+    def version(self, model: str, version: int) -> Version | None: ...  # noqa: D102
+    def versions(self, model: str | None = None) -> Sequence[Version]:
+        """By model and version, ascending."""
+        ...
+
+    def put_version(self, version: Version) -> None: ...  # noqa: D102
+    def pending(self, model: str, version: int) -> Pending | None: ...  # noqa: D102
+    def all_pending(self, model: str | None = None) -> Sequence[Pending]: ...  # noqa: D102
+    def put_pending(self, pending: Pending) -> None: ...  # noqa: D102
+    def remove_pending(self, model: str, version: int) -> None: ...  # noqa: D102
+    def aliases(self, model: str) -> Mapping[str, int]:
+        """Versions by alias: "champion" → 3."""
+        ...
+
+    def put_alias(self, model: str, alias: str, version: int) -> None: ...  # noqa: D102
+    def remove_alias(self, model: str, alias: str) -> None: ...  # noqa: D102
+
+
+class ImageMetadata(Protocol):
+    """The TUF repository: every version of every role's metadata, and which is current."""
+
+    def get(self, name: str) -> bytes | None:
+        """By file name: "3.root.json", "timestamp.json", "7.models-digits.json"."""
+        ...
+
+    def current(self, role: str) -> bytes | None:
+        """The newest metadata of a role."""
+        ...
+
+    def put(self, role: str, version: int, metadata: bytes) -> None:
+        """Stores it and makes it current."""
+        ...
+
+
+class Rollouts(Protocol):
+    """Rollouts, what is wanted of each device, and the directives that say so."""
+
+    def get(self, rollout: str) -> Rollout | None: ...  # noqa: D102
+    def all(self) -> Sequence[Rollout]:
+        """Newest first."""
+        ...
+
+    def put(self, rollout: Rollout) -> None: ...  # noqa: D102
+    def wanted(self, device: str | None = None) -> Sequence[Wanted]: ...  # noqa: D102
+    def put_wanted(self, wanted: Wanted) -> None: ...  # noqa: D102
+    def remove_wanted(self, device: str, model: str, slot: str) -> None: ...  # noqa: D102
+    def directive(self, device: str) -> SignedDirective | None:
+        """The newest one."""
+        ...
+
+    def put_directive(self, directive: SignedDirective) -> None:
+        """Keeps the older ones as history."""
+        ...
+
+    def directives(self, device: str) -> Sequence[SignedDirective]:
+        """All of them, newest first."""
+        ...
+
+
+class Telemetry(Protocol):
+    """What devices told, each record once."""
+
+    def stored_through(self, device: str, spool: str) -> int:
+        """The highest sequence of which, and of all below it, nothing needs to be sent again."""
+        ...
+
+    def advance(self, device: str, spool: str, through: int, dropped: Mapping[str, int]) -> None:
+        """Raises ``stored_through``; in the same transaction as the records."""
+        ...
+
+    def dropped(self, device: str) -> Mapping[str, int]:
+        """How many records of each kind the device has dropped, over all its spools."""
+        ...
+
+    def add_windows(self, windows: Sequence[StoredWindow]) -> None: ...  # noqa: D102
+    def add_events(self, events: Sequence[StoredEvent]) -> None: ...  # noqa: D102
+    def add_resources(self, resources: Sequence[StoredResources]) -> None: ...  # noqa: D102
+    def add_report(self, report: StoredReport) -> None: ...  # noqa: D102
+    def windows(
+        self, model: str, version: int | None = None, device: str | None = None, since_ms: int = 0
+    ) -> Sequence[StoredWindow]:
+        """By end, ascending."""
+        ...
+
+    def window_count(self) -> int: ...  # noqa: D102
+    def events(self, device: str | None = None, limit: int = 100) -> Sequence[StoredEvent]:
+        """Newest first."""
+        ...
+
+    def resources(self, device: str, limit: int = 1) -> Sequence[StoredResources]:
+        """Newest first."""
+        ...
+
+    def reports(self, device: str, limit: int = 100) -> Sequence[StoredReport]:
+        """Newest first."""
+        ...
+
+    def expire(self, before_ms: int) -> int:
+        """Removes windows, events and readings that ended before; returns how many."""
+        ...
+
+
+class Audit(Protocol):
+    """The append-only chain."""
+
+    def append(self, entry: Entry, at_ms: int) -> Record: ...  # noqa: D102
+    def last(self) -> Record | None: ...  # noqa: D102
+    def records(self, after: int = 0, limit: int = 1000) -> Sequence[Record]:
+        """By sequence, ascending."""
+        ...
+
+
+class Transaction(Protocol):
+    """One transaction: what its tables write becomes durable together when its block ends well."""
+
+    @property
+    def devices(self) -> Devices: ...  # noqa: D102
+    @property
+    def tokens(self) -> Tokens: ...  # noqa: D102
+    @property
+    def operators(self) -> Operators: ...  # noqa: D102
+    @property
+    def registry(self) -> Registry: ...  # noqa: D102
+    @property
+    def metadata(self) -> ImageMetadata: ...  # noqa: D102
+    @property
+    def rollouts(self) -> Rollouts: ...  # noqa: D102
+    @property
+    def telemetry(self) -> Telemetry: ...  # noqa: D102
+    @property
+    def audit(self) -> Audit: ...  # noqa: D102
+
+
+class Store(Protocol):
+    """The controller's database."""
+
+    def begin(self) -> AbstractContextManager[Transaction]:
+        """A transaction: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            StoreError: the database can't be read or written.
+        """
+        ...
+
+    def close(self) -> None:
+        """Closes the database. May be called twice."""
+        ...

@@ -1,0 +1,1 @@
+"""What devices tell: accepted once, merged, kept for a while."""

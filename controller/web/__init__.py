@@ -1,0 +1,1 @@
+"""Outside world: the REST API and the metrics."""

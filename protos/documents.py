@@ -1,0 +1,117 @@
+"""Signed documents: what is wanted of a device, what it runs, and its wish for a new certificate.
+
+They are canonical JSON, so that a person can read what was signed; ``protos.envelope`` signs them.
+Times are Unix seconds. A reader ignores fields that it does not know.
+"""
+
+import hashlib
+from typing import ClassVar, TypeVar
+
+import msgspec
+
+from protos.errors import DocumentError
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """One model version for one slot of a device; ``target`` is its path in the image metadata."""
+
+    model: str
+    version: int
+    target: str
+    sha256: str
+    length: int
+    slot: str = "champion"
+    rollout: str = ""
+
+
+class Directive(msgspec.Struct, frozen=True, kw_only=True):
+    """What one device shall run now: everything, so that a newer one replaces an older one whole.
+
+    ``generation`` only grows; a device refuses one that is lower than what it has seen.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.muster.directive+json"
+
+    device: str
+    generation: int
+    issued_at: int
+    assignments: tuple[Assignment, ...] = ()
+
+
+class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one slot runs, or why it does not run what was wanted.
+
+    ``state`` is an install state (``agent.install.machine.State``) by its value; ``model_sha256`` is
+    the digest of the file that the runtime loaded, empty while none is; ``approvals`` is how many
+    approvers' signatures the device itself verified.
+    """
+
+    model: str
+    slot: str
+    version: int
+    state: str
+    manifest_sha256: str = ""
+    model_sha256: str = ""
+    approvals: int = 0
+    code: str = ""
+    detail: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What one device does run, signed by it; ``counter`` only grows, over restarts too.
+
+    ``generation`` is the directive that the device acts on; ``wanted`` are installs that are under
+    way or failed, ``running`` is what answers requests.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.muster.report+json"
+
+    device: str
+    counter: int
+    generation: int
+    reported_at: int
+    running: tuple[SlotReport, ...] = ()
+    wanted: tuple[SlotReport, ...] = ()
+    agent_version: str = ""
+
+
+class Renewal(msgspec.Struct, frozen=True, kw_only=True):
+    """A device's wish for a new certificate, signed with the key of the one it has.
+
+    ``counter`` is of the same sequence as reports', so that a wish can't be replayed.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.muster.renewal+json"
+
+    device: str
+    counter: int
+    csr_pem: str
+    requested_at: int
+
+
+Document = Directive | Report | Renewal
+AnyDocument = TypeVar("AnyDocument", Directive, Report, Renewal)
+
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def canonical(value: msgspec.Struct) -> bytes:
+    """Canonical JSON: keys sorted, no spaces, UTF-8. The same value gives the same bytes."""
+    return _encoder.encode(value)
+
+
+def sha256(data: bytes) -> str:
+    """Lowercase hex, as everywhere in Muster."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def decode(data: bytes, kind: type[AnyDocument]) -> AnyDocument:
+    """The document in ``data``.
+
+    Raises:
+        DocumentError: it is not one; the message names the field.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise DocumentError("malformed", f"not a {kind.__name__.lower()}: {error}") from error

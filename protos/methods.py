@@ -1,0 +1,30 @@
+"""Every method and subject of the wire, in one table: what a transport may carry.
+
+A transport looks names up here and carries bytes; it never learns what they mean.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A question that a device asks of its controller."""
+
+    name: str
+    grpc_path: str
+    idempotent: bool = True  # asking twice is as asking once: every method here must be
+
+
+METADATA: Final = Method("metadata", "/muster.v1.Device/Metadata")
+UPLOAD: Final = Method("upload", "/muster.v1.Device/Upload")
+
+METHODS: Final = {method.name: method for method in (METADATA, UPLOAD)}
+
+SESSION_PATH: Final = "/muster.v1.Device/Session"
+FETCH_PATH: Final = "/muster.v1.Device/Fetch"
+
+FACTS: Final = "facts"
+"""Subject of a ``DeviceFacts``: what the device is, published whenever a link comes up."""
+
+SUBJECTS: Final = frozenset({FACTS})

@@ -1,0 +1,1 @@
+"""The fleet without the hardware: in-memory twins of every seam, and the demo."""

@@ -1,0 +1,1 @@
+"""`muster demo`: real processes on this machine, from joining to refused attacks."""
