@@ -1,0 +1,89 @@
+"""The agent's configuration: one frozen value from one TOML file. Unknown keys are errors."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from agent.errors import ConfigError
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+FILE_NAME: Final = "agent.toml"
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the Open Inference Protocol answers. Port 0 takes a free one (see ``status``)."""
+
+    host: str = "127.0.0.1"
+    rest_port: Port = 8500
+    grpc_port: Port = 8501
+    allow_remote: bool = False  # a host that is not loopback is refused without this
+    threads: Count = 2  # inference threads; each runs one request at a time
+
+
+class Installing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a new version is tried on this device."""
+
+    self_test_seconds: Seconds = 60.0
+    probation_seconds: Seconds = 60.0  # how long a version that gets no requests stays on probation
+    probation_requests: Count = 50  # enough of these end the probation earlier
+    retry_seconds: Seconds = 5.0  # first wait after a deferral; doubles up to retry_cap_seconds
+    retry_cap_seconds: Seconds = 300.0
+
+
+class Watching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often the data is judged. The bundle says how; 0 keeps the bundle's own."""
+
+    window_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    window_rows: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Reporting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is told to the controller, and how much may wait on the disk."""
+
+    interval_seconds: Seconds = 60.0
+    resources_seconds: Seconds = 60.0
+    spool_bytes: Count = 32 * 1024 * 1024
+    spool_records: Count = 20_000
+
+
+class Connecting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the agent keeps in touch. Back-off is full-jitter between these two."""
+
+    backoff_seconds: Seconds = 1.0
+    backoff_cap_seconds: Seconds = 60.0
+    trust_refresh_seconds: Seconds = 3600.0
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that an owner of the device may set; all of it has a default."""
+
+    serving: Serving = Serving()
+    installing: Installing = Installing()
+    watching: Watching = Watching()
+    reporting: Reporting = Reporting()
+    connecting: Connecting = Connecting()
+    log_level: str = "INFO"
+
+
+def read_config(home: Path) -> AgentConfig:
+    """The configuration in ``home/agent.toml``; defaults if there is no such file.
+
+    Raises:
+        ConfigError: not TOML, an unknown key or an impossible value; names the file and the key.
+    """
+    path = home / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return AgentConfig()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return msgspec.convert(tomllib.loads(text), AgentConfig)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error

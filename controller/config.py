@@ -1,0 +1,88 @@
+"""The controller's configuration: one frozen value from one TOML file. Unknown keys are errors."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from controller.errors import ConfigError
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Days = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+FILE_NAME: Final = "controller.toml"
+
+
+class Listening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the controller answers. All three speak TLS."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - devices and operators come from elsewhere
+    api_port: Port = 8443  # operators: REST and /metrics
+    session_port: Port = 8444  # devices, mutual TLS
+    enrolment_port: Port = 8445  # machines that want to become devices
+
+
+class Lifetimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long what the controller signs is good for."""
+
+    device_certificate_days: Days = 30.0
+    join_token_hours: Days = 24.0
+    snapshot_days: Days = 7.0
+    timestamp_days: Days = 1.0
+
+
+class Keys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The online keys, as securesystemslib key URIs: a file here, an HSM or a KMS elsewhere.
+
+    ``file2:`` paths are relative to the controller's home. The public half of each stands beside
+    it in ``keys/NAME.json``.
+    """
+
+    snapshot: str = "file2:keys/snapshot.pem"
+    timestamp: str = "file2:keys/timestamp.pem"
+    director: str = "file2:keys/director.pem"
+
+
+class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept of what devices tell, and who may read the metrics."""
+
+    retention_days: Days = 90.0
+    open_metrics: bool = False  # /metrics without a token
+
+
+class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that the controller's owner may set.
+
+    ``names`` are the host names and addresses that devices and operators reach it by; the first
+    stands in join tokens.
+    """
+
+    names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("localhost", "127.0.0.1")
+    listening: Listening = Listening()
+    lifetimes: Lifetimes = Lifetimes()
+    keys: Keys = Keys()
+    telemetry: Telemetry = Telemetry()
+    log_level: str = "INFO"
+
+
+def read_config(home: Path) -> ControllerConfig:
+    """The configuration in ``home/controller.toml``.
+
+    Raises:
+        ConfigError: missing, not TOML, an unknown key or an impossible value; names file and key.
+    """
+    path = home / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path} is missing: make a controller with `muster init {home}`"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return msgspec.convert(tomllib.loads(text), ControllerConfig)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
