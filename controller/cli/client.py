@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import httpx
 
@@ -29,13 +29,13 @@ class ApiClient:
             trust_env=False,
         )
 
-    def __enter__(self) -> "ApiClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def get(self, path: str, **query: object) -> Any:  # noqa: ANN401 - JSON
+    def get(self, path: str, **query: object) -> Any:
         """The JSON that stands at ``path``; None values of ``query`` are left out."""
         params = {key: str(value) for key, value in query.items() if value is not None}
         return self._send("GET", path, params=params).json()
@@ -44,23 +44,23 @@ class ApiClient:
         """The bytes that stand at ``path``."""
         return self._send("GET", path).content
 
-    def post(self, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+    def post(self, path: str, body: object = None) -> Any:
         """The answer to ``body``."""
         return self._send("POST", path, json=body).json()
 
-    def put(self, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+    def put(self, path: str, body: object = None) -> Any:
         """The answer to ``body``."""
         return self._send("PUT", path, json=body).json()
 
-    def delete(self, path: str) -> Any:  # noqa: ANN401 - JSON
+    def delete(self, path: str) -> Any:
         """The answer to a removal."""
         return self._send("DELETE", path).json()
 
-    def upload(self, path: str, files: Files, fields: Mapping[str, str]) -> Any:  # noqa: ANN401
+    def upload(self, path: str, files: Files, fields: Mapping[str, str]) -> Any:
         """The answer to a multipart upload."""
         return self._send("POST", path, files=dict(files), data=dict(fields)).json()
 
-    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:  # noqa: ANN401
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **request)
         except httpx.HTTPError as error:
