@@ -1,0 +1,1 @@
+"""`make bench`: every number as a ratio against the bare thing, measured in the same run."""
