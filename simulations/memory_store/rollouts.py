@@ -1,0 +1,57 @@
+"""Rollouts and directives in memory."""
+
+from collections.abc import Sequence
+
+from controller.errors import Conflict
+from controller.rollout.rollout import Rollout, SignedDirective, Wanted
+from simulations.memory_store.journal import Journal
+
+
+class MemoryRollouts:
+    """``controller.store.store.Rollouts``."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._rollouts: dict[str, Rollout] = {}
+        self._wanted: dict[str, dict[tuple[str, str], Wanted]] = {}
+        self._directives: dict[str, list[SignedDirective]] = {}
+
+    def get(self, rollout: str) -> Rollout | None:  # noqa: D102 - see the Protocol
+        return self._rollouts.get(rollout)
+
+    def all(self) -> Sequence[Rollout]:  # noqa: D102
+        return sorted(
+            self._rollouts.values(), key=lambda one: (one.created_at, one.id), reverse=True
+        )
+
+    def put(self, rollout: Rollout) -> None:  # noqa: D102
+        self._journal.put(self._rollouts, rollout.id, rollout)
+
+    def wanted(self, device: str | None = None) -> Sequence[Wanted]:  # noqa: D102
+        of = [self._wanted.get(device, {})] if device is not None else self._wanted.values()
+        found = [one for slots in of for one in slots.values()]
+        return sorted(found, key=lambda one: (one.device, one.model, one.slot))
+
+    def put_wanted(self, wanted: Wanted) -> None:  # noqa: D102
+        slots = self._wanted.setdefault(wanted.device, {})
+        self._journal.put(slots, (wanted.model, wanted.slot), wanted)
+
+    def remove_wanted(self, device: str, model: str, slot: str) -> None:  # noqa: D102
+        self._journal.remove(self._wanted.get(device, {}), (model, slot))
+
+    def directive(self, device: str) -> SignedDirective | None:  # noqa: D102
+        known = self._directives.get(device)
+        return known[-1] if known else None
+
+    def put_directive(self, directive: SignedDirective) -> None:  # noqa: D102
+        newest = self.directive(directive.device)
+        if newest is not None and directive.generation <= newest.generation:
+            raise Conflict(
+                f"generation {directive.generation} for device {directive.device!r}, "
+                f"which has {newest.generation}"
+            )
+        known = self._directives.setdefault(directive.device, [])
+        self._journal.append(known, directive)
+
+    def directives(self, device: str) -> Sequence[SignedDirective]:  # noqa: D102
+        return self._directives.get(device, [])[::-1]

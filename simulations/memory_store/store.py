@@ -1,0 +1,87 @@
+"""The store itself: one lock, one journal, eight tables."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+
+from controller.audit import Entry, Record, chain
+from controller.errors import StoreError
+from simulations.memory_store.fleet import MemoryDevices, MemoryOperators, MemoryTokens
+from simulations.memory_store.journal import Journal
+from simulations.memory_store.models import MemoryImageMetadata, MemoryRegistry
+from simulations.memory_store.rollouts import MemoryRollouts
+from simulations.memory_store.telemetry import MemoryTelemetry
+
+
+class MemoryAudit:
+    """``controller.store.store.Audit``."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._records: list[Record] = []
+
+    def append(self, entry: Entry, at_ms: int) -> Record:  # noqa: D102 - see the Protocol
+        record = chain(replace(entry, detail=dict(entry.detail)), at_ms, self.last())
+        self._journal.append(self._records, record)
+        return record
+
+    def last(self) -> Record | None:  # noqa: D102
+        return self._records[-1] if self._records else None
+
+    def records(self, after: int = 0, limit: int = 1000) -> Sequence[Record]:  # noqa: D102
+        return self._records[after : after + limit]
+
+
+class MemoryTransaction:
+    """``controller.store.store.Transaction``."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.devices = MemoryDevices(journal)
+        self.tokens = MemoryTokens(journal)
+        self.operators = MemoryOperators(journal)
+        self.registry = MemoryRegistry(journal)
+        self.metadata = MemoryImageMetadata(journal)
+        self.rollouts = MemoryRollouts(journal)
+        self.telemetry = MemoryTelemetry(journal)
+        self.audit = MemoryAudit(journal)
+
+
+class MemoryStore:
+    """``controller.store.store.Store`` in memory: one transaction at a time, undone if it fails."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+        self._closed = False
+        self._journal = Journal()
+        self._tables = MemoryTransaction(self._journal)
+
+    def begin(self) -> AbstractContextManager[MemoryTransaction]:
+        """A transaction, once every other has ended.
+
+        Raises:
+            StoreError: the store is closed, or the thread holds a transaction already.
+        """
+        return self._transaction()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[MemoryTransaction]:
+        if self._holder == threading.get_ident():
+            raise StoreError("a transaction inside a transaction")
+        with self._lock:
+            if self._closed:
+                raise StoreError("the store is closed")
+            self._holder = threading.get_ident()
+            self._journal.start()
+            done = False
+            try:
+                yield self._tables
+                done = True
+            finally:
+                (self._journal.commit if done else self._journal.roll_back)()
+                self._holder = None
+
+    def close(self) -> None:
+        """Nothing can be read or written from here on. May be called twice."""
+        self._closed = True

@@ -1,0 +1,125 @@
+"""What devices told, in memory."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from controller.errors import Conflict
+from controller.telemetry.record import StoredEvent, StoredReport, StoredResources, StoredWindow
+from simulations.memory_store.journal import Journal
+
+Sequenced = TypeVar("Sequenced", StoredEvent, StoredResources)
+
+
+class MemoryTelemetry:
+    """``controller.store.store.Telemetry``."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._through: dict[tuple[str, str], int] = {}
+        self._dropped: dict[tuple[str, str, str], int] = {}
+        self._windows: dict[str, dict[tuple[str, str, int], StoredWindow]] = {}
+        self._window_ids: dict[tuple[str, str], None] = {}
+        self._events: dict[str, dict[tuple[str, int], StoredEvent]] = {}
+        self._resources: dict[str, dict[tuple[str, int], StoredResources]] = {}
+        self._reports: dict[str, dict[int, StoredReport]] = {}
+
+    def stored_through(self, device: str, spool: str) -> int:  # noqa: D102 - see the Protocol
+        return self._through.get((device, spool), 0)
+
+    def advance(  # noqa: D102
+        self, device: str, spool: str, through: int, dropped: Mapping[str, int]
+    ) -> None:
+        reached = max(through, self.stored_through(device, spool))
+        self._journal.put(self._through, (device, spool), reached)
+        for kind, count in dropped.items():
+            key = (device, spool, kind)
+            self._journal.put(self._dropped, key, max(count, self._dropped.get(key, 0)))
+
+    def dropped(self, device: str) -> Mapping[str, int]:  # noqa: D102
+        totals: dict[str, int] = {}
+        for (of, _, kind), count in sorted(self._dropped.items()):
+            if of == device:
+                totals[kind] = totals.get(kind, 0) + count
+        return totals
+
+    def add_windows(self, windows: Sequence[StoredWindow]) -> None:  # noqa: D102
+        for window in windows:
+            table = self._windows.setdefault(window.model, {})
+            key = (window.device, window.spool, window.sequence)
+            identity = (window.device, window.window_id)
+            if key not in table and identity not in self._window_ids:
+                self._journal.put(table, key, window)
+                self._journal.put(self._window_ids, identity, None)
+
+    def add_events(self, events: Sequence[StoredEvent]) -> None:  # noqa: D102
+        self._add(self._events, [replace(one, fields=dict(one.fields)) for one in events])
+
+    def add_resources(self, resources: Sequence[StoredResources]) -> None:  # noqa: D102
+        self._add(self._resources, resources)
+
+    def add_report(self, report: StoredReport) -> None:  # noqa: D102
+        table = self._reports.setdefault(report.device, {})
+        if report.counter in table:
+            raise Conflict(f"report {report.counter} of device {report.device!r} is there already")
+        self._journal.put(table, report.counter, report)
+
+    def windows(  # noqa: D102
+        self, model: str, version: int | None = None, device: str | None = None, since_ms: int = 0
+    ) -> Sequence[StoredWindow]:
+        found = (
+            window
+            for window in self._windows.get(model, {}).values()
+            if version in {None, window.version}
+            and device in {None, window.device}
+            and window.ended_ms >= since_ms
+        )
+        return sorted(found, key=lambda one: (one.ended_ms, one.device, one.spool, one.sequence))
+
+    def window_count(self) -> int:  # noqa: D102
+        return len(self._window_ids)
+
+    def events(self, device: str | None = None, limit: int = 100) -> Sequence[StoredEvent]:  # noqa: D102
+        of = [self._events.get(device, {})] if device is not None else self._events.values()
+        return _newest((event for table in of for event in table.values()), limit)
+
+    def resources(self, device: str, limit: int = 1) -> Sequence[StoredResources]:  # noqa: D102
+        return _newest(self._resources.get(device, {}).values(), limit)
+
+    def reports(self, device: str, limit: int = 100) -> Sequence[StoredReport]:  # noqa: D102
+        table = self._reports.get(device, {})
+        return [table[counter] for counter in sorted(table, reverse=True)[:limit]]
+
+    def expire(self, before_ms: int) -> int:  # noqa: D102
+        removed = 0
+        for windows in self._windows.values():
+            for key in [key for key, one in windows.items() if one.ended_ms < before_ms]:
+                self._journal.remove(self._window_ids, (key[0], windows[key].window_id))
+                self._journal.remove(windows, key)
+                removed += 1
+        removed += sum(self._expire(table, before_ms) for table in self._events.values())
+        return removed + sum(self._expire(table, before_ms) for table in self._resources.values())
+
+    def _add(
+        self, tables: dict[str, dict[tuple[str, int], Sequenced]], records: Iterable[Sequenced]
+    ) -> None:
+        for record in records:
+            table = tables.setdefault(record.device, {})
+            key = (record.spool, record.sequence)
+            if key not in table:
+                self._journal.put(table, key, record)
+
+    def _expire(self, table: dict[tuple[str, int], Sequenced], before_ms: int) -> int:
+        old = [key for key, one in table.items() if one.recorded_ms < before_ms]
+        for key in old:
+            self._journal.remove(table, key)
+        return len(old)
+
+
+def _newest(records: Iterable[Sequenced], limit: int) -> Sequence[Sequenced]:
+    ordered = sorted(
+        records,
+        key=lambda one: (one.recorded_ms, one.device, one.spool, one.sequence),
+        reverse=True,
+    )
+    return ordered[:limit]
