@@ -9,7 +9,7 @@ class BenchRow:
 
     Attributes:
         target: the value to reach, in ``unit``; None where only the ratio matters.
-        ratio: the same against the bare thing in this run: "1.3 × onnxruntime alone".
+        ratio: the same against the bare thing in this run: "1.3 x onnxruntime alone".
         note: what a reader must know to believe it.
     """
 
