@@ -1,0 +1,5 @@
+"""The controller's database over SQLAlchemy Core."""
+
+from controller.store.sql.sql_store import SqlStore
+
+__all__ = ["SqlStore"]

@@ -1,0 +1,106 @@
+"""Devices, join tokens and operators in the database."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import delete, insert, select, update
+
+from controller.access.operator import Operator, Role
+from controller.enrolment.token import JoinToken
+from controller.errors import Conflict
+from controller.fleet.device import Device, DeviceStatus, SlotState
+from controller.store.sql import tables
+from controller.store.sql.session import Row, Session, columns
+
+
+class SqlDevices:
+    """``controller.store.store.Devices``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, device: str) -> Device | None:  # noqa: D102 - see the Protocol
+        row = self._session.first(select(tables.devices).where(tables.devices.c.id == device))
+        return None if row is None else _device(row)
+
+    def all(self) -> Sequence[Device]:  # noqa: D102
+        rows = self._session.all(select(tables.devices).order_by(tables.devices.c.id))
+        return [_device(row) for row in rows]
+
+    def put(self, device: Device) -> None:  # noqa: D102
+        self._session.put(tables.devices, columns(device))
+
+    def touch(self, device: str, last_seen: float, *, connected: bool) -> None:  # noqa: D102
+        presence = {"last_seen": last_seen, "connected": connected}
+        table = tables.devices
+        self._session.run(update(table).where(table.c.id == device).values(presence))
+
+    def disconnect_all(self) -> None:  # noqa: D102
+        table = tables.devices
+        self._session.run(update(table).where(table.c.connected).values(connected=False))
+
+    def slots(self, device: str | None = None) -> Sequence[SlotState]:  # noqa: D102
+        table = tables.slots.c
+        query = select(tables.slots).order_by(
+            table.device, table.model, table.slot, table.running.desc()
+        )
+        if device is not None:
+            query = query.where(table.device == device)
+        return [SlotState(**row) for row in self._session.all(query)]
+
+    def replace_slots(self, device: str, slots: Iterable[SlotState]) -> None:  # noqa: D102
+        rows = [columns(slot) for slot in slots]
+        if any(row["device"] != device for row in rows):
+            raise Conflict(f"slots of another device among those of {device!r}")
+        self._session.run(delete(tables.slots).where(tables.slots.c.device == device))
+        if rows:
+            self._session.run(insert(tables.slots), rows)
+
+
+def _device(row: Row) -> Device:
+    return Device(**{**row, "status": DeviceStatus(row["status"])})
+
+
+class SqlTokens:
+    """``controller.store.store.Tokens``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, token: str) -> JoinToken | None:  # noqa: D102
+        row = self._session.first(select(tables.tokens).where(tables.tokens.c.id == token))
+        return None if row is None else JoinToken(**row)
+
+    def all(self) -> Sequence[JoinToken]:  # noqa: D102
+        table = tables.tokens
+        rows = self._session.all(select(table).order_by(table.c.created_at, table.c.id))
+        return [JoinToken(**row) for row in rows]
+
+    def put(self, token: JoinToken) -> None:  # noqa: D102
+        self._session.put(tables.tokens, columns(token))
+
+
+class SqlOperators:
+    """``controller.store.store.Operators``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def by_token(self, token_sha256: str) -> Operator | None:  # noqa: D102
+        table = tables.operators
+        row = self._session.first(select(table).where(table.c.token_sha256 == token_sha256))
+        return None if row is None else _operator(row)
+
+    def get(self, name: str) -> Operator | None:  # noqa: D102
+        row = self._session.first(select(tables.operators).where(tables.operators.c.name == name))
+        return None if row is None else _operator(row)
+
+    def all(self) -> Sequence[Operator]:  # noqa: D102
+        rows = self._session.all(select(tables.operators).order_by(tables.operators.c.name))
+        return [_operator(row) for row in rows]
+
+    def put(self, operator: Operator) -> None:  # noqa: D102
+        self._session.put(tables.operators, columns(operator))
+
+
+def _operator(row: Row) -> Operator:
+    return Operator(**{**row, "role": Role(row["role"])})

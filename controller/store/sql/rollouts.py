@@ -1,0 +1,73 @@
+"""Rollouts and directives in the database."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Select, delete, insert, select
+
+from controller.errors import Conflict
+from controller.rollout.rollout import Rollout, SignedDirective, State, Wanted
+from controller.store.sql import tables
+from controller.store.sql.session import Row, Session, columns
+
+
+class SqlRollouts:
+    """``controller.store.store.Rollouts``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, rollout: str) -> Rollout | None:  # noqa: D102 - see the Protocol
+        row = self._session.first(select(tables.rollouts).where(tables.rollouts.c.id == rollout))
+        return None if row is None else _rollout(row)
+
+    def all(self) -> Sequence[Rollout]:  # noqa: D102
+        table = tables.rollouts
+        query = select(table).order_by(table.c.created_at.desc(), table.c.id.desc())
+        return [_rollout(row) for row in self._session.all(query)]
+
+    def put(self, rollout: Rollout) -> None:  # noqa: D102
+        self._session.put(tables.rollouts, columns(rollout))
+
+    def wanted(self, device: str | None = None) -> Sequence[Wanted]:  # noqa: D102
+        table = tables.wanted
+        query = select(table).order_by(table.c.device, table.c.model, table.c.slot)
+        if device is not None:
+            query = query.where(table.c.device == device)
+        return [Wanted(**row) for row in self._session.all(query)]
+
+    def put_wanted(self, wanted: Wanted) -> None:  # noqa: D102
+        self._session.put(tables.wanted, columns(wanted))
+
+    def remove_wanted(self, device: str, model: str, slot: str) -> None:  # noqa: D102
+        table = tables.wanted.c
+        self._session.run(
+            delete(tables.wanted).where(
+                table.device == device, table.model == model, table.slot == slot
+            )
+        )
+
+    def directive(self, device: str) -> SignedDirective | None:  # noqa: D102
+        row = self._session.first(self._newest_first(device).limit(1))
+        return None if row is None else SignedDirective(**row)
+
+    def put_directive(self, directive: SignedDirective) -> None:  # noqa: D102
+        newest = self.directive(directive.device)
+        if newest is not None and directive.generation <= newest.generation:
+            raise Conflict(
+                f"generation {directive.generation} for device {directive.device!r}, "
+                f"which has {newest.generation}"
+            )
+        self._session.run(insert(tables.directives), [columns(directive)])
+
+    def directives(self, device: str) -> Sequence[SignedDirective]:  # noqa: D102
+        return [SignedDirective(**row) for row in self._session.all(self._newest_first(device))]
+
+    @staticmethod
+    def _newest_first(device: str) -> Select[tuple[object, ...]]:
+        table = tables.directives
+        query = select(table).where(table.c.device == device)
+        return query.order_by(table.c.generation.desc())
+
+
+def _rollout(row: Row) -> Rollout:
+    return Rollout(**{**row, "state": State(row["state"])})

@@ -1,0 +1,164 @@
+"""The store over SQLAlchemy Core: SQLite in WAL, made for one controller process.
+
+SQLite takes one writer at a time. Threads of this process queue on a lock, and other processes
+wait for up to ``BUSY_SECONDS``; every transaction says BEGIN IMMEDIATE, so that none fails half-way
+because another has written since it first read.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from controller.errors import Conflict, StoreError
+from controller.store.sql.audit import SqlAudit
+from controller.store.sql.fleet import SqlDevices, SqlOperators, SqlTokens
+from controller.store.sql.migration import upgrade
+from controller.store.sql.models import SqlImageMetadata, SqlRegistry
+from controller.store.sql.rollouts import SqlRollouts
+from controller.store.sql.session import Session, reason
+from controller.store.sql.telemetry import SqlTelemetry
+
+BUSY_SECONDS: Final = 30
+
+
+class SqlTransaction:
+    """``controller.store.store.Transaction``."""
+
+    def __init__(self, session: Session) -> None:
+        self.devices = SqlDevices(session)
+        self.tokens = SqlTokens(session)
+        self.operators = SqlOperators(session)
+        self.registry = SqlRegistry(session)
+        self.metadata = SqlImageMetadata(session)
+        self.rollouts = SqlRollouts(session)
+        self.telemetry = SqlTelemetry(session)
+        self.audit = SqlAudit(session)
+
+
+class SqlStore:
+    """``controller.store.store.Store`` in a database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._name = engine.url.database or engine.url.get_backend_name()
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+        self._closed = False
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The store at an SQLAlchemy URL ("sqlite:////var/lib/muster/muster.db"), brought up to date.
+
+        A SQLite file that is not there is made, for its owner only; its folder must exist.
+
+        Raises:
+            StoreError: it can't be opened, is no database of ours, or a newer version has used it.
+        """
+        with _alone(_file(url)):
+            store = cls(_engine(url))
+            try:
+                with store._connected() as connection:
+                    upgrade(connection)
+            except StoreError:
+                store.close()
+                raise
+        return store
+
+    def begin(self) -> AbstractContextManager[SqlTransaction]:
+        """A transaction, once every other has ended.
+
+        Raises:
+            StoreError: the database can't be read or written, the store is closed, or the thread
+                holds a transaction already.
+        """
+        return self._transaction()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[SqlTransaction]:
+        with self._connected() as connection:
+            yield SqlTransaction(Session(connection))
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        if self._holder == threading.get_ident():
+            raise StoreError("a transaction inside a transaction")
+        with self._lock:
+            if self._closed:
+                raise StoreError("the store is closed")
+            self._holder = threading.get_ident()
+            try:
+                with self._engine.begin() as connection:
+                    yield connection
+            except IntegrityError as error:
+                raise Conflict(f"{self._name}: {reason(error)}") from error
+            except SQLAlchemyError as error:
+                raise StoreError(f"{self._name}: {reason(error)}") from error
+            finally:
+                self._holder = None
+
+    def close(self) -> None:
+        """Closes the database. May be called twice."""
+        self._closed = True
+        self._engine.dispose()
+
+
+def _file(url: str) -> Path:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError("not a database URL: write sqlite:////FOLDER/FILE") from error
+    if parsed.drivername != "sqlite" or parsed.database in {None, "", ":memory:"}:
+        raise StoreError(f"{parsed.drivername}: not supported here: write sqlite:////FOLDER/FILE")
+    return Path(str(parsed.database))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Makes the file if need be, and keeps others from opening it in the block.
+
+    The change to WAL does not wait for other connections as all else does. The lock is the folder's:
+    closing a descriptor of the file itself would drop the locks that SQLite has on it.
+    """
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StoreError(f"{path.parent}: {error.strerror}") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)  # its journals get the same
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    finally:
+        os.close(folder)
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+    # The driver's own idea of when a transaction begins leaves out DDL and reads: take it away
+    # (SQLAlchemy, "Serializable isolation / Savepoints / Transactional DDL").
+    connection.isolation_level = None
+    for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

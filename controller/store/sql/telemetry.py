@@ -1,0 +1,119 @@
+"""What devices told, in the database."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import ColumnElement, Table, delete, func, insert, select
+
+from controller.store.sql import tables
+from controller.store.sql.session import Session, columns
+from controller.telemetry.record import StoredEvent, StoredReport, StoredResources, StoredWindow
+
+
+class SqlTelemetry:
+    """``controller.store.store.Telemetry``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def stored_through(self, device: str, spool: str) -> int:  # noqa: D102 - see the Protocol
+        table = tables.cursors.c
+        found = self._session.value(
+            select(table.through).where(table.device == device, table.spool == spool)
+        )
+        return int(found or 0)
+
+    def advance(  # noqa: D102
+        self, device: str, spool: str, through: int, dropped: Mapping[str, int]
+    ) -> None:
+        reached = max(through, self.stored_through(device, spool))
+        row = {"device": device, "spool": spool, "through": reached}
+        self._session.put(tables.cursors, row)
+        table = tables.dropped.c
+        known = (
+            {
+                one["kind"]: one["count"]
+                for one in self._session.all(
+                    select(tables.dropped).where(table.device == device, table.spool == spool)
+                )
+            }
+            if dropped
+            else {}
+        )
+        for kind, count in dropped.items():
+            if count > known.get(kind, -1):
+                row = {"device": device, "spool": spool, "kind": kind, "count": count}
+                self._session.put(tables.dropped, row)
+
+    def dropped(self, device: str) -> Mapping[str, int]:  # noqa: D102
+        table = tables.dropped.c
+        rows = self._session.all(
+            select(table.kind, func.sum(table.count).label("total"))
+            .where(table.device == device)
+            .group_by(table.kind)
+            .order_by(table.kind)
+        )
+        return {row["kind"]: int(row["total"]) for row in rows}
+
+    def add_windows(self, windows: Sequence[StoredWindow]) -> None:  # noqa: D102
+        self._session.add(tables.windows, [columns(window) for window in windows])
+
+    def add_events(self, events: Sequence[StoredEvent]) -> None:  # noqa: D102
+        self._session.add(tables.events, [columns(event) for event in events])
+
+    def add_resources(self, resources: Sequence[StoredResources]) -> None:  # noqa: D102
+        self._session.add(tables.resources, [columns(reading) for reading in resources])
+
+    def add_report(self, report: StoredReport) -> None:  # noqa: D102
+        self._session.run(insert(tables.reports), [columns(report)])
+
+    def windows(  # noqa: D102
+        self, model: str, version: int | None = None, device: str | None = None, since_ms: int = 0
+    ) -> Sequence[StoredWindow]:
+        table = tables.windows.c
+        query = (
+            select(tables.windows)
+            .where(table.model == model, table.ended_ms >= since_ms)
+            .order_by(table.ended_ms, table.device, table.spool, table.sequence)
+        )
+        if version is not None:
+            query = query.where(table.version == version)
+        if device is not None:
+            query = query.where(table.device == device)
+        return [StoredWindow(**row) for row in self._session.all(query)]
+
+    def window_count(self) -> int:  # noqa: D102
+        return int(self._session.value(select(func.count()).select_from(tables.windows)))
+
+    def events(self, device: str | None = None, limit: int = 100) -> Sequence[StoredEvent]:  # noqa: D102
+        query = select(tables.events).order_by(*_newest_first(tables.events)).limit(limit)
+        if device is not None:
+            query = query.where(tables.events.c.device == device)
+        return [StoredEvent(**row) for row in self._session.all(query)]
+
+    def resources(self, device: str, limit: int = 1) -> Sequence[StoredResources]:  # noqa: D102
+        table = tables.resources
+        query = select(table).where(table.c.device == device)
+        rows = self._session.all(query.order_by(*_newest_first(table)).limit(limit))
+        return [StoredResources(**row) for row in rows]
+
+    def reports(self, device: str, limit: int = 100) -> Sequence[StoredReport]:  # noqa: D102
+        table = tables.reports
+        query = select(table).where(table.c.device == device)
+        rows = self._session.all(query.order_by(table.c.counter.desc()).limit(limit))
+        return [StoredReport(**row) for row in rows]
+
+    def expire(self, before_ms: int) -> int:  # noqa: D102
+        ended = (
+            (tables.windows, tables.windows.c.ended_ms),
+            (tables.events, tables.events.c.recorded_ms),
+            (tables.resources, tables.resources.c.recorded_ms),
+        )
+        return sum(
+            self._session.run(delete(table).where(time < before_ms)).rowcount
+            for table, time in ended
+        )
+
+
+def _newest_first(table: Table) -> list[ColumnElement[object]]:
+    names = ("recorded_ms", "device", "spool", "sequence")
+    return [table.c[name].desc() for name in names]
