@@ -1,12 +1,14 @@
 """The controller's configuration: one frozen value from one TOML file. Unknown keys are errors."""
 
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 
 from controller.errors import ConfigError
+from controller.signing.roles import Lifetimes as MetadataLifetimes
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Days = Annotated[float, msgspec.Meta(gt=0)]
@@ -32,17 +34,16 @@ class Lifetimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     snapshot_days: Days = 7.0
     timestamp_days: Days = 1.0
 
+    def device_certificate(self) -> timedelta:
+        """Of a device's certificate."""
+        return timedelta(days=self.device_certificate_days)
 
-class Keys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The online keys, as securesystemslib key URIs: a file here, an HSM or a KMS elsewhere.
-
-    ``file2:`` paths are relative to the controller's home. The public half of each stands beside
-    it in ``keys/NAME.json``.
-    """
-
-    snapshot: str = "file2:keys/snapshot.pem"
-    timestamp: str = "file2:keys/timestamp.pem"
-    director: str = "file2:keys/director.pem"
+    def metadata(self) -> MetadataLifetimes:
+        """As the signing side takes them; what people sign offline keeps its defaults."""
+        return MetadataLifetimes(
+            snapshot=timedelta(days=self.snapshot_days),
+            timestamp=timedelta(days=self.timestamp_days),
+        )
 
 
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +63,6 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("localhost", "127.0.0.1")
     listening: Listening = Listening()
     lifetimes: Lifetimes = Lifetimes()
-    keys: Keys = Keys()
     telemetry: Telemetry = Telemetry()
     log_level: str = "INFO"
 

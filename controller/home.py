@@ -1,0 +1,195 @@
+"""The controller's folder: what stands where, and how one is made."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from controller.access import actions as access
+from controller.access.operator import Role
+from controller.config import FILE_NAME, ControllerConfig
+from controller.enrolment.terms import Terms
+from controller.errors import ConfigError, Conflict, InvalidInput
+from controller.signing import actions as signing
+from controller.store.certificate_files import Certificates, open_certificates
+from controller.store.key_files import KeyFiles
+from controller.store.sql.sql_store import SqlStore
+
+ADMINISTRATOR: Final = "admin"
+ONLINE_KEYS: Final = ("snapshot", "timestamp", "director")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths below the controller's folder."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        """SQLite; its journals stand beside it."""
+        return self.path / "muster.db"
+
+    @property
+    def blobs(self) -> Path:
+        """Bundles' files, by digest."""
+        return self.path / "blobs"
+
+    @property
+    def certificates(self) -> Path:
+        """The two CAs and the controller's own certificate."""
+        return self.path / "certificates"
+
+    @property
+    def keys(self) -> Path:
+        """The online keys: snapshot, timestamp, director."""
+        return self.path / "keys"
+
+    @property
+    def offline(self) -> Path:
+        """Root's and targets' keys, where ``muster init`` makes them: to be carried away."""
+        return self.path / "offline"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate that operators and devices check the controller against; public."""
+        return self.path / "server-ca.crt"
+
+    @property
+    def root(self) -> Path:
+        """The first TUF root, which approvers and devices pin; public."""
+        return self.path / "root.json"
+
+    def open_store(self) -> SqlStore:
+        """The database, brought up to date.
+
+        Raises:
+            StoreError: it can't be opened.
+        """
+        return SqlStore.open(f"sqlite:///{self.database.absolute()}")
+
+    def online_signers(self) -> signing.OnlineSigners:
+        """The online keys of the image side.
+
+        Raises:
+            ConfigError, NotFound: one can't be used.
+        """
+        files = KeyFiles(self.keys)
+        return signing.OnlineSigners(files.signer("snapshot"), files.signer("timestamp"))
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """What ``muster init`` was asked for."""
+
+    config: ControllerConfig
+    root_keys: int = 3
+    root_threshold: int = 2
+
+
+def found(home: Home, wish: Founding, now: datetime) -> str:
+    """Makes a controller in ``home``; returns the administrator's token, which is kept nowhere.
+
+    All of it is there afterwards, or nothing: it is made in a folder beside and then renamed.
+
+    Raises:
+        Conflict: there is something in ``home``.
+        InvalidInput: a threshold that its keys can't reach, a host name that is none.
+        ConfigError: the folder can't be written.
+    """
+    if not 1 <= wish.root_threshold <= wish.root_keys:
+        raise InvalidInput(f"root: {wish.root_threshold} of {wish.root_keys} keys can't sign")
+    if home.path.exists() and (not home.path.is_dir() or any(home.path.iterdir())):
+        raise Conflict(f"{home.path} is there and not empty")
+    scratch = Home(home.path.with_name(f".{home.path.name}.new"))
+    try:
+        shutil.rmtree(scratch.path, ignore_errors=True)
+        scratch.path.mkdir(parents=True, mode=0o700)
+        token = _fill(scratch, wish, now)
+        if home.path.exists():
+            home.path.rmdir()
+        scratch.path.rename(home.path)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(scratch.path, ignore_errors=True)
+    return token
+
+
+def _fill(home: Home, wish: Founding, now: datetime) -> str:
+    online, offline = KeyFiles(home.keys), KeyFiles(home.offline)
+    for name in ONLINE_KEYS:
+        online.create(name)
+    roots = [f"root-{number}" for number in range(1, wish.root_keys + 1)]
+    for name in (*roots, "targets"):
+        offline.create(name)
+    certificates = open_certificates(home.certificates, wish.config.names, now)
+    home.blobs.mkdir(mode=0o700)
+    founders = signing.Founders(
+        root=[offline.signer(name) for name in roots],
+        root_threshold=wish.root_threshold,
+        targets=[offline.signer("targets")],
+        targets_threshold=1,
+        director=[online.public("director").key],
+    )
+    act = signing.Act(ADMINISTRATOR, now, wish.config.lifetimes.metadata())
+    store = home.open_store()
+    try:
+        with store.begin() as tx:
+            root = signing.create_repository(tx, founders, home.online_signers(), act)
+            _, token = access.create(tx, ADMINISTRATOR, Role.ADMIN, "init", now.timestamp())
+    finally:
+        store.close()
+    _write(home.root, root)
+    _write(home.ca, certificates.server_authority.certificate_pem)
+    _write(home.path / FILE_NAME, _toml(wish.config))
+    return token
+
+
+def terms(home: Home, config: ControllerConfig, certificates: Certificates) -> Terms:
+    """On what terms machines become devices of this controller.
+
+    Raises:
+        ConfigError: the pinned root can't be read.
+    """
+    name = config.names[0]
+    address = f"[{name}]" if ":" in name else name
+    try:
+        root = home.root.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{home.root}: {error.strerror}") from error
+    return Terms(
+        device_authority=certificates.device_authority,
+        server_ca_pem=certificates.server_authority.certificate_pem,
+        root_metadata=root,
+        enrolment_address=f"{address}:{config.listening.enrolment_port}",
+        session_address=f"{address}:{config.listening.session_port}",
+        lifetime=config.lifetimes.device_certificate(),
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _toml(config: ControllerConfig) -> bytes:
+    """The configuration as TOML: every key with its value, so that the file documents itself."""
+    lines, tables = [], []
+    for key, value in msgspec.to_builtins(config).items():
+        if isinstance(value, dict):
+            tables.append(f"\n[{key}]")
+            tables += [f"{inner} = {_value(one)}" for inner, one in value.items()]
+        else:
+            lines.append(f"{key} = {_value(value)}")
+    return ("\n".join([*lines, *tables]) + "\n").encode()
+
+
+def _value(value: object) -> str:
+    return msgspec.json.encode(value).decode()  # strings, numbers, booleans and lists are alike
