@@ -1,0 +1,83 @@
+"""What a plan is made from: frozen values, gathered by ``actions.gather``, and how they are found."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from controller.fleet.device import Device, SlotState
+from controller.registry import version as registry
+from controller.rollout.rollout import Rollout, Wanted
+from protos.manifest import Needs
+
+Place = tuple[str, str, str]
+"""Device, model, slot: where one version at a time runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A registered version, as much of it as rollouts need. ``length`` is the manifest's."""
+
+    model: str
+    version: int
+    state: registry.State
+    sha256: str
+    length: int
+    needs: Needs
+    minimum_agent: str = ""
+
+    @property
+    def reference(self) -> str:
+        """``digits/3``."""
+        return f"{self.model}/{self.version}"
+
+    @property
+    def published(self) -> bool:
+        """Whether devices may run it."""
+        return self.state is registry.State.PUBLISHED
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that is known when a plan is made.
+
+    Attributes:
+        slots: what signed reports say.
+        asked: by place, the generation of the first of the directives without a gap up to the
+            newest that ask for the present ``wanted`` row; no entry while none does. A failure
+            that was reported for an older generation answers an older question.
+    """
+
+    rollouts: tuple[Rollout, ...] = ()
+    devices: tuple[Device, ...] = ()
+    wanted: tuple[Wanted, ...] = ()
+    slots: tuple[SlotState, ...] = ()
+    releases: Mapping[tuple[str, int], Release] = field(default_factory=dict)
+    asked: Mapping[Place, int] = field(default_factory=dict)
+
+
+def place(row: Wanted | SlotState) -> Place:
+    """Where it runs."""
+    return row.device, row.model, row.slot
+
+
+def age(rollout: Rollout) -> tuple[float, str]:
+    """Greater is newer; no two rollouts are equal in it."""
+    return rollout.created_at, rollout.id
+
+
+def slots_by_place(slots: Iterable[SlotState]) -> Mapping[Place, tuple[SlotState, ...]]:
+    """What the reports say of each place: what runs there and what is being tried."""
+    found: dict[Place, tuple[SlotState, ...]] = {}
+    for slot in slots:
+        found[place(slot)] = (*found.get(place(slot), ()), slot)
+    return found
+
+
+def proven(slots: Iterable[SlotState], release: Release | None) -> bool:
+    """Whether a signed report says that exactly this version answers requests and is committed."""
+    return release is not None and any(
+        slot.running
+        and slot.state == "committed"
+        and slot.version == release.version
+        and slot.manifest_sha256 == release.sha256
+        for slot in slots
+    )

@@ -1,0 +1,206 @@
+"""Keeps what devices are told in step with what is wanted: gather, plan, check, record, send.
+
+Level-triggered: every turn compares what is wanted of each device with what its newest directive
+says, so whatever was missed, by a crash or by a link, is made up for in the next turn. Nothing is
+signed twice: a directive is made only where it would say something new.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from agent.clock import Clock
+from controller.errors import DeviceOffline
+from controller.fleet.device import DeviceStatus
+from controller.rollout.actions import gather
+from controller.rollout.assignments import assignments
+from controller.rollout.check import InvalidPlan, directive_violations, violations
+from controller.rollout.facts import Facts
+from controller.rollout.plan import Plan, plan
+from controller.rollout.rollout import Rollout, SignedDirective, Wanted
+from controller.signing.directive import signed
+from controller.store.store import Store, Transaction
+from controller.transport.courier import Courier
+from protos.documents import Assignment, Directive
+from protos.envelope import peek
+from protos.keys import Signer
+from protos.v1 import command_pb2, common_pb2
+
+INTERVAL_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class RolloutLoop:
+    """Makes plans and carries them out, when woken and every ``interval`` seconds.
+
+    Args:
+        store: where everything stands.
+        courier: brings directives to devices that have a link.
+        director: signs directives; the devices know its key from the signed ``targets``.
+        clock: the time.
+        interval: seconds between turns that nobody asked for.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        courier: Courier,
+        director: Signer,
+        clock: Clock,
+        interval: float = INTERVAL_SECONDS,
+    ) -> None:
+        self._store = store
+        self._courier = courier
+        self._director = director
+        self._clock = clock
+        self._interval = interval
+        self._turn = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._running: asyncio.AbstractEventLoop | None = None
+        # The newest directive of each device: this loop alone writes them, so it reads each once.
+        self._newest: dict[str, Directive | None] = {}
+
+    def wake(self) -> None:
+        """Something has changed: plan soon. From any thread; many calls make one turn."""
+        running = self._running
+        if running is None:
+            self._woken.set()
+        elif not running.is_closed():
+            running.call_soon_threadsafe(self._woken.set)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._running = asyncio.get_running_loop()
+        while True:
+            self._woken.clear()
+            try:
+                await self.turn()
+            except Exception:
+                log.exception("rollout.turn_failed")
+            await self._pause()
+
+    async def turn(self) -> Plan:
+        """One plan, recorded and sent; returns it.
+
+        Raises:
+            InvalidPlan: the plan breaks a rule; nothing was recorded or sent.
+            StoreError: nothing was recorded; the next turn tries again.
+        """
+        async with self._turn:
+            made, due = await asyncio.to_thread(self._decide)
+            told = await asyncio.to_thread(self._sign, due) if due else ()
+            for one in told:
+                await self._send(one)
+            return made
+
+    async def connected(self, device: str) -> None:
+        """A link has come up: the device is told its newest directive again, and may match more."""
+        newest = await asyncio.to_thread(self._stored, device)
+        if newest is not None:
+            await self._send(newest)
+        self.wake()
+
+    def _decide(self) -> tuple[Plan, tuple[Directive, ...]]:
+        """Plans and records in one transaction; returns the directives that are due."""
+        now = self._clock.now().timestamp()
+        with self._store.begin() as tx:
+            facts = gather(tx)
+            made = plan(facts, now)
+            broken = violations(facts, made)
+            if broken:
+                raise InvalidPlan("; ".join(broken))
+            rollouts = {one.rollout.id: one.rollout for one in made.progress}
+            _record(tx, made, [rollouts[change.rollout] for change in made.changes])
+            due = self._due(tx, facts, int(now))
+        for line in made.because if not made.empty else ():
+            log.info("rollout.plan %s", line)
+        return made, due
+
+    def _due(self, tx: Transaction, facts: Facts, issued_at: int) -> tuple[Directive, ...]:
+        rows: dict[str, list[Wanted]] = {}
+        for row in tx.rollouts.wanted():
+            rows.setdefault(row.device, []).append(row)
+        due = []
+        for device in facts.devices:
+            if device.status is not DeviceStatus.ACTIVE:
+                continue
+            wanted = assignments(rows.get(device.id, ()), facts.releases)
+            newest = self._known(tx, device.id)
+            if wanted != _said(newest):
+                generation = 1 if newest is None else newest.generation + 1
+                due.append(
+                    Directive(
+                        device=device.id,
+                        generation=generation,
+                        issued_at=issued_at,
+                        assignments=wanted,
+                    )
+                )
+        return tuple(due)
+
+    def _known(self, tx: Transaction, device: str) -> Directive | None:
+        if device not in self._newest:
+            signed = tx.rollouts.directive(device)
+            self._newest[device] = None if signed is None else peek(signed.envelope, Directive)
+        return self._newest[device]
+
+    def _sign(self, due: Sequence[Directive]) -> tuple[SignedDirective, ...]:
+        """Seals and stores; signing may be slow, so it holds no transaction."""
+        sealed = [
+            SignedDirective(one.device, one.generation, signed(one, self._director), one.issued_at)
+            for one in due
+        ]
+        with self._store.begin() as tx:
+            for directive in due:
+                stored = tx.rollouts.directive(directive.device)
+                before = None if stored is None else peek(stored.envelope, Directive)
+                broken = directive_violations(before, directive)
+                if broken:
+                    self._newest.clear()  # somebody else has written: read it all again
+                    raise InvalidPlan("; ".join(broken))
+            for one in sealed:
+                tx.rollouts.put_directive(one)
+        self._newest.update({one.device: one for one in due})
+        log.info("rollout.directives_signed count=%d", len(sealed))
+        return tuple(sealed)
+
+    def _stored(self, device: str) -> SignedDirective | None:
+        with self._store.begin() as tx:
+            return tx.rollouts.directive(device)
+
+    async def _send(self, newest: SignedDirective) -> None:
+        try:
+            await self._courier.send(newest.device, directive_command(newest))
+        except DeviceOffline:
+            # It is told when it connects.
+            log.debug("rollout.device_offline device=%s", newest.device)
+
+    async def _pause(self) -> None:
+        """Until woken, or the interval has passed."""
+        woken = asyncio.create_task(self._woken.wait())
+        passed = asyncio.create_task(self._clock.sleep(self._interval))
+        try:
+            await asyncio.wait((woken, passed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+            passed.cancel()
+
+
+def directive_command(directive: SignedDirective) -> bytes:
+    """The serialised ``muster.v1.Command`` that carries the directive."""
+    envelope = common_pb2.Envelope.FromString(directive.envelope)
+    return command_pb2.Command(directive=envelope).SerializeToString()
+
+
+def _said(directive: Directive | None) -> tuple[Assignment, ...]:
+    return () if directive is None else directive.assignments
+
+
+def _record(tx: Transaction, made: Plan, ended: Iterable[Rollout]) -> None:
+    for row in made.remove:
+        tx.rollouts.remove_wanted(row.device, row.model, row.slot)
+    for row in (*made.assign, *made.restore):
+        tx.rollouts.put_wanted(row)
+    for rollout in ended:
+        tx.rollouts.put(rollout)
