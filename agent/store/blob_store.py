@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class BlobWriter(Protocol):
-    """A blob that is coming in, in order."""
+    """A blob that is coming in, in order. There is one writer of a blob at a time."""
 
     @property
     def offset(self) -> int:
@@ -16,8 +16,8 @@ class BlobWriter(Protocol):
         """Appends.
 
         Raises:
-            EndlessData: more than the announced length.
-            DiskFull: no room.
+            EndlessData: more than the announced length; nothing is kept.
+            DiskFull: no room; what fitted is kept.
         """
         ...
 
@@ -35,7 +35,10 @@ class BlobWriter(Protocol):
 
 
 class BlobStore(Protocol):
-    """Blobs by lowercase hex SHA-256."""
+    """Blobs by lowercase hex SHA-256.
+
+    Every method that takes a digest raises ``MalformedDocument`` if it is none.
+    """
 
     def has(self, sha256: str) -> bool:
         """Whether the complete blob is there."""
@@ -50,12 +53,25 @@ class BlobStore(Protocol):
         """
         ...
 
+    def verify(self, sha256: str) -> int:
+        """The blob's length; its bytes were read again, a piece at a time.
+
+        Raises:
+            HashMismatch: the disk has changed it; the blob is removed.
+            StoreError: it is not there.
+        """
+        ...
+
     def writer(self, sha256: str, length: int) -> BlobWriter:
-        """To write the blob, going on where an earlier writer stopped."""
+        """To write the blob, going on where an earlier writer stopped: what it left is hashed again.
+
+        Raises:
+            StoreError: it is being written.
+        """
         ...
 
     def keep_only(self, sha256s: Iterable[str]) -> int:
-        """Removes every other blob and partial; returns the bytes freed."""
+        """Removes every other blob, and partials that nobody writes; returns the bytes freed."""
         ...
 
     def free_bytes(self) -> int:

@@ -32,7 +32,8 @@ class TrustedState:
         metadata: "root.json", "timestamp.json", "models-digits.json", … as last verified.
         latest_time: Unix seconds of the latest time that a trusted source has shown.
         floors: lowest release counter that may run, by model.
-        recalled: digests of manifests that must never run again.
+        recalled: "MODEL/SHA256" of manifests that must never run again: a model's approvers decide
+            on their own model only. Ask ``agent.trust.floor``, which knows the form.
     """
 
     metadata: Mapping[str, bytes] = field(default_factory=dict)

@@ -1,0 +1,59 @@
+"""The tables of the agent's database, version by version. Forward only; a shipped step never changes.
+
+``PRAGMA user_version`` counts the steps that were taken.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sqlite_utils.db import Database
+
+from agent.errors import StoreTooNew
+
+Migration = Callable[[Database], None]
+
+
+def first_tables(db: Database) -> None:
+    """Version 1. The spool's table is plain SQL: its sequences must never be used twice."""
+    db.table("facts").create({"name": str, "value": str}, pk="name", strict=True)
+    db.table("identity").create({"id": int, "record": str}, pk="id", strict=True)
+    db.table("trust_metadata").create({"name": str, "data": bytes}, pk="name", strict=True)
+    db.table("trust_floors").create({"model": str, "floor": int}, pk="model", strict=True)
+    db.table("trust_recalled").create({"sha256": str}, pk="sha256", strict=True)
+    db.table("directive").create(
+        {"id": int, "generation": int, "envelope": bytes}, pk="id", strict=True
+    )
+    where = ("model", "slot")
+    db.table("slots").create({"model": str, "slot": str, "record": str}, pk=where, strict=True)
+    db.table("installs").create({"model": str, "slot": str, "record": str}, pk=where, strict=True)
+    db.table("quarantine").create(
+        {"sha256": str, "code": str, "detail": str, "at": float}, pk="sha256", strict=True
+    )
+    db.execute(
+        "CREATE TABLE spool (sequence INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL,"
+        " recorded_ms INTEGER NOT NULL, size INTEGER NOT NULL, payload BLOB NOT NULL) STRICT"
+    )
+    db.execute("CREATE INDEX spool_by_kind ON spool (kind, sequence, size)")
+    db.table("spool_dropped").create({"kind": str, "count": int}, pk="kind", strict=True)
+    db.table("windows").create({"key": str, "data": bytes}, pk="key", strict=True)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (first_tables,)
+
+
+def migrate(db: Database, migrations: Sequence[Migration] = MIGRATIONS) -> int:
+    """Takes every step that is due, each in a transaction of its own; returns the version.
+
+    Raises:
+        StoreTooNew: the database is of a later version than the last step.
+    """
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(migrations):
+        raise StoreTooNew(
+            f"the database is of version {version}; this agent knows up to {len(migrations)}"
+        )
+    for number, migration in enumerate(migrations[version:], start=version + 1):
+        with db.atomic():
+            migration(db)
+            db.execute(f"PRAGMA user_version = {number}")
+    return len(migrations)

@@ -1,0 +1,94 @@
+"""What shall run, what does run, and what is being tried, in SQLite."""
+
+from collections.abc import Sequence
+
+from agent.errors import StaleDirective
+from agent.install.record import Install, Slot
+from agent.store.database import SharedDatabase
+from agent.store.records import from_text, to_text
+
+_PLACE = ("model", "slot")
+
+
+class SqliteInstallStore:
+    """See ``InstallStore``."""
+
+    def __init__(self, database: SharedDatabase) -> None:
+        self._database = database
+
+    def directive(self) -> bytes:
+        """The newest accepted directive's envelope; empty if there was none."""
+        with self._database.turn() as db:
+            row = db.execute("SELECT envelope FROM directive WHERE id = 1").fetchone()
+        return bytes(row[0]) if row else b""
+
+    def generation(self) -> int:
+        """The highest generation accepted; 0 if there was none."""
+        with self._database.turn() as db:
+            row = db.execute("SELECT generation FROM directive WHERE id = 1").fetchone()
+        return int(row[0]) if row else 0
+
+    def save_directive(self, envelope: bytes, generation: int) -> None:
+        """Replaces the directive.
+
+        Raises:
+            StaleDirective: of a lower generation than the one that is there.
+        """
+        with self._database.turn() as db, db.atomic():
+            known = self.generation()
+            if generation < known:
+                raise StaleDirective(f"generation {generation}; {known} was accepted before")
+            record = {"id": 1, "generation": generation, "envelope": envelope}
+            db.table("directive").upsert(record, pk="id")
+
+    def slots(self) -> Sequence[Slot]:
+        """Every slot that points at something."""
+        with self._database.turn() as db:
+            rows = db.execute("SELECT record FROM slots ORDER BY model, slot").fetchall()
+        return [from_text(record, Slot) for (record,) in rows]
+
+    def save_slot(self, slot: Slot) -> None:
+        """Replaces the slot of that model and name."""
+        record = {"model": slot.model, "slot": slot.name, "record": to_text(slot)}
+        with self._database.turn() as db:
+            db.table("slots").upsert(record, pk=_PLACE)
+
+    def remove_slot(self, model: str, name: str) -> None:
+        """Forgets the slot."""
+        with self._database.turn() as db:
+            db.table("slots").delete_where("model = ? AND slot = ?", [model, name])
+
+    def installs(self) -> Sequence[Install]:
+        """The newest install of every slot."""
+        with self._database.turn() as db:
+            rows = db.execute("SELECT record FROM installs ORDER BY model, slot").fetchall()
+        return [from_text(record, Install) for (record,) in rows]
+
+    def save_install(self, install: Install) -> None:
+        """Replaces the install of that model and slot."""
+        record = {"model": install.model, "slot": install.slot, "record": to_text(install)}
+        with self._database.turn() as db:
+            db.table("installs").upsert(record, pk=_PLACE)
+
+    def remove_install(self, model: str, slot: str) -> None:
+        """Forgets the install."""
+        with self._database.turn() as db:
+            db.table("installs").delete_where("model = ? AND slot = ?", [model, slot])
+
+    def quarantine(self, manifest_sha256: str, code: str, detail: str, at: float) -> None:
+        """Remembers that this version failed here. Keeps the first reason."""
+        record = {"sha256": manifest_sha256, "code": code, "detail": detail, "at": at}
+        with self._database.turn() as db:
+            db.table("quarantine").insert(record, pk="sha256", ignore=True)
+
+    def quarantined(self, manifest_sha256: str) -> tuple[str, str] | None:
+        """(code, detail) of why this version failed here, or None."""
+        query = "SELECT code, detail FROM quarantine WHERE sha256 = ?"
+        with self._database.turn() as db:
+            row = db.execute(query, [manifest_sha256]).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def lift_quarantine(self, manifest_sha256: str) -> None:
+        """Lets the version be tried again."""
+        with self._database.turn() as db:
+            db.table("quarantine").delete_where("sha256 = ?", [manifest_sha256])
