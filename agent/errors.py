@@ -47,6 +47,13 @@ class DiskFull(Temporary):
     remedy = "Free disk space on the device; the agent goes on by itself."
 
 
+class NotYetTrusted(Temporary):
+    """The device has not verified the fleet's metadata yet, so it can judge nothing by it."""
+
+    code = "not-yet-trusted"
+    remedy = "The agent goes on by itself once it has reached the controller."
+
+
 # --- The controller answered no -------------------------------------------------------------------
 
 
@@ -146,6 +153,16 @@ class BelowFloor(Untrusted):
 
     code = "below-floor"
     remedy = "Roll out a version at or above the floor."
+
+
+class WrongController(Untrusted):
+    """Who answered is not the controller that the token or the identity names."""
+
+    code = "wrong-controller"
+    remedy = (
+        "Make a token at the controller that this device shall join, with `muster token create`. "
+        "If the token is from there, something in between answers in its place: find out what."
+    )
 
 
 class MalformedDocument(Untrusted):
@@ -278,6 +295,13 @@ class NotEnrolled(AgentError):
     remedy = "Run `muster-agent enrol TOKEN` with a token from `muster token create`."
 
 
+class AlreadyEnrolled(AgentError):
+    """This device has an identity, which joining would replace."""
+
+    code = "already-enrolled"
+    remedy = "Nothing to do; to enrol it anew (after a revocation, say), ask for that explicitly."
+
+
 class BadToken(AgentError):
     """What was given is not a join token."""
 
@@ -285,8 +309,46 @@ class BadToken(AgentError):
     remedy = "Copy the whole token, or make a new one with `muster token create`."
 
 
+class ExpiredToken(BadToken):
+    """The join token's time is over, by this device's clock."""
+
+    code = "token-expired"
+    remedy = "Check this device's clock, or make a new token with `muster token create`."
+
+
 class StoreError(AgentError):
     """The agent's own files can't be read or written."""
 
     code = "store"
     remedy = "Check the disk and the owner of the agent's folder."
+
+
+class HomeInUse(StoreError):
+    """Another agent works in this folder; the message names its process."""
+
+    code = "home-in-use"
+    remedy = "Stop the other agent, or give this one a folder of its own."
+
+
+class StoreCorrupt(StoreError):
+    """The agent's database is damaged, or is not one."""
+
+    code = "store-corrupt"
+    remedy = (
+        "Check the disk. Move the database (agent.sqlite, with -wal and -shm) away, enrol the device "
+        "again, and its models come back by themselves."
+    )
+
+
+class StoreTooNew(StoreError):
+    """A newer agent wrote the database; this one could only lose what it does not know."""
+
+    code = "store-too-new"
+    remedy = "Install the agent version that wrote it, or a later one."
+
+
+class TrustDamaged(StoreError):
+    """What the device trusts is not what it stored: nothing new is installed until that is mended."""
+
+    code = "trust-damaged"
+    remedy = "What runs goes on running. Check the disk, then enrol the device anew."

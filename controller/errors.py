@@ -3,6 +3,7 @@
 The code travels to the CLI, the web and the device; ``status`` is its HTTP status.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -101,6 +102,22 @@ class TokenExpired(ControllerError):
     status = 403
 
 
+class TooManyAttempts(ControllerError):
+    """Too many failed attempts to join from one address."""
+
+    code = "too-many-attempts"
+    remedy = "Wait a minute, then try again with a valid token."
+    status = 429
+
+
+class CertificateLapsed(ControllerError):
+    """The device's certificate expired too long ago to be renewed."""
+
+    code = "certificate-lapsed"
+    remedy = "Enrol the device anew with a join token."
+    status = 403
+
+
 class BadRequestForCertificate(InvalidInput):
     """The certificate request is not one that is signed here."""
 
@@ -139,6 +156,31 @@ class BadSignature(ControllerError):
     code = "bad-signature"
     remedy = "Sign with a key that is named as this model's approver, or as root or targets key."
     status = 403
+
+
+class NotWhatWasShown(InvalidInput):
+    """Metadata that waits for a signature does something else than the person was told.
+
+    Attributes:
+        objections: all of what is wrong with it.
+    """
+
+    code = "not-what-was-shown"
+    remedy = "Do not sign. Find out who proposed this, and that the controller is your own."
+
+    def __init__(self, objections: Sequence[str]) -> None:
+        super().__init__("; ".join(objections))
+        self.objections = tuple(objections)
+
+
+# --- Fleet ----------------------------------------------------------------------------------------
+
+
+class BadSelector(InvalidInput):
+    """A selector can't be read; the message shows where."""
+
+    code = "bad-selector"
+    remedy = "Write it like `site=berlin and hw!=pi3 and memory_bytes>=512M`, or `all`."
 
 
 # --- Registry -------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ A ``Link`` is one live connection of one enrolled device. It never retries: loop
 they know whether it still matters. It speaks bytes: what they mean is ``controller_client``'s.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
+
+from protos.v1 import enrolment_pb2
 
 
 class Link(Protocol):
@@ -47,3 +49,23 @@ class Dialer(Protocol):
             Refused: the controller does not want this device (revoked, unknown, expired).
         """
         ...
+
+
+class Enrolment(Protocol):
+    """What a device asks before it has a certificate, or when it has expired.
+
+    Every method raises ``TransportError`` when no answer came, ``Refused`` when the controller
+    answered no, and ``WrongController`` when who answered is not the one that was pinned.
+    """
+
+    async def join(self, request: enrolment_pb2.JoinRequest) -> enrolment_pb2.JoinReply:
+        """An identity for a join token."""
+        ...
+
+    async def renew(self, request: enrolment_pb2.RenewRequest) -> enrolment_pb2.RenewReply:
+        """A new certificate for a device that proves that it holds its key."""
+        ...
+
+
+EnrolmentDialer = Callable[[str, bytes], Enrolment]
+"""From the address, host:port, and the pinned CA of the controller, in PEM."""
