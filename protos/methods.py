@@ -24,6 +24,12 @@ METHODS: Final = {method.name: method for method in (METADATA, UPLOAD)}
 SESSION_PATH: Final = "/muster.v1.Device/Session"
 FETCH_PATH: Final = "/muster.v1.Device/Fetch"
 
+ADMITTED_KEY: Final = "muster-admitted"
+"""gRPC: initial metadata of a session whose device the controller takes."""
+
+PROBLEM_KEY: Final = "muster-problem-bin"
+"""gRPC: trailing metadata of a refused call, a serialised ``muster.v1.Problem``."""
+
 FACTS: Final = "facts"
 """Subject of a ``DeviceFacts``: what the device is, published whenever a link comes up."""
 

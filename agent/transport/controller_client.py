@@ -1,0 +1,65 @@
+"""What the agent asks of its controller, typed, over any ``Link``.
+
+Every function raises what the link raises: ``TransportError`` or ``Refused``.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from google.protobuf.message import DecodeError
+
+from agent.errors import TransportError
+from agent.store.blob_store import BlobWriter
+from agent.transport.link import Link
+from protos.methods import FACTS, METADATA, UPLOAD
+from protos.v1 import common_pb2, device_pb2, telemetry_pb2
+
+
+def metadata_request(name: str) -> bytes:
+    """The request of ``METADATA``, for callers that bring their own way to the link."""
+    return device_pb2.MetadataRequest(name=name).SerializeToString()
+
+
+def metadata_reply(reply: bytes) -> bytes:
+    """The metadata in the answer of ``METADATA``."""
+    try:
+        return device_pb2.MetadataReply.FromString(reply).data
+    except DecodeError as error:
+        raise TransportError("metadata: an answer that can't be read") from error
+
+
+async def metadata(link: Link, name: str) -> bytes:
+    """Image metadata by file name: "timestamp.json", "3.root.json". Not verified."""
+    return metadata_reply(await link.call(METADATA.name, metadata_request(name)))
+
+
+async def upload(link: Link, request: telemetry_pb2.UploadRequest) -> telemetry_pb2.UploadReply:
+    """Sends records; the reply says which may be forgotten."""
+    reply = await link.call(UPLOAD.name, request.SerializeToString())
+    try:
+        return telemetry_pb2.UploadReply.FromString(reply)
+    except DecodeError as error:
+        raise TransportError("upload: an answer that can't be read") from error
+
+
+async def fetch(link: Link, sha256: str, writer: BlobWriter, have: Sequence[str] = ()) -> None:
+    """Brings the blob into the writer, from where it stands, and finishes it.
+
+    What has come stays when the link breaks: call again with a writer for the same blob. The writer
+    is closed in every case.
+
+    Raises:
+        EndlessData, HashMismatch: these are not the bytes that the digest names.
+        DiskFull: no room.
+    """
+    try:
+        async for chunk in link.fetch(sha256, writer.offset, have):
+            writer.write(chunk)
+        await asyncio.to_thread(writer.finish)  # hashes all of it, and waits for the disk
+    finally:
+        writer.close()
+
+
+async def publish_facts(link: Link, facts: common_pb2.DeviceFacts) -> None:
+    """Tells what this device is."""
+    await link.publish(FACTS, facts.SerializeToString())

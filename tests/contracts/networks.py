@@ -1,0 +1,278 @@
+"""The networks that the contracts of ``Link`` and ``Courier`` run on.
+
+To add a transport: one more class like ``GrpcNetwork``, and its name in ``NETWORKS``.
+"""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from agent.identity import keys
+from agent.transport.grpc_link import GrpcDialer
+from agent.transport.link import Dialer
+from controller.enrolment.authority import (
+    KeyPair,
+    check_request,
+    create_authority,
+    issue_device,
+    issue_server,
+)
+from controller.errors import Conflict, DeviceRevoked, InvalidInput, NotFound, StoreError
+from controller.transport.courier import Courier
+from controller.transport.dispatch import Dispatch
+from controller.transport.grpc_server import GrpcCourier
+from protos.methods import FACTS, METADATA, UPLOAD
+from protos.v1 import command_pb2, common_pb2
+from simulations.memory_link import MemoryNetwork
+
+DEADLINE = 15.0
+PIECE = 10_000
+BLOB = b"".join(hashlib.sha256(str(number).encode()).digest() for number in range(5_000))
+BLOB_SHA256 = hashlib.sha256(BLOB).hexdigest()
+
+
+@dataclass
+class Centre:
+    """What the controller's side does and has seen in a test."""
+
+    heard: list[tuple[str, str, bytes]] = field(default_factory=list)
+    presence: list[tuple[str, str]] = field(default_factory=list)
+    revoked: set[str] = field(default_factory=set)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    # While cleared, calls of UPLOAD, publications and blobs after their first piece do not go on.
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    entered: defaultdict[str, asyncio.Event] = field(
+        default_factory=lambda: defaultdict(asyncio.Event)
+    )
+
+    def endpoint(self) -> Dispatch:
+        return Dispatch(
+            actions={METADATA.name: self._metadata, UPLOAD.name: self._upload},
+            listeners={FACTS: self._facts},
+            admission=self._admit,
+            arrival=lambda device: self._note("up", device),
+            departure=lambda device: self._note("down", device),
+            blobs=self._blob,
+        )
+
+    async def until(self, happened: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE), self.changed:
+            await self.changed.wait_for(happened)
+
+    async def _metadata(self, device: str, request: bytes) -> bytes:
+        if request == b"conflict":
+            raise Conflict(f"{device} asked for a conflict")
+        if request == b"broken":
+            raise StoreError("the disk is on fire")
+        return device.encode() + b"/" + request
+
+    async def _upload(self, device: str, request: bytes) -> bytes:
+        self.entered["call"].set()
+        await self.gate.wait()
+        return device.encode() + request
+
+    async def _facts(self, device: str, payload: bytes) -> None:
+        if payload == b"bad":
+            raise InvalidInput("facts: bad")
+        self.entered["publish"].set()
+        await self.gate.wait()
+        self.heard.append((device, FACTS, payload))
+
+    async def _admit(self, device: str, certificate_serial: str) -> None:
+        assert certificate_serial
+        if device in self.revoked:
+            raise DeviceRevoked(f"device {device!r} was revoked")
+
+    async def _note(self, event: str, device: str) -> None:
+        async with self.changed:
+            self.presence.append((event, device))
+            self.changed.notify_all()
+
+    async def _blob(
+        self, device: str, sha256: str, offset: int, have: Sequence[str]
+    ) -> AsyncIterator[bytes]:
+        del device, have
+        if sha256 != BLOB_SHA256:
+            raise NotFound(f"no blob {sha256}")
+        for start in range(offset, len(BLOB), PIECE):
+            yield BLOB[start : start + PIECE]
+            self.entered["fetch"].set()
+            await self.gate.wait()
+
+
+class Network(Protocol):
+    """A courier, and devices that can dial it."""
+
+    @property
+    def courier(self) -> Courier: ...
+
+    async def dialer(self, device: str) -> Dialer: ...
+
+    async def cut(self, device: str) -> None:
+        """Breaks the device's link from beneath: neither side has asked for it."""
+        ...
+
+    async def isolate(self, device: str) -> None:
+        """Nobody answers the device any more."""
+        ...
+
+
+class InMemory:
+    def __init__(self, network: MemoryNetwork) -> None:
+        self._network = network
+
+    @property
+    def courier(self) -> Courier:
+        return self._network
+
+    async def dialer(self, device: str) -> Dialer:
+        return self._network.dialer(device)
+
+    async def cut(self, device: str) -> None:
+        self._network.cut(device)
+
+    async def isolate(self, device: str) -> None:
+        self._network.isolate(device)
+
+
+@asynccontextmanager
+async def memory(centre: Centre) -> AsyncIterator[Network]:
+    network = MemoryNetwork(centre.endpoint())
+    yield InMemory(network)
+    await network.settle()
+
+
+class Cable:
+    """A TCP relay that can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self.plugged = True
+
+    async def lay(self) -> int:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def cut(self) -> None:
+        for end in tuple(self._ends):
+            end.transport.abort()
+
+    async def remove(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._ends.add(writer)
+        if not self.plugged:
+            self.cut()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._ends.add(far_writer)
+        try:
+            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        finally:
+            for end in (writer, far_writer):
+                end.transport.abort()
+                self._ends.discard(end)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    except (ConnectionError, asyncio.IncompleteReadError):
+        pass
+    writer.transport.abort()
+
+
+@dataclass(frozen=True)
+class Authorities:
+    server: KeyPair
+    device: KeyPair
+    controller: KeyPair
+
+    @staticmethod
+    def new() -> "Authorities":
+        now = datetime.now(UTC)
+        server = create_authority("server CA", now)
+        controller = issue_server(server, ["localhost", "127.0.0.1"], now)
+        return Authorities(server, create_authority("device CA", now), controller)
+
+
+class OverGrpc:
+    def __init__(self, courier: GrpcCourier, port: int, authorities: Authorities) -> None:
+        self._courier = courier
+        self._port = port
+        self._authorities = authorities
+        self.cables: dict[str, Cable] = {}
+
+    @property
+    def courier(self) -> Courier:
+        return self._courier
+
+    async def dialer(self, device: str) -> Dialer:
+        cable = self.cables.setdefault(device, Cable(self._port))
+        port = await cable.lay()
+        key_pem = keys.generate_key()
+        request = check_request(keys.certificate_request(key_pem, device))
+        issued = issue_device(self._authorities.device, request, device, datetime.now(UTC))
+        return GrpcDialer(
+            f"localhost:{port}",
+            self._authorities.server.certificate_pem,
+            key_pem,
+            lambda: issued.certificate_pem,
+        )
+
+    async def cut(self, device: str) -> None:
+        self.cables[device].cut()
+
+    async def isolate(self, device: str) -> None:
+        self.cables[device].plugged = False
+        self.cables[device].cut()
+
+
+@asynccontextmanager
+async def grpc(centre: Centre) -> AsyncIterator[Network]:
+    authorities = Authorities.new()
+    courier = GrpcCourier(
+        centre.endpoint(), authorities.controller, authorities.device.certificate_pem
+    )
+    network = OverGrpc(courier, await courier.start("127.0.0.1:0"), authorities)
+    try:
+        yield network
+    finally:
+        await courier.stop(grace=0)
+        for cable in network.cables.values():
+            await cable.remove()
+
+
+NETWORKS: dict[str, Callable[[Centre], AbstractAsyncContextManager[Network]]] = {
+    "memory": memory,
+    "grpc": grpc,
+}
+
+
+def directive(generation: int) -> bytes:
+    """A command with a directive that only a test would send."""
+    envelope = common_pb2.Envelope(payload=str(generation).encode())
+    return command_pb2.Command(directive=envelope).SerializeToString()
+
+
+def refresh() -> bytes:
+    return command_pb2.Command(refresh_trust=command_pb2.RefreshTrust()).SerializeToString()
