@@ -99,6 +99,7 @@ class Change(StrEnum):
 
     ADD = "add"
     RECALL = "recall"
+    RENEW = "renew"  # nothing but a later expiry: before it lapses, or under other approvers
 
 
 @dataclass(frozen=True, slots=True)
