@@ -1,0 +1,143 @@
+"""One version in memory: its model, the requests that are on it, and what they were."""
+
+import logging
+from contextlib import AbstractContextManager
+from enum import Enum
+from typing import Final, Generic, Protocol, TypeVar
+
+from agent.inference.signature import signature_of
+from agent.inference.traffic import Traffic, TrafficCounts
+from agent.install.record import Deployed
+from agent.runtimes.runtime import LoadedModel, Tensors
+from protos.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+# What a mistake in the watch may raise. The answer is right all the same.
+_WATCH_ERRORS: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class Watch(Protocol):
+    """Sees every answered request, from any thread."""
+
+    def observe(self, inputs: Tensors, outputs: Tensors) -> None:
+        """Counts what one request brought and what it was answered, whatever was asked for."""
+        ...
+
+
+W = TypeVar("W", bound=Watch)
+
+
+class Outcome(Enum):
+    """How a request ended."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    REFUSED = "refused"
+
+
+class Deployment(Generic[W]):
+    """One version in memory, with the requests that are on it.
+
+    Attributes:
+        version: the model version's number.
+        deployed: what it was made from.
+        manifest: its manifest.
+        model: the loaded model.
+        signature: of its inputs and outputs.
+        watch: sees its requests.
+
+    Args:
+        lock: guards the counts; held for a few instructions only.
+    """
+
+    def __init__(
+        self,
+        deployed: Deployed,
+        manifest: Manifest,
+        model: LoadedModel,
+        watch: W,
+        lock: AbstractContextManager[object],
+    ) -> None:
+        self.version = manifest.version
+        self.deployed = deployed
+        self.manifest = manifest
+        self.model = model
+        self.signature = signature_of(manifest)
+        self.watch = watch
+        self._lock = lock
+        self._in_flight = 0
+        self._retired = False
+        self._traffic = Traffic()
+        self._activated_at = TrafficCounts()
+        self._drained = TrafficCounts()
+        self._watch_failed = False
+
+    def enter(self) -> bool:
+        """Takes a reference for one request; False if it is too late for that."""
+        with self._lock:
+            if self._retired:
+                return False
+            self._in_flight += 1
+            return True
+
+    def leave(self, outcome: Outcome, seconds: float) -> None:
+        """Gives the reference back, and counts the request."""
+        with self._lock:
+            if outcome is Outcome.ANSWERED:
+                self._traffic.answered(seconds)
+            elif outcome is Outcome.FAILED:
+                self._traffic.failed()
+            else:
+                self._traffic.refused()
+            self._in_flight -= 1
+            last = self._retired and self._in_flight == 0
+        if last:
+            self.model.close()
+
+    def retire(self) -> None:
+        """Takes no more requests; the model is freed when the last of them has left."""
+        with self._lock:
+            last = not self._retired and self._in_flight == 0
+            self._retired = True
+        if last:
+            self.model.close()
+
+    def observe(self, inputs: Tensors, outputs: Tensors) -> None:
+        """Shows one request to the watch. A mistake there is logged once and fails no request."""
+        try:
+            self.watch.observe(inputs, outputs)
+        except _WATCH_ERRORS:
+            if not self._watch_failed:
+                self._watch_failed = True
+                log.exception("inference.unwatched version=%s", self.manifest.reference)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it takes no more requests and none is on it."""
+        with self._lock:
+            return self._retired and self._in_flight == 0
+
+    def activate(self) -> None:
+        """It answers from here on."""
+        with self._lock:
+            self._activated_at = self._traffic.totals()
+
+    def since_activation(self) -> TrafficCounts:
+        """What requests there were since it last began to answer."""
+        with self._lock:
+            return self._traffic.totals().since(self._activated_at)
+
+    def drain(self) -> TrafficCounts:
+        """What requests there were since ``drain`` was last called: each is in just one answer."""
+        with self._lock:
+            totals = self._traffic.totals()
+            fresh, self._drained = totals.since(self._drained), totals
+        return fresh
