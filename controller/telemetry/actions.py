@@ -1,0 +1,114 @@
+"""Uploads, stored: each record exactly once, whatever is repeated, reordered or cut short."""
+
+import logging
+from dataclasses import replace
+from typing import Final
+
+from agent.errors import MalformedDocument
+from agent.identity.keys import verifier
+from controller.audit import Entry
+from controller.errors import DeviceRevoked, DeviceUnknown, StoreError
+from controller.fleet.device import Device, DeviceStatus
+from controller.store.store import Store, Transaction
+from controller.telemetry.accept import Accepted, Known, accept, read
+from controller.telemetry.report import REPLAYED
+from protos.keys import Key
+from protos.v1 import telemetry_pb2
+
+_AUDITED_REASONS: Final = 8
+
+log = logging.getLogger(__name__)
+
+
+def upload(store: Store, device: str, request: bytes, now: float) -> bytes:
+    """Stores what the device sent; returns the serialised ``UploadReply``.
+
+    Records, the slots that reports tell of, and the cursor become durable in one transaction.
+    ``now`` is Unix seconds. Blocks: async code calls it on a thread.
+
+    Raises:
+        TooLarge, InvalidInput: the request as a whole can't be; nothing is stored.
+        DeviceUnknown, DeviceRevoked: nobody is to be listened to by this name.
+        StoreError: the database can't be written; nothing is stored.
+    """
+    incoming = read(request)
+    with store.begin() as tx:
+        known = _admitted(tx, device)
+        newest = tx.telemetry.reports(device, limit=1)
+        accepted = accept(
+            incoming,
+            Known(
+                device=device,
+                key=_key(known),
+                through=tx.telemetry.stored_through(device, incoming.spool_id),
+                report_counter=newest[0].counter if newest else 0,
+            ),
+            now,
+        )
+        _store(tx, known, accepted, now)
+    _tell(device, accepted)
+    return telemetry_pb2.UploadReply(stored_through=accepted.through).SerializeToString()
+
+
+def _admitted(tx: Transaction, device: str) -> Device:
+    known = tx.devices.get(device)
+    if known is None:
+        raise DeviceUnknown(f"no device {device!r} is enrolled here")
+    if known.status is DeviceStatus.REVOKED:
+        raise DeviceRevoked(f"device {device!r} was revoked")
+    return known
+
+
+def _key(device: Device) -> Key:
+    try:
+        return verifier(device.public_key_pem)
+    except MalformedDocument as error:
+        raise StoreError(f"the public key of device {device.id!r}: {error}") from error
+
+
+def _store(tx: Transaction, device: Device, accepted: Accepted, now: float) -> None:
+    tx.telemetry.add_windows(accepted.windows)
+    tx.telemetry.add_events(accepted.events)
+    tx.telemetry.add_resources(accepted.resources)
+    for report in accepted.reports:
+        tx.telemetry.add_report(report.stored)
+    if accepted.reports:
+        newest = accepted.reports[-1]
+        tx.devices.replace_slots(device.id, newest.slots)
+        counter = max(device.counter, newest.stored.counter)
+        tx.devices.put(replace(device, counter=counter, last_seen=now))
+    else:
+        tx.devices.touch(device.id, now, connected=device.connected)
+    tx.telemetry.advance(device.id, accepted.spool, accepted.through, accepted.dropped)
+    _audit(tx, device.id, accepted, now)
+
+
+def _audit(tx: Transaction, device: str, accepted: Accepted, now: float) -> None:
+    replayed = [one for one in accepted.rejected if one.code == REPLAYED]
+    others = [one for one in accepted.rejected if one.code != REPLAYED]
+    for action, rejected in (("report.replay", replayed), ("telemetry.reject", others)):
+        if rejected:
+            reasons = {
+                f"sequence {one.sequence}": f"{one.code}: {one.detail}"
+                for one in rejected[:_AUDITED_REASONS]
+            }
+            detail = {"spool": accepted.spool, "records": str(len(rejected)), **reasons}
+            tx.audit.append(Entry(f"device:{device}", action, device, detail), int(1000 * now))
+
+
+def _tell(device: str, accepted: Accepted) -> None:
+    log.debug(
+        "telemetry.stored device=%s through=%d windows=%d events=%d reports=%d repeated=%d",
+        device,
+        accepted.through,
+        len(accepted.windows),
+        len(accepted.events),
+        len(accepted.reports),
+        accepted.repeated,
+    )
+    for one in accepted.rejected:
+        log.warning(
+            "telemetry.rejected device=%s sequence=%d code=%s", device, one.sequence, one.code
+        )
+    if accepted.misdated:
+        log.warning("telemetry.clock-skew device=%s records=%d", device, accepted.misdated)

@@ -1,0 +1,110 @@
+"""Windows as devices send them, checked."""
+
+import math
+from typing import Final
+
+from agent.monitor.reference import CELLS, MAX_SERIES
+from controller.telemetry.bounds import (
+    FINDINGS,
+    NUMBER,
+    TEXT,
+    VERSION,
+    WINDOW_BYTES,
+    Unacceptable,
+    digest,
+    model_name,
+    name,
+    number,
+    plausible_ms,
+)
+from controller.telemetry.record import StoredWindow
+from protos.limits import LATENCY_BUCKETS_SECONDS
+from protos.v1 import telemetry_pb2
+
+SUMS: Final = 4  # of each series: sum, sum of squares, min, max
+_VERDICTS: Final = frozenset(telemetry_pb2.Verdict.values())
+_LATENCIES: Final = frozenset({0, len(LATENCY_BUCKETS_SECONDS) + 1})
+
+
+def stored_window(
+    device: str, spool: str, sequence: int, window: telemetry_pb2.Window, now_ms: int
+) -> StoredWindow:
+    """The window as it is stored.
+
+    Raises:
+        Unacceptable: it can't be one; the message names the field.
+    """
+    payload = window.SerializeToString()
+    if len(payload) > WINDOW_BYTES:
+        raise Unacceptable("too-large", f"a window of {len(payload)} bytes; {WINDOW_BYTES} at most")
+    if window.started_ms > window.ended_ms:
+        raise Unacceptable("malformed", "ended_ms: before started_ms")
+    digest("manifest_sha256", window.manifest_sha256)
+    _check_counts(window)
+    _check_traffic(window.traffic)
+    _check_findings(window)
+    ended_ms = plausible_ms(window.ended_ms, now_ms)
+    return StoredWindow(
+        device=device,
+        spool=spool,
+        sequence=sequence,
+        model=model_name("model", window.model),
+        version=number("version", window.version, VERSION),
+        profile_sha256=digest("profile_sha256", window.profile_sha256),
+        window_id=name("window_id", window.window_id),
+        # What is shifted keeps its length.
+        started_ms=max(0, ended_ms - (window.ended_ms - window.started_ms)),
+        ended_ms=ended_ms,
+        rows=number("rows", window.rows),
+        verdict=window.verdict,
+        payload=payload,
+    )
+
+
+def _check_counts(window: telemetry_pb2.Window) -> None:
+    counts, sums = window.counts, window.sums
+    series, rest = divmod(len(sums), SUMS)
+    if rest or series > MAX_SERIES:
+        raise Unacceptable("malformed", f"sums: {len(sums)} of them, of {SUMS} a series")
+    if len(counts) != series * CELLS:
+        raise Unacceptable(
+            "malformed", f"counts: {len(counts)} of them, where {series} series have {CELLS} each"
+        )
+    number("counts", max(counts, default=0))
+    if any(value != value for value in sums):  # noqa: PLR0124 - NaN; min and max may be infinite
+        raise Unacceptable("malformed", "sums: not a number")
+    if window.verdict not in _VERDICTS:
+        raise Unacceptable("malformed", f"verdict: {window.verdict} is none")
+
+
+def _check_traffic(traffic: telemetry_pb2.Traffic) -> None:
+    for field, value in (
+        ("requests", traffic.requests),
+        ("failed", traffic.failed),
+        ("refused", traffic.refused),
+        ("latency_counts", max(traffic.latency_counts, default=0)),
+    ):
+        number(f"traffic.{field}", value)
+    if len(traffic.latency_counts) not in _LATENCIES:
+        raise Unacceptable(
+            "malformed", f"traffic.latency_counts: {len(traffic.latency_counts)} buckets"
+        )
+    if not 0 <= traffic.latency_sum_seconds < NUMBER:
+        raise Unacceptable("out-of-range", "traffic.latency_sum_seconds: not a sum of durations")
+
+
+def _check_findings(window: telemetry_pb2.Window) -> None:
+    if len(window.findings) > FINDINGS:
+        raise Unacceptable("too-large", f"findings: {len(window.findings)}; {FINDINGS} at most")
+    for finding in window.findings:
+        texts = (
+            finding.series,
+            finding.kind,
+            finding.statistic,
+            finding.severity,
+            finding.detail,
+        )
+        if max(map(len, texts)) > TEXT:
+            raise Unacceptable("too-large", f"findings: a text of more than {TEXT} characters")
+        if math.isnan(finding.value):
+            raise Unacceptable("malformed", f"findings: {finding.series[:80]!r} has no value")
