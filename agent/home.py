@@ -1,0 +1,36 @@
+"""The agent's folder: what stands where."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+DEFAULT: Final = Path("/var/lib/muster-agent")
+VARIABLE: Final = "MUSTER_AGENT_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths below the agent's folder."""
+
+    path: Path
+
+    @property
+    def key(self) -> Path:
+        """The device's private key, mode 0600."""
+        return self.path / "device.key"
+
+    @property
+    def blobs(self) -> Path:
+        """Bundles' files, by digest."""
+        return self.path / "blobs"
+
+    @property
+    def ports(self) -> Path:
+        """Where a running agent answers: written when it has bound, JSON."""
+        return self.path / "ports.json"
+
+
+def home_of(named: Path | None) -> Home:
+    """The folder named on the command line, or by ``$MUSTER_AGENT_HOME``, or the default."""
+    return Home((named or Path(os.environ.get(VARIABLE, DEFAULT))).absolute())

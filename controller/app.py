@@ -1,0 +1,130 @@
+"""Builds the controller: configuration → adapters → loops in one TaskGroup."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any, Final
+
+from agent.clock import Clock, SystemClock
+from controller.config import ControllerConfig
+from controller.desk import DeviceDesk
+from controller.errors import DeviceOffline
+from controller.home import Home, terms
+from controller.rollout.loop import RolloutLoop
+from controller.signing.loop import ResignLoop
+from controller.store.blob_folder import BlobFolder
+from controller.store.certificate_files import open_certificates
+from controller.store.key_files import KeyFiles
+from controller.store.store import Store
+from controller.telemetry.loop import ExpiryLoop
+from controller.transport.courier import Courier
+from controller.transport.enrolment_server import EnrolmentServer
+from controller.transport.grpc_server import GrpcCourier
+from controller.web.app import create_app
+from controller.web.server import WebServer
+from controller.web.services import ControllerServices
+from protos.v1 import command_pb2
+
+log = logging.getLogger(__name__)
+
+REFRESH: Final = command_pb2.Command(refresh_trust=command_pb2.RefreshTrust()).SerializeToString()
+
+
+async def run(home: Home, config: ControllerConfig, clock: Clock | None = None) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Raises:
+        ControllerError: the folder, the configuration or a port can't be used.
+    """
+    store = await asyncio.to_thread(home.open_store)
+    try:
+        await _serve(home, config, clock or SystemClock(), store)
+    finally:
+        store.close()
+
+
+async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Store) -> None:
+    certificates = open_certificates(home.certificates, config.names, clock.now())
+    online, lifetimes = home.online_signers(), config.lifetimes.metadata()
+    conditions = terms(home, config, certificates)
+    blobs = BlobFolder.open(home.blobs)
+
+    desk = DeviceDesk(store, blobs, clock, conditions)
+    courier = GrpcCourier(
+        desk.dispatch(), certificates.server, certificates.device_authority.certificate_pem
+    )
+    rollouts = RolloutLoop(store, courier, KeyFiles(home.keys).signer("director"), clock)
+    desk.rollouts = rollouts
+    enrolments = EnrolmentServer(desk.join, desk.renew, certificates.server)
+    notices = Notices(courier)
+    services = ControllerServices(
+        store=store,
+        blobs=blobs,
+        clock=clock,
+        online=online,
+        terms=lambda: conditions,
+        wake_rollouts=rollouts.wake,
+        announce=notices.announce,
+        disconnect=notices.disconnect,
+        lifetimes=lifetimes,
+        join_token_seconds=config.lifetimes.join_token_hours * 3600,
+        open_metrics=config.telemetry.open_metrics,
+    )
+    web = WebServer(create_app(services), home.certificates / "server.pem")
+    expiry = ExpiryLoop(store, clock, timedelta(days=config.telemetry.retention_days))
+    resigning = ResignLoop(store, online, clock, lifetimes)
+
+    with store.begin() as tx:
+        tx.devices.disconnect_all()
+    listening = config.listening
+    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    try:
+        await courier.start(f"{host}:{listening.session_port}")
+        await enrolments.start(f"{host}:{listening.enrolment_port}")
+        await web.start(listening.host, listening.api_port)
+        log.info("controller.up home=%s api-port=%d", home.path, listening.api_port)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(loop.run()) for loop in (rollouts, resigning, expiry)]
+            await _told_to_end()
+            for task in tasks:
+                task.cancel()
+    finally:
+        await web.stop()
+        await enrolments.stop()
+        await courier.stop()
+        log.info("controller.down")
+
+
+class Notices:
+    """What the API's threads have the courier do; each call returns at once."""
+
+    def __init__(self, courier: Courier) -> None:
+        self._courier = courier
+        self._loop = asyncio.get_running_loop()
+
+    def announce(self) -> None:
+        """Tells every connected device that there is new image metadata."""
+        self._soon(self._announce())
+
+    def disconnect(self, device: str) -> None:
+        """Cuts the device's link."""
+        self._soon(self._courier.disconnect(device))
+
+    async def _announce(self) -> None:
+        for device in self._courier.connected():
+            with contextlib.suppress(DeviceOffline):
+                await self._courier.send(device, REFRESH)
+
+    def _soon(self, act: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(act, self._loop)
+
+
+async def _told_to_end() -> None:
+    """Returns at SIGTERM or SIGINT."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()

@@ -1,0 +1,115 @@
+"""What devices ask of the controller, whatever carries it: each one transaction, on a thread."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from agent.clock import Clock
+from controller.enrolment import actions as enrolment
+from controller.enrolment.terms import Terms
+from controller.errors import InvalidInput, NotFound
+from controller.fleet import actions as fleet
+from controller.store.blob_store import BlobStore
+from controller.store.store import Store, Transaction
+from controller.telemetry import actions as telemetry
+from controller.transport.dispatch import Dispatch, stream
+from protos.methods import FACTS, METADATA, UPLOAD
+from protos.v1 import device_pb2, enrolment_pb2
+
+Result = TypeVar("Result")
+
+
+class Rollouts(Protocol):
+    """Who must know that a device came, or said something that may decide a rollout."""
+
+    def wake(self) -> None: ...  # noqa: D102
+
+    async def connected(self, device: str) -> None: ...  # noqa: D102
+
+
+class DeviceDesk:
+    """Answers devices. ``rollouts`` is set once, before any transport is started."""
+
+    rollouts: Rollouts
+
+    def __init__(self, store: Store, blobs: BlobStore, clock: Clock, terms: Terms) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._clock = clock
+        self._terms = terms
+
+    def dispatch(self) -> Dispatch:
+        """The one endpoint that every transport asks."""
+        return Dispatch(
+            actions={METADATA.name: self.metadata, UPLOAD.name: self.upload},
+            listeners={FACTS: self.facts},
+            admission=self.admit,
+            arrival=self.arrived,
+            departure=self.departed,
+            blobs=self.fetch,
+        )
+
+    async def join(self, request: enrolment_pb2.JoinRequest) -> enrolment_pb2.JoinReply:
+        """Makes a device of whoever has a join token."""
+        return await self._within(lambda tx: enrolment.join(tx, request, self._terms, self._now()))
+
+    async def renew(self, request: enrolment_pb2.RenewRequest) -> enrolment_pb2.RenewReply:
+        """A new certificate for a device that proves that it holds its key."""
+        return await self._within(lambda tx: enrolment.renew(tx, request, self._terms, self._now()))
+
+    async def metadata(self, _: str, request: bytes) -> bytes:
+        """Image metadata by file name; devices verify it themselves."""
+        try:
+            name = device_pb2.MetadataRequest.FromString(request).name
+        except DecodeError as error:
+            raise InvalidInput("metadata: a request that can't be read") from error
+        data = await self._within(lambda tx: tx.metadata.get(name))
+        if data is None:
+            raise NotFound(f"no metadata {name[:64]!r}")
+        return device_pb2.MetadataReply(data=data).SerializeToString()
+
+    async def upload(self, device: str, request: bytes) -> bytes:
+        """Stores telemetry, exactly once."""
+        reply = await asyncio.to_thread(telemetry.upload, self._store, device, request, self._now())
+        self.rollouts.wake()
+        return reply
+
+    async def facts(self, device: str, payload: bytes) -> None:
+        """Takes what the device says that it is."""
+        if await self._within(lambda tx: fleet.update_facts(tx, device, payload)):
+            self.rollouts.wake()
+
+    async def admit(self, device: str, certificate_serial: str) -> None:
+        """Returns if the device may connect."""
+        await self._within(lambda tx: enrolment.admit(tx, device, certificate_serial))
+
+    async def arrived(self, device: str) -> None:
+        """Notes the device's presence, and has it told its newest directive."""
+        await self._within(lambda tx: tx.devices.touch(device, self._now(), connected=True))
+        await self.rollouts.connected(device)
+
+    async def departed(self, device: str) -> None:
+        """Notes the device's absence."""
+        await self._within(lambda tx: tx.devices.touch(device, self._now(), connected=False))
+
+    def fetch(
+        self,
+        device: str,  # noqa: ARG002 - every enrolled device may have every blob: digests decide
+        sha256: str,
+        offset: int,
+        have: Sequence[str],  # noqa: ARG002 - whole files only: no deltas are offered
+    ) -> AsyncIterator[bytes]:
+        """Streams a blob."""
+        return stream(self._blobs, sha256, offset)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    async def _within(self, act: Callable[[Transaction], Result]) -> Result:
+        def run() -> Result:
+            with self._store.begin() as tx:
+                return act(tx)
+
+        return await asyncio.to_thread(run)
