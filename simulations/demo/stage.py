@@ -1,0 +1,148 @@
+"""A controller and some devices in one folder, as separate processes that talk over real TLS."""
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from simulations.demo.processes import SCRIPTS, Daemon, free_ports, run_command, run_json, wait_for
+
+SITES: Final = ("berlin", "oslo")
+
+AGENT_CONFIG: Final = """\
+[serving]
+rest_port = {rest}
+grpc_port = {grpc}
+threads = 1
+
+[installing]
+probation_seconds = 5.0
+probation_requests = 20
+retry_seconds = 0.5
+retry_cap_seconds = 2.0
+
+[watching]
+window_rows = {rows}
+window_seconds = {seconds}
+
+[reporting]
+interval_seconds = 1.0
+resources_seconds = 5.0
+
+[connecting]
+backoff_seconds = 0.2
+backoff_cap_seconds = 1.0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often devices judge their data: so many rows, at least so many seconds apart."""
+
+    rows: int = 300
+    seconds: float = 2.0
+
+
+class Device:
+    """One device: its folder, its agent's process, its ports."""
+
+    def __init__(self, name: str, home: Path, ports: tuple[int, int], pace: Pace) -> None:
+        self.name = name
+        self.home = home
+        self.rest_port, self.grpc_port = ports
+        home.mkdir(parents=True)
+        config = AGENT_CONFIG.format(
+            rest=ports[0], grpc=ports[1], rows=pace.rows, seconds=pace.seconds
+        )
+        (home / "agent.toml").write_text(config)
+        self.daemon = Daemon(name, self.command("run"), home.with_suffix(".log"), {})
+
+    def command(self, *words: str) -> list[str]:
+        """A command of ``muster-agent`` for this device."""
+        return [str(SCRIPTS / "muster-agent"), "--home", str(self.home), *words]
+
+    def status(self) -> Any:
+        """What ``muster-agent status`` says."""
+        return run_json(self.command("status"), {})
+
+
+class Stage:
+    """Everything in ``folder``; nothing runs until it is started."""
+
+    def __init__(self, folder: Path, devices: int, pace: Pace | None = None) -> None:
+        self.folder = folder
+        self.home = folder / "controller"
+        ports = free_ports(3 + 2 * devices)
+        self._ports = ports[:3]
+        self.environment = {
+            "MUSTER_PROFILE": str(folder / "profile.toml"),
+            "MUSTER_KEYS": str(folder / "keys"),
+        }
+        self.controller = Daemon(
+            "controller",
+            [str(SCRIPTS / "muster"), "serve", "--home", str(self.home)],
+            folder / "controller.log",
+            {},
+        )
+        self.devices = [
+            Device(
+                f"cam-{number + 1}",
+                folder / "devices" / f"cam-{number + 1}",
+                (ports[3 + 2 * number], ports[4 + 2 * number]),
+                pace or Pace(),
+            )
+            for number in range(devices)
+        ]
+
+    def muster(self, *words: str) -> str:
+        """What an operator's command prints.
+
+        Raises:
+            ProcessFailed: its status was not 0.
+        """
+        return run_command([str(SCRIPTS / "muster"), *words], self.environment)
+
+    def muster_json(self, *words: str) -> Any:
+        """What an operator's command prints with ``--output json``."""
+        return run_json([str(SCRIPTS / "muster"), *words], self.environment)
+
+    def found(self) -> None:
+        """Makes the controller and starts it; returns when it answers."""
+        api, session, enrolment = (str(port) for port in self._ports)
+        self.muster(
+            *("init", str(self.home), "--name", "localhost", "--name", "127.0.0.1"),
+            *("--api-port", api, "--session-port", session, "--enrolment-port", enrolment),
+        )
+        self.start_controller()
+
+    def start_controller(self) -> None:
+        """Starts the controller; returns when it answers."""
+        self.controller.start()
+        wait_for("answer of the controller", self._answers, 30, [self.controller])
+
+    def enrol(self, device: Device, site: str) -> None:
+        """Makes a device of it, with a one-time token."""
+        token = self.muster_json("token", "create", "--label", f"site={site}")["token"]
+        run_command(device.command("enrol", token, "--name", device.name), {})
+
+    def daemons(self) -> Sequence[Daemon]:
+        """Every process that should run."""
+        return [self.controller, *(device.daemon for device in self.devices)]
+
+    def stop(self) -> None:
+        """Ends every process."""
+        for device in self.devices:
+            device.daemon.stop()
+        self.controller.stop()
+
+    def _answers(self) -> bool | None:
+        url = f"https://localhost:{self._ports[0]}/readyz"
+        trusted = ssl.create_default_context(cafile=self.home / "server-ca.crt")
+        try:
+            answer = httpx.get(url, verify=trusted, trust_env=False)
+        except httpx.HTTPError:
+            return None
+        return True if answer.is_success else None
