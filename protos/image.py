@@ -64,8 +64,8 @@ def freshness(fields: Mapping[str, Any]) -> Freshness:
 
 
 def extension(value: Restrictions | Freshness) -> dict[str, Any]:
-    """``value`` as fields of a signed part; the inverse of ``restrictions`` and ``freshness``."""
-    return {FIELD: msgspec.to_builtins(value)}
+    """``value`` as fields of a signed part, of JSON's types alone; the readers' inverse."""
+    return {FIELD: msgspec.json.decode(msgspec.json.encode(value))}
 
 
 def _read(fields: Mapping[str, Any], kind: type[Extension]) -> Extension:

@@ -97,7 +97,9 @@ def listed(opened: Opened, assignment: Assignment, now: datetime) -> Listing:
     name = f"{role_name(assignment.model)}.json"
     check_fresh(opened, (*TOP_LEVEL, name), now)
     targets: Metadata[Targets] = Metadata.from_bytes(opened.files[TARGETS])
-    delegation = _delegation(targets.signed, assignment.model)
+    delegation = _responsible(targets.signed, assignment.model)
+    if delegation is None:  # (8b)
+        raise NotListed(f"{assignment.model}: the signed targets name no approvers of this model")
     if not opened.current(name):  # (8a)
         raise NotListed(f"{assignment.model}: no version is published")
     role: Metadata[Targets] = Metadata.from_bytes(opened.files[name])
@@ -151,22 +153,18 @@ def verified(
 
 
 def delegated_models(targets: bytes, models: Iterable[str]) -> frozenset[str]:
-    """Those of ``models`` whose approvers verified ``targets`` name."""
+    """Those of ``models`` whose own approvers verified ``targets`` ask first."""
     metadata: Metadata[Targets] = Metadata.from_bytes(targets)
-    delegations = metadata.signed.delegations
-    roles = delegations.roles if delegations is not None and delegations.roles is not None else {}
-    return frozenset(model for model in models if role_name(model) in roles)
+    return frozenset(model for model in models if _responsible(metadata.signed, model) is not None)
 
 
-def _delegation(targets: Targets, model: str) -> DelegatedRole:
-    """The role of the model's approvers: the one that a TUF client asks first, and no other."""
+def _responsible(targets: Targets, model: str) -> DelegatedRole | None:
+    """The role of the model's approvers, if it is the one that a TUF client asks first."""
     delegations = targets.delegations
     roles = delegations.roles if delegations is not None and delegations.roles is not None else {}
     path = target_path(model, 1)
-    responsible = next((role for role in roles.values() if role.is_delegated_path(path)), None)
-    if responsible is None or responsible.name != role_name(model):  # (8b)
-        raise NotListed(f"{model}: the signed targets name no approvers of this model")
-    return responsible
+    first = next((role for role in roles.values() if role.is_delegated_path(path)), None)
+    return first if first is not None and first.name == role_name(model) else None
 
 
 def _approvals(targets: Targets, delegation: DelegatedRole, role: Metadata[Targets]) -> int:
