@@ -1,0 +1,181 @@
+"""Time passed: counts what was observed, keeps open windows on disk, judges those that close.
+
+The record of a closed window goes into the spool in the very transaction that forgets the open one:
+whatever the moment of a power cut, a window is told exactly once, and no more than ``INTERVAL``
+seconds of counts are lost.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from agent.clock import Clock
+from agent.errors import AgentError
+from agent.inference.traffic import TrafficCounts
+from agent.monitor.alert import AlertState, after, read_state
+from agent.monitor.counts import ProfileMismatch, empty
+from agent.monitor.finding import Judgement, Verdict
+from agent.monitor.verdict import judge
+from agent.monitor.window import OpenWindow, Watch, Watched, closes, overridden
+from agent.monitor.wire import alert_record, read_window, window_message, window_record
+from agent.store.device_store import DeviceStore
+from protos.errors import DocumentError
+
+log = logging.getLogger(__name__)
+
+INTERVAL: Final = 1.0
+ORPHAN_SECONDS: Final = 120.0
+"""So long after a start, a window whose version has not come back is closed."""
+_STATE: Final = "#alerts"
+"""Ends the key of what was told of a version; its open window's key is its manifest's digest."""
+
+
+class MonitorLoop:
+    """Watches every version that ``watch`` names.
+
+    Args:
+        rows, seconds: replace the bundle's n_min and t_min_seconds if they are not 0.
+    """
+
+    def __init__(
+        self, store: DeviceStore, watch: Watch, clock: Clock, *, rows: int = 0, seconds: float = 0.0
+    ) -> None:
+        self._store = store
+        self._watch = watch
+        self._clock = clock
+        self._rows = rows
+        self._seconds = seconds
+        self._started = clock.monotonic()
+        self._known: dict[str, Watched] = {}
+        self._absent: set[str] = set()
+        self._unsaved: set[str] = set()
+        self._windows: dict[str, OpenWindow] = {}
+        self._alerts: dict[str, AlertState] = {}
+        for key, value in store.windows.checkpoints().items():
+            self._resume(key, value)
+
+    async def run(self) -> None:
+        """Runs until cancelled; then keeps what was counted."""
+        try:
+            while True:
+                await self._clock.sleep(INTERVAL)
+                for watched in list(self._watch.watched()):
+                    await asyncio.to_thread(watched.observer.flush)
+                self._guarded_tick()
+        except asyncio.CancelledError:
+            self._guarded_tick()
+            raise
+
+    def tick(self) -> None:
+        """One turn: count, then close or keep each window.
+
+        Raises:
+            AgentError: the store failed. What was counted is kept, and written by a later turn.
+        """
+        now_ms = _milliseconds(self._clock.now())
+        present = {one.manifest_sha256: one for one in self._watch.watched()}
+        for key, watched in list(self._known.items()):
+            if key not in present or present[key].observer is not watched.observer:
+                self._count(key, watched, now_ms)
+        # Requests may still be under way on a version that has just gone: one turn more for them.
+        absent = {key for key in self._known if key not in present}
+        for key in absent & self._absent:
+            self._close(self._windows[key], now_ms)
+            del self._known[key]
+        self._absent = absent & set(self._known)
+        self._known |= present
+        for key, watched in present.items():
+            self._count(key, watched, now_ms)
+            policy = overridden(watched.reference.policy, self._rows, self._seconds)
+            if closes(self._windows[key], policy, now_ms):
+                self._close(self._windows[key], now_ms)
+        for window in list(self._orphans()):
+            self._close(window, now_ms)
+
+    def _guarded_tick(self) -> None:
+        try:
+            self.tick()
+        except AgentError as error:
+            log.warning("monitor.delayed code=%s detail=%s", error.code, error.detail)
+        except Exception:
+            log.exception("monitor.failed")
+
+    def _resume(self, key: str, value: bytes) -> None:
+        try:
+            if key.endswith(_STATE):
+                self._alerts[key.removesuffix(_STATE)] = read_state(value)
+            else:
+                self._windows[key] = read_window(value)
+        except DocumentError as error:
+            log.warning("monitor.checkpoint-unreadable key=%s detail=%s", key, error.detail)
+            self._store.windows.discard(key)
+
+    def _count(self, key: str, watched: Watched, now_ms: int) -> None:
+        counts, traffic = watched.observer.drain(), watched.drain_traffic()
+        window = self._windows.get(key)
+        if window is not None and window.counts.profile != watched.observer.profile:
+            self._close(window, now_ms)
+            window = None
+        if window is None or window.is_empty:
+            window = self._new(watched, now_ms)
+        self._windows[key] = seen = window.seeing(counts, traffic)
+        if seen is not window:
+            self._unsaved.add(key)
+        if key in self._unsaved:
+            message = window_message(seen)
+            self._store.windows.checkpoint(key, message.SerializeToString())
+            self._unsaved.discard(key)
+
+    def _new(self, watched: Watched, now_ms: int) -> OpenWindow:
+        return OpenWindow(
+            window_id=uuid.uuid4().hex,
+            model=watched.model,
+            version=watched.version,
+            manifest_sha256=watched.manifest_sha256,
+            started_ms=now_ms,
+            counts=empty(watched.observer.profile, len(watched.reference.series)),
+            traffic=TrafficCounts(),
+        )
+
+    def _orphans(self) -> Iterator[OpenWindow]:
+        if self._clock.monotonic() - self._started >= ORPHAN_SECONDS:
+            yield from (window for key, window in self._windows.items() if key not in self._known)
+
+    def _close(self, window: OpenWindow, now_ms: int) -> None:
+        key = window.manifest_sha256
+        if window.is_empty:
+            self._windows.pop(key, None)
+            return
+        ended_ms = max(now_ms, window.started_ms)
+        judgement = self._judged(window)
+        state, told = after(self._alerts.get(key, AlertState()), judgement)
+        with self._store.transaction():
+            self._store.spool.put("window", window_record(window, ended_ms, judgement), ended_ms)
+            if told is not None:
+                event = alert_record(window, ended_ms, told, judgement)
+                self._store.spool.put("event", event, ended_ms)
+            self._store.windows.discard(key)
+            self._store.windows.checkpoint(key + _STATE, state.encode())
+        self._windows.pop(key, None)
+        self._unsaved.discard(key)
+        self._alerts[key] = state
+        log.info(
+            "monitor.window-closed model=%s version=%d rows=%d verdict=%s",
+            window.model, window.version, window.counts.rows, judgement.verdict.value,
+        )  # fmt: skip
+
+    def _judged(self, window: OpenWindow) -> Judgement:
+        watched = self._known.get(window.manifest_sha256)
+        if watched is None:  # its reference is no longer at hand
+            return Judgement(Verdict.INSUFFICIENT_DATA)
+        try:
+            return judge(watched.reference, window.counts, n_min=self._rows)
+        except ProfileMismatch:
+            return Judgement(Verdict.INSUFFICIENT_DATA)
+
+
+def _milliseconds(now: datetime) -> int:
+    return int(now.timestamp() * 1000)
