@@ -1,0 +1,192 @@
+"""A version's model card: CycloneDX 1.6, so that it is also the model's entry in a bill of materials.
+
+https://cyclonedx.org/docs/1.6/json/ (a component of type ``machine-learning-model``). What can be
+measured stands here by measurement; what the model is for and whom it may harm is its author's text.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from controller.registry.author_text import AuthorText
+from controller.registry.onnx_file import OnnxFile
+from controller.registry.signature import Signature
+from protos.documents import sha256
+from protos.manifest import Tensor
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What a card says that was not written by a person. ``registered_at`` is Unix seconds."""
+
+    model: str
+    version: int
+    registered_at: float
+    onnx: OnnxFile
+    model_sha256: str
+    reference_rows: int
+    signature: Signature
+    metrics: Mapping[str, float]
+    lineage: Mapping[str, str]
+
+
+def card(facts: CardFacts, text: AuthorText) -> bytes:
+    """The card as JSON; the same facts and text give the same bytes."""
+    reference = f"{facts.model}/{facts.version}"
+    document = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{_identity(reference, facts.model_sha256)}",
+        "version": 1,
+        "metadata": {
+            "timestamp": _timestamp(facts.registered_at),
+            "tools": {"components": [{"type": "application", "name": "muster"}]},
+            "component": _component(reference, facts, text),
+        },
+    }
+    return _encode(document)
+
+
+def _identity(reference: str, model_sha256: str) -> uuid.UUID:
+    """An RFC 9562 version 8 UUID that names this version and its file."""
+    return uuid.UUID(sha256(f"{reference} {model_sha256}".encode())[:32], version=5)
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _component(reference: str, facts: CardFacts, text: AuthorText) -> dict[str, Any]:
+    component: dict[str, Any] = {
+        "type": "machine-learning-model",
+        "bom-ref": reference,
+        "name": facts.model,
+        "version": str(facts.version),
+        "hashes": [{"alg": "SHA-256", "content": facts.model_sha256}],
+        "modelCard": _model_card(facts, text),
+        "properties": _properties(facts),
+    }
+    if text.description:
+        component["description"] = text.description
+    if text.authors:
+        component["authors"] = [{"name": name} for name in text.authors]
+    if text.license:
+        component["licenses"] = [{"license": {"name": text.license}}]
+    return component
+
+
+def _model_card(facts: CardFacts, text: AuthorText) -> dict[str, Any]:
+    signature = facts.signature
+    parameters: dict[str, Any] = {
+        "modelArchitecture": ", ".join(facts.onnx.operators),
+        "datasets": [
+            {
+                "type": "dataset",
+                "name": text.data or "reference data",
+                "description": f"{facts.reference_rows} rows, on which the metrics were measured",
+            }
+        ],
+        "inputs": [{"format": described(one)} for one in signature.inputs],
+        "outputs": [{"format": described(one)} for one in signature.outputs],
+    }
+    if signature.task:
+        parameters["task"] = signature.task
+    found: dict[str, Any] = {"modelParameters": parameters}
+    if facts.metrics:
+        found["quantitativeAnalysis"] = {
+            "performanceMetrics": [
+                {"type": name, "value": f"{value:.6g}"}
+                for name, value in sorted(facts.metrics.items())
+            ]
+        }
+    if considerations := _considerations(text):
+        found["considerations"] = considerations
+    return found
+
+
+def _considerations(text: AuthorText) -> dict[str, Any]:
+    risks = [
+        {"name": one.name, "mitigationStrategy": one.mitigation}
+        if one.mitigation
+        else {"name": one.name}
+        for one in text.ethical_considerations
+    ]
+    lists: Mapping[str, Sequence[Any]] = {
+        "users": text.users,
+        "useCases": text.use_cases,
+        "technicalLimitations": text.limitations,
+        "performanceTradeoffs": text.tradeoffs,
+        "ethicalConsiderations": risks,
+    }
+    return {name: list(values) for name, values in lists.items() if values}
+
+
+def _properties(facts: CardFacts) -> list[dict[str, str]]:
+    onnx = facts.onnx
+    found = {
+        "muster:opset": str(onnx.opset),
+        "muster:ir_version": str(onnx.ir_version),
+        "muster:parameters": str(onnx.parameters),
+        "muster:producer": onnx.producer,
+        **{f"muster:lineage:{name}": value for name, value in facts.lineage.items()},
+    }
+    return [{"name": name, "value": value} for name, value in sorted(found.items()) if value]
+
+
+def described(tensor: Tensor) -> str:
+    """A tensor in a line: "image: FP32 [N, 8, 8], image, 0 to 1"."""
+    axes = ", ".join("N" if axis < 0 else str(axis) for axis in tensor.shape)
+    line = f"{tensor.name}: {tensor.dtype} [{axes}], {tensor.semantic.value}"
+    if tensor.minimum is not None and tensor.maximum is not None:
+        line += f", {tensor.minimum:.6g} to {tensor.maximum:.6g}"
+    return line + (", may be missing" if tensor.nullable else "")
+
+
+def markdown(document: bytes) -> str:
+    """A card as a page for people: what was measured, then what its author wrote."""
+    component = msgspec.json.decode(document)["metadata"]["component"]
+    model_card = component["modelCard"]
+    parameters = model_card["modelParameters"]
+    metrics = model_card.get("quantitativeAnalysis", {}).get("performanceMetrics", [])
+    lines = [f"# {component['name']}/{component['version']}", ""]
+    if "description" in component:
+        lines += [component["description"], ""]
+    lines += [f"Task: {parameters.get('task', 'not told')}", ""]
+    lines += _section("Inputs", [one["format"] for one in parameters["inputs"]])
+    lines += _section("Outputs", [one["format"] for one in parameters["outputs"]])
+    lines += _section("Metrics", [f"{one['type']}: {one['value']}" for one in metrics])
+    lines += _section(
+        "Data", [f"{one['name']}: {one['description']}" for one in parameters["datasets"]]
+    )
+    for name, values in model_card.get("considerations", {}).items():
+        lines += _section(_TITLES[name], [_spoken(value) for value in values])
+    facts = [
+        f"{one['name'].removeprefix('muster:')}: {one['value']}" for one in component["properties"]
+    ]
+    lines += _section("File", [f"SHA-256: {component['hashes'][0]['content']}", *facts])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+_TITLES = {
+    "users": "Users",
+    "useCases": "Use cases",
+    "technicalLimitations": "Technical limitations",
+    "performanceTradeoffs": "Performance trade-offs",
+    "ethicalConsiderations": "Ethical considerations",
+}
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"## {title}", "", *(f"* {line}" for line in lines), ""] if lines else []
+
+
+def _spoken(value: str | Mapping[str, str]) -> str:
+    if isinstance(value, str):
+        return value
+    return ": ".join(value[key] for key in ("name", "mitigationStrategy") if key in value)

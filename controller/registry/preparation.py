@@ -1,0 +1,163 @@
+"""From a request's bytes to everything of a bundle but its place among the model's versions.
+
+Steps: read the file, read the reference, run the one over the other with the device's own runtime,
+infer the signature, measure how right it is and how right its parent, choose golden vectors, build
+the calibrated profile, judge. Nothing is stored.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.inference import golden as golden_file
+from agent.runtimes.runtime import LoadedModel, Runtime, Tensors
+from controller.errors import BadModel
+from controller.monitor import registration as monitor
+from controller.registry import golden
+from controller.registry.bundle import Measured
+from controller.registry.gates import Candidate
+from controller.registry.metrics import metrics
+from controller.registry.onnx_file import OnnxFile, read_onnx
+from controller.registry.reference import ReferenceData, read_reference
+from controller.registry.registration import Registration
+from controller.registry.signature import Signature, infer
+from controller.registry.trial import Gauges, Progress, Subject, Trial, answers, load, run
+from protos.manifest import Manifest, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The version that a new one follows, with its model file."""
+
+    manifest: Manifest
+    model: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A bundle's parts, and what the gates say to them. ``reference_rows`` were run."""
+
+    onnx: OnnxFile
+    signature: Signature
+    files: Mapping[Role, bytes]
+    measured: Measured
+    metrics: Mapping[str, float]
+    reference_rows: int
+    objections: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def prepare(
+    runtime: Runtime,
+    request: Registration,
+    parent: Parent | None,
+    gauges: Gauges,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> Prepared:
+    """The parts of the request's bundle.
+
+    Raises:
+        BadModel, BadReference, TooLarge, InvalidInput: a file or the request is not what it must
+            be; the message names it.
+    """
+    progress("check the model", 0.0)
+    onnx = read_onnx(request.onnx, request.onnx_name)
+    progress("read the reference data", 0.0)
+    data = read_reference(request.reference, onnx, request.reference_name)
+    subject = Subject(request.model, request.onnx_name, request.onnx, onnx)
+    model, trial = run(runtime, subject, data.inputs, gauges, progress)
+    try:
+        signature = infer(onnx, data.inputs, trial.outputs, request.semantics, request.onnx_name)
+        progress("choose golden vectors", 0.0)
+        vectors = _golden(model, subject, signature, data, trial)
+    finally:
+        model.close()
+    load(runtime, subject, signature).close()
+    measures = _metrics(signature, trial.outputs, data)
+    candidate, notes = _candidate(runtime, parent, data, trial, measures, progress)
+    progress("build the profile and calibrate its thresholds", 0.0)
+    profile = monitor.build_reference(
+        signature.inputs, signature.outputs, data.inputs, trial.outputs, rng, request.policy
+    )
+    progress("judge", 1.0)
+    return Prepared(
+        onnx=onnx,
+        signature=signature,
+        files={
+            Role.MODEL: request.onnx,
+            Role.REFERENCE: profile.encode(),
+            Role.GOLDEN: vectors,
+        },
+        measured=Measured(
+            trial.latency_p99_seconds, trial.memory_bytes, runtime.name, runtime.version
+        ),
+        metrics=measures,
+        reference_rows=data.rows,
+        objections=tuple(request.gates.objections(candidate)),
+        notes=(*data.notes, *notes, *monitor.notes(profile)),
+    )
+
+
+def _golden(
+    model: LoadedModel, subject: Subject, signature: Signature, data: ReferenceData, trial: Trial
+) -> bytes:
+    """The file of golden vectors: their outputs are what they give as one batch."""
+    row_at_a_time = subject.onnx.row_at_a_time
+    rows = golden.choose(signature, data.inputs, trial.outputs, row_at_a_time=row_at_a_time)
+    inputs = {name: array[rows] for name, array in data.inputs.items()}
+    outputs = answers(model, subject, inputs, lambda _what, _share: None)
+    return golden_file.encode(golden.golden(signature, inputs, outputs))
+
+
+def _metrics(signature: Signature, outputs: Tensors, data: ReferenceData) -> Mapping[str, float]:
+    return {} if data.truth is None else metrics(signature, outputs, data.truth)
+
+
+def _candidate(
+    runtime: Runtime,
+    parent: Parent | None,
+    data: ReferenceData,
+    trial: Trial,
+    measures: Mapping[str, float],
+    progress: Progress,
+) -> tuple[Candidate, Sequence[str]]:
+    """What the gates judge, and notes. The parent is measured on the same rows."""
+    before: Mapping[str, float] = {}
+    notes: list[str] = []
+    if parent is not None and measures:
+        progress(f"run {parent.manifest.reference} over the same rows", 0.0)
+        try:
+            before = _parent_metrics(runtime, parent, data, progress)
+        except BadModel as error:
+            notes.append(f"not compared with {parent.manifest.reference}: {error.detail}")
+    candidate = Candidate(
+        rows=data.rows,
+        not_finite=trial.not_finite,
+        unsteady=trial.unsteady,
+        latency_p99_seconds=trial.latency_p99_seconds,
+        memory_bytes=trial.memory_bytes,
+        metrics=measures,
+        parent=parent.manifest.reference if parent else "",
+        parent_metrics=before,
+    )
+    return candidate, notes
+
+
+def _parent_metrics(
+    runtime: Runtime, parent: Parent, data: ReferenceData, progress: Progress
+) -> Mapping[str, float]:
+    manifest = parent.manifest
+    wanted = {one.name: one.shape[1:] for one in manifest.inputs}
+    given = {name: array.shape[1:] for name, array in data.inputs.items()}
+    if wanted != given:
+        raise BadModel("its inputs are others")
+    onnx = read_onnx(parent.model, manifest.reference)
+    subject = Subject(manifest.model, manifest.reference, parent.model, onnx)
+    model = load(runtime, subject)
+    try:
+        outputs = answers(model, subject, data.inputs, progress)
+    finally:
+        model.close()
+    return _metrics(Signature(manifest.inputs, manifest.outputs), outputs, data)
