@@ -6,8 +6,9 @@ Rules:
 2. The state is written before it is acted on, so a restart finds what was being tried.
 3. Nothing answers requests with a version that has not passed SELF_TEST.
 4. The switch is one transaction. Past it, only PROBATION decides: commit, or go back.
-5. A deferral (window, battery, no link) stays where it is and is no failure.
-6. A missing row is a bug, never weather: ``step`` raises.
+5. A recall is BAD at any time, for a version that was committed long ago, too.
+6. A deferral (window, battery, no link) stays where it is and is no failure.
+7. A missing row is a bug, never weather: ``step`` raises.
 """
 
 from enum import StrEnum
@@ -72,7 +73,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (S.SWITCHING, E.OK): S.PROBATION,
     (S.PROBATION, E.OK): S.COMMITTED,
     (S.REVERTING, E.OK): S.FAILED,
-    **{(state, E.BAD): S.REVERTING for state in (*_WORK, S.PROBATION)},
+    **{(state, E.BAD): S.REVERTING for state in (*_WORK, S.PROBATION, S.COMMITTED)},
     **{(state, E.DEFER): state for state in (*_WORK, S.PROBATION)},
     **{(state, E.SUPERSEDED): S.IDLE for state in _WORK},
     # The unproven version goes on answering until its successor does; the last known good one

@@ -116,7 +116,10 @@ class Deployments(Protocol):
         ...
 
     def revert(self, model: str, slot: str) -> None:
-        """The version that was kept warm answers again; the other one is freed."""
+        """The version that was kept warm answers again; the one that did not prove itself is freed.
+
+        After ``release_previous`` what answers is proven: then it stays, and a candidate is freed.
+        """
         ...
 
     def remove(self, model: str, slot: str) -> None:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from agent.install.machine import State
 
+SlotKey = tuple[str, str]
+"""Which slot: (model, slot name)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
@@ -32,6 +35,11 @@ class Slot:
     active: Deployed | None = None
     committed: Deployed | None = None
 
+    @property
+    def key(self) -> SlotKey:
+        """Which slot."""
+        return self.model, self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Install:
@@ -42,7 +50,7 @@ class Install:
         resumptions: restarts that found it in a counted state.
         not_before: deferred until then; 0 if not deferred.
         code: why it failed or waits; empty while it goes well.
-        candidate: what the switch will make active; known from CHECKING on.
+        candidate: what the switch will make active; known once it is verified.
     """
 
     model: str
@@ -61,3 +69,8 @@ class Install:
     detail: str = ""
     approvals: int = 0
     candidate: Deployed | None = None
+
+    @property
+    def key(self) -> SlotKey:
+        """Which slot it is for."""
+        return self.model, self.slot

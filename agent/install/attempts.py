@@ -1,0 +1,33 @@
+"""What a restart of the agent means to an install, and when there have been too many."""
+
+from dataclasses import replace
+
+from agent.errors import CrashLoop
+from agent.install.machine import COUNTED, MAX_RESUMPTIONS, RESUME
+from agent.install.outcome import outcome_of
+from agent.install.progress import refused
+from agent.install.record import Install
+
+
+def resume(install: Install, now: float) -> Install:
+    """The install as the agent goes on with it after a restart; the same one if nothing changes.
+
+    A restart where the version's own code was running is counted; one more than
+    ``MAX_RESUMPTIONS`` fails it as a crash loop.
+    """
+    counted = install.state in COUNTED
+    resumed = replace(install, resumptions=install.resumptions + counted)
+    if counted and resumed.resumptions > MAX_RESUMPTIONS:
+        reason = CrashLoop(f"{resumed.resumptions} restarts in the middle of this install")
+        return refused(resumed, outcome_of(reason), now)
+    state = RESUME[install.state]
+    return resumed if state is install.state else replace(resumed, state=state, since=now)
+
+
+def retry_delay(deferrals: int, first: float, cap: float, share: float) -> float:
+    """Seconds to wait after so many deferrals in a row: doubling, up to ``cap``.
+
+    ``share`` of [0, 1) spreads devices that were deferred together over the upper half.
+    """
+    full = min(cap, first * 2.0 ** min(deferrals, 32))
+    return full * (0.5 + 0.5 * share)

@@ -1,0 +1,36 @@
+"""What others are told when an install or a slot has changed."""
+
+from dataclasses import dataclass
+
+from agent.install.machine import State
+from agent.install.record import Install
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One durable change, named as an event is: "install.committed", "slot.retired".
+
+    Attributes:
+        version: 0 where no single one is meant.
+        code: an error's code, where there is one; ``detail`` then says what is wrong.
+    """
+
+    name: str
+    model: str
+    slot: str
+    version: int = 0
+    code: str = ""
+    detail: str = ""
+
+
+def change_of(before: Install | None, after: Install) -> Change | None:
+    """What to tell about a new record of an install; None if nobody would ask."""
+    moved = before is None or (before.sha256, before.state) != (after.sha256, after.state)
+    if after.not_before and after.state is not State.REVERTING:
+        known = before is not None and (before.state, before.code) == (after.state, after.code)
+        name = "" if known else "install.deferred"
+    else:
+        name = f"install.{after.state}" if moved else ""
+    if not name:
+        return None
+    return Change(name, after.model, after.slot, after.version, after.code, after.detail)

@@ -1,0 +1,273 @@
+"""Follows directives: starts, supersedes and retires installs, each slot in a loop of its own."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from agent.clock import Clock
+from agent.errors import MalformedDocument
+from agent.install.actions import Bench, sleep_unless
+from agent.install.attempts import resume
+from agent.install.change import Change
+from agent.install.fallback import MayRun, enforce
+from agent.install.ledger import Edit, Ledger
+from agent.install.machine import State
+from agent.install.ports import Deployments, Fetcher, SelfTest, Trust
+from agent.install.probation import DEFAULT_POLICY, ProbationPolicy
+from agent.install.reconcile import Device, Renew, Retire, Start, Step, Wait, reconcile
+from agent.install.record import Install, SlotKey
+from agent.install.slot.actions import Means, Offload
+from agent.install.slot.loop import SlotLoop
+from agent.store.blob_store import BlobStore
+from agent.store.device_store import DeviceStore
+from protos.documents import Directive
+from protos.envelope import peek
+from protos.errors import DocumentError
+from protos.v1.common_pb2 import DeviceFacts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class InstallLoop:
+    """Brings the device to what its directive says. The only writer of slots and installs.
+
+    It loads what the slots point at when it starts, too: nobody else needs to. Wake it when a
+    directive was accepted or the link came up.
+
+    Attributes:
+        on_change: called on the event loop after a change is durable. A change may be durable
+            without a call if power goes in between: so report once at the start, whatever happened.
+        offload: runs what waits for the disk.
+    """
+
+    store: DeviceStore
+    blobs: BlobStore
+    trust: Trust
+    fetcher: Fetcher
+    self_test: SelfTest
+    deployments: Deployments
+    facts: Callable[[], DeviceFacts]
+    clock: Clock
+    on_change: Callable[[Change], None]
+    policy: ProbationPolicy = DEFAULT_POLICY
+    retry_seconds: float = 5.0
+    retry_cap_seconds: float = 300.0
+    rng: random.Random = field(default_factory=random.Random)
+    offload: Offload = asyncio.to_thread
+    _bench: Bench = field(init=False)
+    _loops: dict[SlotKey, tuple[SlotLoop, "asyncio.Task[None]"]] = field(
+        init=False, default_factory=dict
+    )
+    _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+    _recovered: bool = field(init=False, default=False)
+    _looking: bool = field(init=False, default=True)
+
+    def __post_init__(self) -> None:
+        """Puts the bench up that the loops of all slots share."""
+        self._bench = Bench(
+            ledger=Ledger(self.store),
+            means=Means(
+                blobs=self.blobs,
+                trust=self.trust,
+                fetcher=self.fetcher,
+                self_test=self.self_test,
+                facts=self.facts,
+                quarantined=self.store.installs.quarantined,
+                offload=self.offload,
+            ),
+            deployments=self.deployments,
+            clock=self.clock,
+            on_change=self.on_change,
+            policy=self.policy,
+            retry_seconds=self.retry_seconds,
+            retry_cap_seconds=self.retry_cap_seconds,
+            rng=self.rng,
+        )
+
+    async def run(self) -> None:
+        """Follows directives until it is cancelled."""
+        failures = 0
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                self._looking = True
+                try:
+                    await self._follow()
+                    failures = 0
+                except Exception:
+                    log.exception("install.not-followed")
+                    failures += 1
+                self._tend(group)
+                self._looking = False
+                if failures:
+                    await sleep_unless(self.clock, self._bench.delay(failures - 1), self._wake)
+                else:
+                    await self._wake.wait()
+
+    def wake(self) -> None:
+        """Looks at the directive, and tries again what was put off. From the event loop only."""
+        self._wake.set()
+        for slot_loop, _ in self._loops.values():
+            slot_loop.nudge.set()
+
+    async def enforce(self, may_run: MayRun) -> None:
+        """Ends what may not run: the fallback answers, if that may; otherwise nothing does.
+
+        From now on nothing is switched to that ``may_run`` objects to. May be called before ``run``.
+
+        Raises:
+            DiskFull, StoreError: it could not be made durable; what is recalled answers no more
+                all the same.
+        """
+        async with self._turn:
+            await self._recover()
+            bench = self._bench
+            bench.may_run = may_run
+            due = enforce(
+                tuple(bench.ledger.slots.values()),
+                tuple(bench.ledger.installs.values()),
+                may_run,
+                bench.now(),
+            )
+            touched = {slot.key for slot in due.slots} | {one.key for one in due.installs}
+            for key in touched:
+                await self._stop(key)
+            for key in tuple(bench.seats):
+                bench.bind(key)
+            if touched:
+                await bench.edit(partial(self._enforced, may_run))
+        self._wake.set()
+
+    async def lift(self, manifest_sha256: str) -> None:
+        """Lets a version be tried again that failed here."""
+        await self.offload(partial(self.store.installs.lift_quarantine, manifest_sha256))
+        self._wake.set()
+
+    def loaded(self) -> Mapping[SlotKey, str]:
+        """By slot, the digest of the model file that answers there."""
+        return {
+            key: seat.active.model_sha256
+            for key, seat in self._bench.seats.items()
+            if seat.active is not None
+        }
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way, and every slot answers that shall."""
+        return not (self._looking or self._loops or self._wake.is_set())
+
+    async def _recover(self) -> None:
+        """Reads what is durable, once, and notes what the restart means to every install."""
+        if self._recovered:
+            return
+        ledger, now = self._bench.ledger, self._bench.now()
+        await self.offload(ledger.load)
+        resumed = [(one, resume(one, now)) for one in ledger.installs.values()]
+        moved = tuple(after for before, after in resumed if after != before)
+        if moved:
+            await self._bench.edit(lambda: Edit(installs=moved))
+        self._recovered = True
+
+    async def _follow(self) -> None:
+        """Carries out what the directive asks for, slots that it touches stopped."""
+        async with self._turn:
+            await self._recover()
+            while True:
+                steps = await self.offload(self._plan)
+                stopping = [key_of(one) for one in steps if isinstance(one, Start | Retire)]
+                running = [key for key in stopping if key in self._loops]
+                if not running:
+                    break
+                for key in running:
+                    await self._stop(key)
+            for step in steps:
+                await self._carry_out(step)
+
+    def _plan(self) -> Sequence[Step]:
+        ledger, installs = self._bench.ledger, self.store.installs
+        device = Device(
+            tuple(ledger.slots.values()), tuple(ledger.installs.values()), installs.quarantined
+        )
+        return reconcile(directive_in(installs.directive()), device, self._bench.now())
+
+    async def _carry_out(self, step: Step) -> None:
+        bench, key = self._bench, key_of(step)
+        log.info(
+            "install.%s model=%s slot=%s reason=%s", type(step).__name__.lower(), *key, step.reason
+        )
+        match step:
+            case Start(install=install, slot=slot):
+                slots = (slot,) if slot is not None else ()
+                await bench.edit(lambda: Edit(installs=(install,), slots=slots))
+            case Renew(install=install):
+                await bench.edit(partial(self._renewed, install))
+            case Retire():
+                await bench.edit(lambda: Edit(forgotten=(key,)), then=partial(bench.unseat, key))
+                await bench.collect()
+            case Wait():
+                pass
+
+    def _renewed(self, wanted: Install) -> Edit:
+        """The install as it stands by now, under the newer generation."""
+        current = self._bench.ledger.installs[wanted.key]
+        if current.state in {State.FAILED, State.REVERTING}:
+            return Edit()  # the next look at the directive decides
+        renewed = replace(current, generation=wanted.generation, rollout=wanted.rollout)
+        return Edit(installs=(renewed,))
+
+    def _enforced(self, may_run: MayRun) -> Edit:
+        ledger = self._bench.ledger
+        slots, installs = tuple(ledger.slots.values()), tuple(ledger.installs.values())
+        due = enforce(slots, installs, may_run, self._bench.now())
+        return Edit(installs=due.installs, slots=due.slots)
+
+    def _tend(self, group: asyncio.TaskGroup) -> None:
+        """Every slot that is not settled has a loop."""
+        ledger = self._bench.ledger
+        for key in {*ledger.slots, *ledger.installs, *self._bench.seats} - self._loops.keys():
+            slot_loop = SlotLoop(self._bench, key)
+            if not slot_loop.is_settled:
+                task = group.create_task(slot_loop.run(), name=f"install {key[0]} {key[1]}")
+                self._loops[key] = slot_loop, task
+                task.add_done_callback(partial(self._ended, key))
+
+    def _ended(self, key: SlotKey, task: "asyncio.Task[None]") -> None:
+        if key in self._loops and self._loops[key][1] is task:
+            del self._loops[key]
+        self._wake.set()
+
+    async def _stop(self, key: SlotKey) -> None:
+        """Stops the slot's loop; what it was writing is written."""
+        found = self._loops.get(key)
+        if found is not None:
+            found[1].cancel()
+            await asyncio.wait({found[1]})
+            self._loops.pop(key, None)
+
+
+def key_of(step: Step) -> SlotKey:
+    """The slot that the step is about."""
+    match step:
+        case Start(install=install) | Renew(install=install):
+            return install.key
+        case Retire(model=model, slot=slot) | Wait(model=model, slot=slot):
+            return model, slot
+
+
+def directive_in(envelope: bytes) -> Directive | None:
+    """The accepted directive; None if there was none.
+
+    Raises:
+        MalformedDocument: the store has changed it.
+    """
+    if not envelope:
+        return None
+    try:
+        return peek(envelope, Directive)
+    except DocumentError as error:
+        raise MalformedDocument(f"the stored directive: {error.detail}") from error

@@ -1,0 +1,239 @@
+"""The work of every state up to the switch, done when a slot's loop asks for it.
+
+Each takes an install and returns it with what was learnt. An error says that the work could not be
+done; ``agent.install.outcome`` says what follows from it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from agent.errors import (
+    DiskFull,
+    HashMismatch,
+    Incompatible,
+    MalformedDocument,
+    MixAndMatch,
+    StoreError,
+)
+from agent.install.gates import shadow_gate, window_gate
+from agent.install.machine import State
+from agent.install.outcome import quarantine_error
+from agent.install.ports import Fetcher, SelfTest, Trust
+from agent.install.preflight import objections
+from agent.install.record import Deployed, Install
+from agent.store.blob_store import BlobStore
+from protos.documents import Assignment
+from protos.errors import DocumentError
+from protos.manifest import File, Manifest, Role, read_manifest
+from protos.v1.common_pb2 import DeviceFacts
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    """Runs what waits for the disk, off the event loop: ``asyncio.to_thread``, or a twin of it."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        """What ``work`` returns or raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the work needs of the world."""
+
+    blobs: BlobStore
+    trust: Trust
+    fetcher: Fetcher
+    self_test: SelfTest
+    facts: Callable[[], DeviceFacts]
+    quarantined: Callable[[str], tuple[str, str] | None]
+    offload: Offload
+    fetching: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+
+async def bring(means: Means, sha256: str, length: int) -> None:
+    """Returns when the blob is in the blob store; two slots may want the same one.
+
+    What a power cut leaves of a partial can't be told from foreign bytes, so a mismatch is held
+    against the version only if it happens again with a blob that was begun from nothing.
+    """
+    async with means.fetching.setdefault(sha256, asyncio.Lock()):
+        if await means.offload(partial(means.blobs.has, sha256)):
+            return
+        try:
+            await means.fetcher.fetch(sha256, length)
+        except HashMismatch:
+            log.info("install.fetch-again sha256=%s", sha256)
+            await means.fetcher.fetch(sha256, length)
+
+
+async def manifest_of(means: Means, install: Install) -> Manifest:
+    """The install's manifest, from the blob store; fetched again if it is lost.
+
+    Raises:
+        MalformedDocument: it can't be read.
+    """
+    await bring(means, install.sha256, install.length)
+    try:
+        data = await means.offload(partial(means.blobs.read, install.sha256))
+    except HashMismatch:
+        await bring(means, install.sha256, install.length)
+        data = await means.offload(partial(means.blobs.read, install.sha256))
+    return manifest_in(data)
+
+
+def manifest_in(data: bytes) -> Manifest:
+    """The manifest.
+
+    Raises:
+        MalformedDocument: it can't be read.
+    """
+    try:
+        return read_manifest(data)
+    except DocumentError as error:
+        raise MalformedDocument(error.detail) from error
+
+
+async def verify(means: Means, install: Install) -> Install:
+    """Directive and image metadata agree, and the version may run; its manifest is kept.
+
+    Raises:
+        Quarantined: it failed here before.
+        MixAndMatch: the manifest is of another version than the directive says.
+    """
+    before = await means.offload(partial(means.quarantined, install.sha256))
+    if before is not None:
+        raise quarantine_error(before)
+    verified = await means.trust.verify(
+        Assignment(
+            model=install.model,
+            version=install.version,
+            target=install.target,
+            sha256=install.sha256,
+            length=install.length,
+            slot=install.slot,
+            rollout=install.rollout,
+        )
+    )
+    manifest = verified.manifest
+    if (manifest.model, manifest.version) != (install.model, install.version):
+        raise MixAndMatch(
+            f"directed to {install.model}/{install.version}; {install.target} is {manifest.reference}"
+        )
+    await bring(means, install.sha256, install.length)
+    candidate = Deployed(
+        model=install.model,
+        version=install.version,
+        manifest_sha256=install.sha256,
+        model_sha256=manifest.files[Role.MODEL].sha256,
+        release_counter=manifest.release_counter,
+        approvals=verified.approvals,
+    )
+    return replace(install, approvals=verified.approvals, candidate=candidate)
+
+
+async def preflight(means: Means, install: Install) -> Install:
+    """The device has what the version needs.
+
+    Raises:
+        Incompatible: it has not; names everything.
+        DiskFull: it only lacks free disk space.
+    """
+    manifest = await manifest_of(means, install)
+    present = await means.offload(partial(present_bytes, means.blobs, manifest))
+    found = objections(manifest, await means.offload(means.facts), present)
+    if found.lacks:
+        raise Incompatible(f"{manifest.reference}: {found}")
+    if found.room:
+        raise DiskFull(f"{manifest.reference}: {found}")
+    return install
+
+
+def present_bytes(blobs: BlobStore, manifest: Manifest) -> int:
+    """How many of the version's bytes are in the blob store."""
+    return sum(file.length for file in manifest.files.values() if blobs.has(file.sha256))
+
+
+async def fetch(means: Means, install: Install) -> Install:
+    """Every file is in the blob store."""
+    manifest = await manifest_of(means, install)
+    for file in manifest.files.values():
+        await bring(means, file.sha256, file.length)
+    return install
+
+
+async def check(means: Means, install: Install) -> Install:
+    """Every file is the one that was signed for; one that the disk has lost is fetched again.
+
+    Raises:
+        HashMismatch: the disk changes it again and again.
+        MixAndMatch: a file is of another length than the manifest says.
+    """
+    manifest = await manifest_of(means, install)
+    for role, file in manifest.files.items():
+        length = await _checked_length(means, file)
+        if length != file.length:
+            raise MixAndMatch(
+                f"{manifest.reference}: {role} has {length} bytes; the manifest says {file.length}"
+            )
+    return install
+
+
+async def _checked_length(means: Means, file: File) -> int:
+    try:
+        return await means.offload(partial(means.blobs.verify, file.sha256))
+    except (HashMismatch, StoreError) as error:
+        log.warning("install.file-lost sha256=%s detail=%s", file.sha256, error.detail)
+        await bring(means, file.sha256, file.length)
+        return await means.offload(partial(means.blobs.verify, file.sha256))
+
+
+async def stage(_: Means, install: Install) -> Install:
+    """The files are durable: a blob has its name only when it is, and CHECKING has read it."""
+    return install
+
+
+async def self_test(means: Means, install: Install) -> Install:
+    """The golden inputs gave what they must, within the budgets."""
+    result = await means.self_test.run(await manifest_of(means, install))
+    log.info(
+        "install.self-tested model=%s version=%d p99=%.6f memory=%d difference=%g",
+        install.model,
+        install.version,
+        result.p99_seconds,
+        result.peak_memory_bytes,
+        result.max_difference,
+    )
+    return install
+
+
+async def shadow(_: Means, install: Install) -> Install:
+    """Nothing (more) to learn beside the champion."""
+    log.debug("install.shadow reason=%s", shadow_gate(install))
+    return install
+
+
+async def wait(_: Means, install: Install) -> Install:
+    """The switch may be made now."""
+    log.debug("install.window reason=%s", window_gate(install))
+    return install
+
+
+WORK: Final[Mapping[State, Callable[[Means, Install], Awaitable[Install]]]] = {
+    State.VERIFYING: verify,
+    State.PREFLIGHT: preflight,
+    State.FETCHING: fetch,
+    State.CHECKING: check,
+    State.STAGED: stage,
+    State.SELF_TEST: self_test,
+    State.SHADOW: shadow,
+    State.WAITING: wait,
+}
+"""What each state up to the switch does."""
