@@ -18,6 +18,7 @@ from agent.inference.traffic import TrafficCounts
 from agent.monitor.alert import AlertState, after, read_state
 from agent.monitor.counts import ProfileMismatch, empty
 from agent.monitor.finding import Judgement, Verdict
+from agent.monitor.reference import Reference
 from agent.monitor.verdict import judge
 from agent.monitor.window import OpenWindow, Watch, Watched, closes, overridden
 from agent.monitor.wire import alert_record, read_window, window_message, window_record
@@ -49,8 +50,8 @@ class MonitorLoop:
         self._rows = rows
         self._seconds = seconds
         self._started = clock.monotonic()
-        self._known: dict[str, Watched] = {}
-        self._absent: set[str] = set()
+        self._present: list[Watched] = []
+        self._references: dict[str, Reference] = {}  # of what is present, or was until just now
         self._unsaved: set[str] = set()
         self._windows: dict[str, OpenWindow] = {}
         self._alerts: dict[str, AlertState] = {}
@@ -76,22 +77,24 @@ class MonitorLoop:
             AgentError: the store failed. What was counted is kept, and written by a later turn.
         """
         now_ms = _milliseconds(self._clock.now())
-        present = {one.manifest_sha256: one for one in self._watch.watched()}
-        for key, watched in list(self._known.items()):
-            if key not in present or present[key].observer is not watched.observer:
-                self._count(key, watched, now_ms)
-        # Requests may still be under way on a version that has just gone: one turn more for them.
-        absent = {key for key in self._known if key not in present}
-        for key in absent & self._absent:
-            self._close(self._windows[key], now_ms)
-            del self._known[key]
-        self._absent = absent & set(self._known)
-        self._known |= present
-        for key, watched in present.items():
-            self._count(key, watched, now_ms)
-            policy = overridden(watched.reference.policy, self._rows, self._seconds)
+        present = list(self._watch.watched())
+        # What has just gone may still have requests under way: it is counted one turn longer.
+        leaving = [one for one in self._present if all(one is not other for other in present)]
+        for watched in [*leaving, *present]:
+            self._references[watched.manifest_sha256] = watched.reference
+            self._count(watched, now_ms)
+        staying = {watched.manifest_sha256 for watched in [*leaving, *present]}
+        for key in [key for key in self._references if key not in staying]:
+            if key in self._windows:
+                self._close(self._windows[key], now_ms)
+            self._store.windows.discard(key + _STATE)
+            self._alerts.pop(key, None)
+            del self._references[key]
+        for key, reference in self._references.items():
+            policy = overridden(reference.policy, self._rows, self._seconds)
             if closes(self._windows[key], policy, now_ms):
                 self._close(self._windows[key], now_ms)
+        self._present = present
         for window in list(self._orphans()):
             self._close(window, now_ms)
 
@@ -113,15 +116,16 @@ class MonitorLoop:
             log.warning("monitor.checkpoint-unreadable key=%s detail=%s", key, error.detail)
             self._store.windows.discard(key)
 
-    def _count(self, key: str, watched: Watched, now_ms: int) -> None:
-        counts, traffic = watched.observer.drain(), watched.drain_traffic()
+    def _count(self, watched: Watched, now_ms: int) -> None:
+        key = watched.manifest_sha256
         window = self._windows.get(key)
         if window is not None and window.counts.profile != watched.observer.profile:
             self._close(window, now_ms)
             window = None
         if window is None or window.is_empty:
             window = self._new(watched, now_ms)
-        self._windows[key] = seen = window.seeing(counts, traffic)
+        seen = window.seeing(watched.observer.drain(), watched.drain_traffic())
+        self._windows[key] = seen
         if seen is not window:
             self._unsaved.add(key)
         if key in self._unsaved:
@@ -142,7 +146,9 @@ class MonitorLoop:
 
     def _orphans(self) -> Iterator[OpenWindow]:
         if self._clock.monotonic() - self._started >= ORPHAN_SECONDS:
-            yield from (window for key, window in self._windows.items() if key not in self._known)
+            yield from (
+                window for key, window in self._windows.items() if key not in self._references
+            )
 
     def _close(self, window: OpenWindow, now_ms: int) -> None:
         key = window.manifest_sha256
@@ -168,11 +174,11 @@ class MonitorLoop:
         )  # fmt: skip
 
     def _judged(self, window: OpenWindow) -> Judgement:
-        watched = self._known.get(window.manifest_sha256)
-        if watched is None:  # its reference is no longer at hand
+        reference = self._references.get(window.manifest_sha256)
+        if reference is None:  # the version has not come back since a restart
             return Judgement(Verdict.INSUFFICIENT_DATA)
         try:
-            return judge(watched.reference, window.counts, n_min=self._rows)
+            return judge(reference, window.counts, n_min=self._rows)
         except ProfileMismatch:
             return Judgement(Verdict.INSUFFICIENT_DATA)
 

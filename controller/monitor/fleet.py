@@ -1,0 +1,148 @@
+"""Two questions over a fleet: which few devices are broken, and has the world changed?
+
+Each device alone: its calibrated p-value, with the false discovery rate over devices controlled
+(Benjamini & Hochberg 1995). All others together: their merged counts, which show what no single
+device could. Only the second is a reason to train anew; the first is one to send a technician.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from agent.monitor import thresholds
+from agent.monitor.counts import Counts
+from agent.monitor.finding import Judgement, Verdict
+from agent.monitor.reference import Reference
+from agent.monitor.verdict import Floors, drift, judge
+from controller.monitor.merge import merged
+
+FALSE_DISCOVERIES: Final = 0.05
+"""Expected share of healthy devices among those that are called broken."""
+FEW: Final = 0.5
+"""If so large a share of the devices has moved, it is the world that has."""
+WORLD_WARNING: Final = 0.02
+WORLD_CRITICAL: Final = 0.1
+"""Effects over a whole fleet: a small change of everything matters more than of one device."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDrift:
+    """One device's data against the reference. ``broken``: unlike the rest of the fleet's."""
+
+    device: str
+    rows: int
+    judgement: Judgement
+    broken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FleetDrift:
+    """What the fleet's counts say.
+
+    Attributes:
+        devices: by name.
+        world: over the merged counts of the devices that are not broken.
+        world_rows: how many predictions these are.
+        sentences: all of it for a person.
+    """
+
+    devices: tuple[DeviceDrift, ...]
+    world: Judgement
+    world_rows: int
+    sentences: tuple[str, ...]
+
+    @property
+    def broken(self) -> tuple[DeviceDrift, ...]:
+        """The devices that are broken."""
+        return tuple(one for one in self.devices if one.broken)
+
+
+def discoveries(chances: Sequence[float], share: float) -> float:
+    """The largest p-value that Benjamini and Hochberg's procedure rejects; 0 if it rejects none.
+
+    >>> discoveries([0.001, 0.02, 0.9, 0.5], 0.05)
+    0.02
+    """
+    cut = 0.0
+    for rank, chance in enumerate(sorted(chances), 1):
+        if chance <= share * rank / len(chances):
+            cut = chance
+    return cut
+
+
+def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrift:
+    """What ``counts``, by device, say against ``reference``.
+
+    Raises:
+        ProfileMismatch: counts are of another profile.
+    """
+    alone = {device: judge(reference, one) for device, one in sorted(counts.items())}
+    enough = {
+        device: _chance(judgement)
+        for device, judgement in alone.items()
+        if judgement.verdict is not Verdict.INSUFFICIENT_DATA
+    }
+    cut = discoveries(list(enough.values()), FALSE_DISCOVERIES)
+    moved = {}
+    for device in (device for device, chance in enough.items() if chance <= cut):
+        judgement = _at(reference, counts[device], alone[device], cut)
+        if judgement.findings:
+            moved[device] = judgement
+    faulty = [device for device in moved if moved[device].verdict is Verdict.BAD_DATA]
+    few = len(moved) < FEW * len(enough) or len(enough) < 2
+    broken = set(moved) if few else set(faulty)
+    others = [one for device, one in counts.items() if device not in broken]
+    together = merged(others)
+    world = _world(reference, together, len(others))
+    devices = tuple(
+        DeviceDrift(device, counts[device].rows, moved.get(device, alone[device]), device in broken)
+        for device in alone
+    )
+    rows = together.rows if together else 0
+    return FleetDrift(devices, world, rows, _sentences(devices, world, rows))
+
+
+def _chance(judgement: Judgement) -> float:
+    if judgement.verdict is Verdict.BAD_DATA:
+        return min(finding.p_value for finding in judgement.findings)
+    return judgement.p_value
+
+
+def _at(reference: Reference, counts: Counts, alone: Judgement, cut: float) -> Judgement:
+    """The device's judgement with the p-value that the fleet's size allows."""
+    if alone.verdict is Verdict.BAD_DATA:
+        return alone
+    policy = msgspec.structs.replace(reference.policy, alpha=max(cut, 1e-300))
+    floor = thresholds.effect_floor(reference.table, counts.rows, policy.warning)
+    return drift(reference, counts, Floors(floor, max(policy.critical, floor)), policy.alpha)
+
+
+def _world(reference: Reference, counts: Counts | None, devices: int) -> Judgement:
+    if counts is None or devices < 2 or counts.rows < reference.policy.n_min:
+        return Judgement(Verdict.INSUFFICIENT_DATA)
+    judgement = judge(reference, counts)
+    if judgement.verdict is Verdict.BAD_DATA:
+        return judgement
+    floor = thresholds.effect_floor(reference.table, counts.rows, WORLD_WARNING)
+    floors = Floors(floor, max(WORLD_CRITICAL, floor))
+    return drift(reference, counts, floors, reference.policy.alpha)
+
+
+def _sentences(devices: Sequence[DeviceDrift], world: Judgement, rows: int) -> tuple[str, ...]:
+    broken = [one for one in devices if one.broken]
+    waiting = [one for one in devices if one.judgement.verdict is Verdict.INSUFFICIENT_DATA]
+    rest = f"{len(devices) - len(broken)} of {len(devices)} devices"
+    said = [f"{one.device}: {one.judgement.findings[0].detail}" for one in broken]
+    if broken:
+        said.insert(0, f"{len(broken)} of {len(devices)} devices see data unlike the reference")
+    if world.verdict is Verdict.OK:
+        said.append(f"the data of {rest} together ({rows:,} predictions) are as in the reference")
+    elif world.verdict is not Verdict.INSUFFICIENT_DATA:
+        changed = "are faulty" if world.verdict is Verdict.BAD_DATA else "have changed"
+        what = "; ".join(finding.detail for finding in world.findings[:3])
+        said.append(f"the data of {rest} together ({rows:,} predictions) {changed}: {what}")
+    if waiting:
+        said.append(f"{len(waiting)} of {len(devices)} devices have too little data to judge")
+    return tuple(said)
