@@ -54,6 +54,13 @@ class NotYetTrusted(Temporary):
     remedy = "The agent goes on by itself once it has reached the controller."
 
 
+class Overloaded(Temporary):
+    """More requests wait for an answer than the agent lets wait."""
+
+    code = "overloaded"
+    remedy = "Ask again in a moment, or raise serving.threads in agent.toml."
+
+
 # --- The controller answered no -------------------------------------------------------------------
 
 

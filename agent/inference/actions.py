@@ -19,7 +19,7 @@ from agent.errors import (
     MalformedDocument,
     ModelLoadFailed,
 )
-from agent.inference.deployment import Deployment, Outcome, W
+from agent.inference.deployment import Deployment, ObserverT, Outcome, ReferenceT
 from agent.inference.deployments import (
     Change,
     Standing,
@@ -27,6 +27,7 @@ from agent.inference.deployments import (
     activated,
     answering,
     committed,
+    present,
     removed,
     reverted,
     table_of,
@@ -36,7 +37,8 @@ from agent.inference.signature import check_inputs, outputs_of
 from agent.inference.traffic import TrafficCounts
 from agent.install.ports import TrafficSnapshot
 from agent.install.record import Deployed
-from agent.runtimes.runtime import Runtime, Tensors
+from agent.runtimes.runtime import LoadedModel, Runtime, Tensors
+from protos.errors import DocumentError
 from protos.manifest import Manifest, Role
 
 
@@ -49,25 +51,6 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched(Generic[W]):
-    """A version whose requests are watched.
-
-    Attributes:
-        watch: what the deployments' factory made for it.
-        drain: traffic since the last call; see ``Deployment.drain``.
-        finished: it will get no more requests.
-    """
-
-    model: str
-    version: int
-    manifest_sha256: str
-    manifest: Manifest
-    watch: W
-    drain: Callable[[], TrafficCounts]
-    finished: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Hosted:
     """One version that is here, for those who ask what is; a candidate has no slot yet."""
 
@@ -77,27 +60,29 @@ class Hosted:
     ready: bool
 
 
-class Deployments(Generic[W]):
+class Deployments(Generic[ObserverT, ReferenceT]):
     """What answers, by model, slot and version. Every method may be called from any thread.
 
     Args:
         runtimes: by the name that ``Needs.runtime`` gives.
         read: a file of the bundle by its digest; raises an ``AgentError`` if it is not whole.
-        watch: makes the watch of a version from its manifest and its reference file.
+        read_reference: what a reference file says.
+        observer: makes what sees the requests of one version.
     """
 
     def __init__(
         self,
         runtimes: Mapping[str, Runtime],
         read: Callable[[str], bytes],
-        watch: Callable[[Manifest, bytes], W],
+        read_reference: Callable[[bytes], ReferenceT],
+        observer: Callable[[ReferenceT], ObserverT],
     ) -> None:
         self._runtimes = runtimes
         self._read = read
-        self._watch = watch
+        self._read_reference = read_reference
+        self._observer = observer
         self._lock = threading.Lock()
-        self._table: Table[Deployment[W]] = table_of({}, {})
-        self._finished: list[Deployment[W]] = []
+        self._table: Table[Deployment[ObserverT, ReferenceT]] = table_of({}, {})
 
     # --- Changing what answers --------------------------------------------------------------------
 
@@ -155,13 +140,17 @@ class Deployments(Generic[W]):
             if standing.previous is not None:
                 standing.previous.activate()
             released = self._change(model, slot, reverted(standing), candidates)
-        _retire((*released, *((dropped,) if dropped is not None else ())))
+        _retire((*released, *present(dropped)))
 
     def remove(self, model: str, slot: str) -> None:
-        """Nothing answers in this slot any more."""
+        """Nothing answers in this slot any more; the model's last slot takes its candidate along."""
         with self._lock:
-            released = self._change(model, slot, removed(self._standing(model, slot)))
-        _retire(released)
+            elsewhere = any(key[0] == model and key[1] != slot for key in self._table.slots)
+            candidates = dict(self._table.candidates)
+            dropped = None if elsewhere else candidates.pop(model, None)
+            change = removed(self._standing(model, slot))
+            released = self._change(model, slot, change, candidates)
+        _retire((*released, *present(dropped)))
 
     def close(self) -> None:
         """Nothing answers any more."""
@@ -172,7 +161,7 @@ class Deployments(Generic[W]):
 
     # --- Asking -----------------------------------------------------------------------------------
 
-    def enter(self, model: str, version: int | None) -> Deployment[W]:
+    def enter(self, model: str, version: int | None) -> Deployment[ObserverT, ReferenceT]:
         """The deployment that answers, with a reference taken on it; ``leave`` gives it back.
 
         Raises:
@@ -220,83 +209,66 @@ class Deployments(Generic[W]):
         counts = TrafficCounts() if active is None else active.since_activation()
         return TrafficSnapshot(counts.requests, counts.failed, counts.p99_seconds or 0.0)
 
-    def watched(self) -> Sequence[Watched[W]]:
-        """Every version that may still get requests."""
+    def watched(self) -> Sequence[Deployment[ObserverT, ReferenceT]]:
+        """Every version that may get requests; one that has gone may still finish some."""
         return [
-            _watched(one)
+            one
             for standing in self._table.slots.values()
             for one in (standing.active, standing.previous)
             if one is not None
         ]
 
-    def finished(self) -> Sequence[Watched[W]]:
-        """Versions that have had their last request since this was last asked: each just once."""
-        with self._lock:
-            done = [one for one in self._finished if one.idle]
-            self._finished = [one for one in self._finished if one not in done]
-        return [_watched(one) for one in done]
-
     # --- Inside -----------------------------------------------------------------------------------
 
-    def _standing(self, model: str, slot: str) -> Standing[Deployment[W]]:
+    def _standing(self, model: str, slot: str) -> Standing[Deployment[ObserverT, ReferenceT]]:
         return self._table.slots.get((model, slot), Standing())
 
     def _change(
         self,
         model: str,
         slot: str,
-        change: Change[Deployment[W]],
-        candidates: Mapping[str, Deployment[W]] | None = None,
-    ) -> Sequence[Deployment[W]]:
+        change: Change[Deployment[ObserverT, ReferenceT]],
+        candidates: Mapping[str, Deployment[ObserverT, ReferenceT]] | None = None,
+    ) -> Sequence[Deployment[ObserverT, ReferenceT]]:
         """Puts the change into the table; the lock is held. Returns what is to be retired."""
         slots = {**self._table.slots, (model, slot): change.standing}
         self._table = table_of(slots, self._table.candidates if candidates is None else candidates)
-        self._finished += change.released
         return change.released
 
-    def _load(self, deployed: Deployed, manifest: Manifest) -> Deployment[W]:
+    def _load(self, deployed: Deployed, manifest: Manifest) -> Deployment[ObserverT, ReferenceT]:
         runtime = self._runtimes.get(manifest.needs.runtime)
         if runtime is None:
             raise ModelLoadFailed(
                 f"{manifest.reference}: needs the runtime {manifest.needs.runtime!r}; "
                 f"here is {', '.join(self._runtimes) or 'none'}"
             )
-        model = runtime.load(self._read(manifest.files[Role.MODEL].sha256), manifest)
-        if model.sha256 != deployed.model_sha256:
-            raise HashMismatch(f"{manifest.reference}: the runtime loaded {model.sha256}")
-        watch = self._watch(manifest, self._read(manifest.files[Role.REFERENCE].sha256))
-        deployment = Deployment(deployed, manifest, model, watch, threading.Lock())
-        _warm(deployment, self._read(manifest.files[Role.GOLDEN].sha256))
-        return deployment
+        files = manifest.files
+        loaded = runtime.load(self._read(files[Role.MODEL].sha256), manifest)
+        if loaded.sha256 != deployed.model_sha256:
+            raise HashMismatch(f"{manifest.reference}: the runtime loaded {loaded.sha256}")
+        try:
+            reference = self._read_reference(self._read(files[Role.REFERENCE].sha256))
+        except DocumentError as error:
+            raise ModelLoadFailed(f"{manifest.reference}: {error}") from error
+        _warm(loaded, manifest, self._read(files[Role.GOLDEN].sha256))
+        return Deployment(manifest, loaded, reference, self._observer(reference), threading.Lock())
 
 
-def _retire(released: Iterable[Deployment[W]]) -> None:
+def _retire(released: Iterable[Deployment[ObserverT, ReferenceT]]) -> None:
     for one in released:
         one.retire()
 
 
-def _watched(one: Deployment[W]) -> Watched[W]:
-    return Watched(
-        model=one.manifest.model,
-        version=one.version,
-        manifest_sha256=one.deployed.manifest_sha256,
-        manifest=one.manifest,
-        watch=one.watch,
-        drain=one.drain,
-        finished=one.idle,
-    )
-
-
-def _warm(deployment: Deployment[W], golden: bytes) -> None:
+def _warm(loaded: LoadedModel, manifest: Manifest, golden: bytes) -> None:
     """What the runtime does only once, it does before anyone waits for it."""
     try:
-        deployment.model.run(decode(golden).inputs, deployment.signature.outputs)
+        loaded.run(decode(golden).inputs, [tensor.name for tensor in manifest.outputs])
     except (InferenceFailed, MalformedDocument) as error:
-        raise ModelLoadFailed(f"{deployment.manifest.reference}: golden inputs: {error}") from error
+        raise ModelLoadFailed(f"{manifest.reference}: golden inputs: {error}") from error
 
 
 def infer(
-    deployments: Deployments[W],
+    deployments: Deployments[ObserverT, ReferenceT],
     model: str,
     version: int | None,
     inputs: Tensors,
@@ -305,7 +277,7 @@ def infer(
     """Answers one request, from any thread: the outputs asked for, all if none is.
 
     Without a version, the champion answers. The model computes all of its outputs whatever was asked
-    for, so that the watch sees the same of every request.
+    for, so that the observer sees the same of every request.
 
     Raises:
         UnknownModel: no such model here, or not that version.
@@ -324,7 +296,7 @@ def infer(
         computed = dict(
             zip(
                 signature.outputs,
-                deployment.model.run(inputs, signature.outputs),
+                deployment.loaded.run(inputs, signature.outputs),
                 strict=True,
             )
         )

@@ -195,7 +195,7 @@ def from_values(name: str, datatype: str, shape: Sequence[int], values: Sequence
     kind = known(name, datatype)
     nested = bool(values) and isinstance(values[0], list)
     try:
-        array: Array = _texts(values) if kind.numpy.hasobject else np.array(values, kind.numpy)
+        array = _array(kind, values)
     except OverflowError as error:
         raise InvalidRequest(f"input {name!r}: data: out of the range of {datatype}") from error
     except ValueError as error:
@@ -209,6 +209,19 @@ def to_json(array: Array) -> list[Any]:
     """The elements, flat and row-major, as JSON's own; what is not finite will be ``null``."""
     values: list[Any] = array.ravel().tolist()
     return values
+
+
+def _array(kind: Datatype, values: Sequence[Any]) -> Array:
+    """An array of just these values, or an error of numpy's."""
+    if kind.numpy.hasobject:
+        return _texts(values)
+    if kind.numpy.kind not in "iu" or kind.numpy.itemsize > 2:
+        return np.array(values, kind.numpy)
+    wide = np.array(values, np.int64)  # numpy 1 would wrap what a narrow type can't hold
+    limits = np.iinfo(kind.numpy)
+    if wide.size and (wide.min() < limits.min or wide.max() > limits.max):
+        raise OverflowError
+    return wide.astype(kind.numpy)
 
 
 def _texts(values: Sequence[Any]) -> Array:

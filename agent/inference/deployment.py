@@ -7,14 +7,13 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from agent.inference.signature import signature_of
 from agent.inference.traffic import Traffic, TrafficCounts
-from agent.install.record import Deployed
 from agent.runtimes.runtime import LoadedModel, Tensors
 from protos.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
-# What a mistake in the watch may raise. The answer is right all the same.
-_WATCH_ERRORS: Final = (
+# What a mistake in the observer may raise. The answer is right all the same.
+_OBSERVER_ERRORS: Final = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -24,7 +23,7 @@ _WATCH_ERRORS: Final = (
 )
 
 
-class Watch(Protocol):
+class Observer(Protocol):
     """Sees every answered request, from any thread."""
 
     def observe(self, inputs: Tensors, outputs: Tensors) -> None:
@@ -32,7 +31,8 @@ class Watch(Protocol):
         ...
 
 
-W = TypeVar("W", bound=Watch)
+ObserverT = TypeVar("ObserverT", bound=Observer)
+ReferenceT = TypeVar("ReferenceT")
 
 
 class Outcome(Enum):
@@ -43,16 +43,18 @@ class Outcome(Enum):
     REFUSED = "refused"
 
 
-class Deployment(Generic[W]):
+class Deployment(Generic[ObserverT, ReferenceT]):
     """One version in memory, with the requests that are on it.
 
     Attributes:
+        model: its name.
         version: the model version's number.
-        deployed: what it was made from.
-        manifest: its manifest.
-        model: the loaded model.
+        manifest_sha256: names the manifest.
+        manifest: the manifest.
+        loaded: the model in its runtime.
         signature: of its inputs and outputs.
-        watch: sees its requests.
+        reference: what its data are compared with.
+        observer: sees its requests.
 
     Args:
         lock: guards the counts; held for a few instructions only.
@@ -60,25 +62,27 @@ class Deployment(Generic[W]):
 
     def __init__(
         self,
-        deployed: Deployed,
         manifest: Manifest,
-        model: LoadedModel,
-        watch: W,
+        loaded: LoadedModel,
+        reference: ReferenceT,
+        observer: ObserverT,
         lock: AbstractContextManager[object],
     ) -> None:
+        self.model = manifest.model
         self.version = manifest.version
-        self.deployed = deployed
+        self.manifest_sha256 = manifest.digest
         self.manifest = manifest
-        self.model = model
+        self.loaded = loaded
         self.signature = signature_of(manifest)
-        self.watch = watch
+        self.reference = reference
+        self.observer = observer
         self._lock = lock
         self._in_flight = 0
         self._retired = False
         self._traffic = Traffic()
         self._activated_at = TrafficCounts()
         self._drained = TrafficCounts()
-        self._watch_failed = False
+        self._unwatched = False
 
     def enter(self) -> bool:
         """Takes a reference for one request; False if it is too late for that."""
@@ -100,7 +104,7 @@ class Deployment(Generic[W]):
             self._in_flight -= 1
             last = self._retired and self._in_flight == 0
         if last:
-            self.model.close()
+            self.loaded.close()
 
     def retire(self) -> None:
         """Takes no more requests; the model is freed when the last of them has left."""
@@ -108,22 +112,16 @@ class Deployment(Generic[W]):
             last = not self._retired and self._in_flight == 0
             self._retired = True
         if last:
-            self.model.close()
+            self.loaded.close()
 
     def observe(self, inputs: Tensors, outputs: Tensors) -> None:
-        """Shows one request to the watch. A mistake there is logged once and fails no request."""
+        """Shows one request to the observer. A mistake there is logged once and fails no request."""
         try:
-            self.watch.observe(inputs, outputs)
-        except _WATCH_ERRORS:
-            if not self._watch_failed:
-                self._watch_failed = True
+            self.observer.observe(inputs, outputs)
+        except _OBSERVER_ERRORS:
+            if not self._unwatched:
+                self._unwatched = True
                 log.exception("inference.unwatched version=%s", self.manifest.reference)
-
-    @property
-    def idle(self) -> bool:
-        """Whether it takes no more requests and none is on it."""
-        with self._lock:
-            return self._retired and self._in_flight == 0
 
     def activate(self) -> None:
         """It answers from here on."""
@@ -135,8 +133,8 @@ class Deployment(Generic[W]):
         with self._lock:
             return self._traffic.totals().since(self._activated_at)
 
-    def drain(self) -> TrafficCounts:
-        """What requests there were since ``drain`` was last called: each is in just one answer."""
+    def drain_traffic(self) -> TrafficCounts:
+        """What requests there were since it was last called: each is in just one answer."""
         with self._lock:
             totals = self._traffic.totals()
             fresh, self._drained = totals.since(self._drained), totals

@@ -59,15 +59,15 @@ def activated(standing: Standing[D], candidate: D) -> Change[D]:
     back to.
     """
     if standing.previous is None or standing.proven:
-        return Change(Standing(candidate, standing.active), _present(standing.previous))
-    return Change(Standing(candidate, standing.previous), _present(standing.active))
+        return Change(Standing(candidate, standing.active), present(standing.previous))
+    return Change(Standing(candidate, standing.previous), present(standing.active))
 
 
 def committed(standing: Standing[D]) -> Change[D]:
     """What answers is proven."""
     return Change(
         replace(standing, previous=None, proven=standing.active is not None),
-        _present(standing.previous),
+        present(standing.previous),
     )
 
 
@@ -80,16 +80,17 @@ def reverted(standing: Standing[D]) -> Change[D]:
         return Change(standing)
     return Change(
         Standing(standing.previous, proven=standing.previous is not None),
-        _present(standing.active),
+        present(standing.active),
     )
 
 
 def removed(standing: Standing[D]) -> Change[D]:
     """Nothing stands in the slot."""
-    return Change(Standing(), _present(standing.active, standing.previous))
+    return Change(Standing(), present(standing.active, standing.previous))
 
 
-def _present(*deployments: D | None) -> tuple[D, ...]:
+def present(*deployments: D | None) -> tuple[D, ...]:
+    """Those that are not None."""
     return tuple(one for one in deployments if one is not None)
 
 

@@ -1,0 +1,215 @@
+"""The REST face of the Open Inference Protocol, version 2, as one ASGI application.
+
+No framework: it would weigh more than all of this, and answer no faster.
+"""
+
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import partial
+from typing import Any, Final
+
+from agent.errors import AgentError, InvalidRequest, RequestTooLarge
+from agent.inference.actions import infer
+from agent.serving.description import (
+    EXTENSIONS,
+    PLATFORM,
+    SERVER_NAME,
+    SERVER_VERSION,
+    Hosting,
+    described,
+    version_of,
+)
+from agent.serving.rest_request import parse
+from agent.serving.rest_response import Response, as_error, as_json, of_answer, of_error
+from agent.serving.workers import Workers
+from protos.limits import INFER_BYTES
+from protos.manifest import Tensor
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Answering = Callable[[Scope, Receive], Awaitable[Response | None]]
+ModelAnswering = Callable[[str, str, Scope, Receive], Awaitable[Response | None]]
+
+_LENGTH_HEADER: Final = b"inference-header-content-length"
+_COMPRESSED: Final = frozenset({b"gzip", b"x-gzip", b"deflate"})
+_ANY_ZLIB: Final = zlib.MAX_WBITS | 32  # gzip or zlib, by the data's own header
+
+
+class RestApplication:
+    """Answers over ASGI.
+
+    Args:
+        limit: of a body, in bytes, compressed and not.
+    """
+
+    def __init__(self, hosting: Hosting, workers: Workers, limit: int = INFER_BYTES) -> None:
+        self._hosting = hosting
+        self._workers = workers
+        self._limit = limit
+        self._routes: dict[tuple[str, ...], tuple[str, Answering]] = {
+            ("v2",): ("GET", self._server),
+            ("v2", "health", "live"): ("GET", self._live),
+            ("v2", "health", "ready"): ("GET", self._ready),
+            ("v2", "models"): ("GET", self._models),
+            ("v2", "repository", "index"): ("POST", self._index),
+        }
+        self._model_routes: dict[tuple[str, ...], tuple[str, ModelAnswering]] = {
+            (): ("GET", self._metadata),
+            ("ready",): ("GET", self._model_ready),
+            ("infer",): ("POST", self._infer),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        try:
+            response = await self._respond(scope, receive)
+        except AgentError as error:
+            response = of_error(error)
+        if response is None:  # the client has gone
+            return
+        length = (b"content-length", str(len(response.body)).encode())
+        headers = [*response.headers, length]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response | None:
+        route = self._route(tuple(scope["path"].strip("/").split("/")))
+        if route is None:
+            return as_error(404, f"no such path: {scope['path'][:200]}")
+        method, answer = route
+        if scope["method"] != method:
+            allow = (b"allow", method.encode())
+            return as_error(405, f"{scope['path'][:200]} takes {method}", allow)
+        return await answer(scope, receive)
+
+    def _route(self, path: tuple[str, ...]) -> tuple[str, Answering] | None:
+        """The method that the path takes, and what answers it."""
+        if path[:2] != ("v2", "models") or len(path) < 3:
+            return self._routes.get(path)
+        model, rest = path[2], path[3:]
+        version = ""
+        if len(rest) >= 2 and rest[0] == "versions":
+            version, rest = rest[1], rest[2:]
+        found = self._model_routes.get(rest)
+        return None if found is None else (found[0], partial(found[1], model, version))
+
+    # --- What is here -----------------------------------------------------------------------------
+
+    async def _server(self, _: Scope, __: Receive) -> Response:
+        return as_json(
+            200, {"name": SERVER_NAME, "version": SERVER_VERSION, "extensions": EXTENSIONS}
+        )
+
+    async def _live(self, _: Scope, __: Receive) -> Response:
+        return as_json(200, {"live": True})
+
+    async def _ready(self, _: Scope, __: Receive) -> Response:
+        ready = self._hosting.ready()
+        # The specification shows "live" here, its clients read "ready": both are told.
+        return as_json(200 if ready else 503, {"live": True, "ready": ready})
+
+    async def _models(self, _: Scope, __: Receive) -> Response:
+        names = sorted({one.model for one in self._hosting.hosted()})
+        return as_json(200, {"models": names})
+
+    async def _index(self, _: Scope, receive: Receive) -> Response | None:
+        if await self._body(receive) is None:
+            return None
+        index = [
+            {
+                "name": one.model,
+                "version": str(one.version),
+                "state": "READY" if one.ready else "LOADING",
+                "reason": "",
+            }
+            for one in self._hosting.hosted()
+        ]
+        return as_json(200, index)
+
+    async def _metadata(self, model: str, version: str, _: Scope, __: Receive) -> Response:
+        manifest, versions = described(self._hosting, model, version)
+        return as_json(
+            200,
+            {
+                "name": model,
+                "versions": versions,
+                "platform": PLATFORM,
+                "inputs": _tensors(manifest.inputs),
+                "outputs": _tensors(manifest.outputs),
+            },
+        )
+
+    async def _model_ready(self, model: str, version: str, _: Scope, __: Receive) -> Response:
+        self._hosting.get(model, version_of(model, version))  # raises what is the matter
+        return as_json(200, {"name": model, "ready": True})
+
+    # --- Inference --------------------------------------------------------------------------------
+
+    async def _infer(
+        self, model: str, version: str, scope: Scope, receive: Receive
+    ) -> Response | None:
+        headers = dict(scope["headers"])
+        encoding = headers.get(b"content-encoding", b"identity").lower()
+        if encoding != b"identity" and encoding not in _COMPRESSED:
+            return as_error(415, f"Content-Encoding: {encoding!r} is none of gzip, deflate")
+        number = version_of(model, version)
+        header_length = _header_length(headers)
+        body = await self._body(receive, headers.get(b"content-length"))
+        if body is None:
+            return None
+
+        def answer() -> Response:
+            data = body if encoding == b"identity" else self._inflated(body)
+            request = parse(data, header_length)
+            given = infer(self._hosting, model, number, request.inputs, request.outputs)
+            return of_answer(model, request, given)
+
+        return await self._workers.run(answer)
+
+    async def _body(self, receive: Receive, announced: bytes | None = None) -> bytes | None:
+        """The whole body; None if the client went away before it was whole."""
+        if announced is not None and (not announced.isdigit() or int(announced) > self._limit):
+            raise self._too_large()
+        chunks: list[bytes] = []
+        length = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            chunk = message.get("body", b"")
+            length += len(chunk)
+            if length > self._limit:
+                raise self._too_large()
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _inflated(self, body: bytes) -> bytes:
+        """The body as it was before compression, as long as that is within the limit."""
+        inflater = zlib.decompressobj(_ANY_ZLIB)
+        try:
+            data = inflater.decompress(body, self._limit + 1)
+        except zlib.error as error:
+            raise InvalidRequest(f"request: the compressed body can't be read: {error}") from error
+        if len(data) > self._limit:
+            raise self._too_large()
+        if not inflater.eof or inflater.unused_data:
+            raise InvalidRequest("request: the compressed body is cut off, or more follows it")
+        return data
+
+    def _too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(f"request: more than {self._limit} bytes")
+
+
+def _header_length(headers: dict[bytes, bytes]) -> int | None:
+    text = headers.get(_LENGTH_HEADER)
+    if text is None:
+        return None
+    if not text.isdigit() or len(text) > 18:
+        raise InvalidRequest(f"Inference-Header-Content-Length: {text[:40]!r} is no length")
+    return int(text)
+
+
+def _tensors(tensors: Iterable[Tensor]) -> list[dict[str, Any]]:
+    return [{"name": one.name, "datatype": one.dtype, "shape": one.shape} for one in tensors]
