@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from agent.monitor.reference import CELLS, MAX_SERIES
+from agent.monitor.wire import counts_of
 from controller.telemetry.bounds import (
     FINDINGS,
     NUMBER,
@@ -18,10 +18,10 @@ from controller.telemetry.bounds import (
     plausible_ms,
 )
 from controller.telemetry.record import StoredWindow
+from protos.errors import DocumentError
 from protos.limits import LATENCY_BUCKETS_SECONDS
 from protos.v1 import telemetry_pb2
 
-SUMS: Final = 4  # of each series: sum, sum of squares, min, max
 _VERDICTS: Final = frozenset(telemetry_pb2.Verdict.values())
 _LATENCIES: Final = frozenset({0, len(LATENCY_BUCKETS_SECONDS) + 1})
 
@@ -62,17 +62,10 @@ def stored_window(
 
 
 def _check_counts(window: telemetry_pb2.Window) -> None:
-    counts, sums = window.counts, window.sums
-    series, rest = divmod(len(sums), SUMS)
-    if rest or series > MAX_SERIES:
-        raise Unacceptable("malformed", f"sums: {len(sums)} of them, of {SUMS} a series")
-    if len(counts) != series * CELLS:
-        raise Unacceptable(
-            "malformed", f"counts: {len(counts)} of them, where {series} series have {CELLS} each"
-        )
-    number("counts", max(counts, default=0))
-    if any(value != value for value in sums):  # noqa: PLR0124 - NaN; min and max may be infinite
-        raise Unacceptable("malformed", "sums: not a number")
+    try:
+        counts_of(window)  # as whoever merges them will read them
+    except DocumentError as error:
+        raise Unacceptable(error.code, error.detail) from error
     if window.verdict not in _VERDICTS:
         raise Unacceptable("malformed", f"verdict: {window.verdict} is none")
 

@@ -36,6 +36,7 @@ NOW = 1_800_000_000.0
 NOW_MS = int(NOW * 1000)
 KEY = generate_key()
 OTHER_KEY = generate_key()
+SERIES = [50] + [0] * (CELLS - 1)  # the counts of one series over 50 rows
 RUNNING = SlotReport(
     model="digits",
     slot="champion",
@@ -74,7 +75,7 @@ def window(sequence: int, **changes: object) -> telemetry_pb2.Record:
         "started_ms": NOW_MS - 60_000,
         "ended_ms": NOW_MS - 1_000,
         "rows": 50,
-        "counts": [1] * (2 * CELLS),
+        "counts": SERIES * 2,
         "sums": [1.0, 2.0, float("inf"), float("-inf")] * 2,
         "verdict": telemetry_pb2.VERDICT_OK,
         **changes,
@@ -378,12 +379,15 @@ def test_a_report_that_is_not_the_devices_own_or_can_not_be_is_refused(
         (window(2, window_id="x" * 129), "malformed", "window_id"),
         (window(2, window_id="a\nb"), "malformed", "window_id"),
         (window(2, started_ms=NOW_MS, ended_ms=NOW_MS - 1), "malformed", "ended_ms"),
-        (window(2, rows=2**64 - 1), "out-of-range", "rows"),
-        (window(2, counts=[1] * (2 * CELLS - 1)), "malformed", "counts"),
-        (window(2, counts=[2**53] + [0] * (2 * CELLS - 1)), "out-of-range", "counts"),
+        (window(2, rows=2**64 - 1), "malformed", "rows"),
+        (window(2, counts=[]), "malformed", "counts"),
+        (window(2, counts=SERIES + SERIES[:-1]), "malformed", "counts"),
+        (window(2, counts=SERIES * (MAX_SERIES + 1)), "malformed", "counts"),
+        (window(2, counts=[2**64 - 1, *SERIES[1:], *SERIES]), "malformed", "counts"),
+        (window(2, counts=[49, *SERIES[1:], *SERIES]), "malformed", "counts"),
         (window(2, sums=[1.0] * 7), "malformed", "sums"),
         (window(2, sums=[float("nan")] * 8), "malformed", "sums"),
-        (window(2, sums=[0.0] * 4 * (MAX_SERIES + 1)), "malformed", "sums"),
+        (window(2, sums=[float("inf")] * 8), "malformed", "sums"),
         (window(2, verdict=99), "malformed", "verdict"),
         (window(2, findings=[telemetry_pb2.Finding()] * 513), "too-large", "findings"),
         (window(2, findings=[telemetry_pb2.Finding(detail="x" * 2_001)]), "too-large", "findings"),
