@@ -1,1 +1,282 @@
 """Builds the agent: configuration → adapters → loops in one TaskGroup."""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from google.protobuf.message import DecodeError
+
+from agent.clock import Clock, SystemClock
+from agent.config import AgentConfig
+from agent.errors import AgentError, NotEnrolled, StoreError, Temporary
+from agent.facts import agent_version, read_facts
+from agent.home import Home
+from agent.identity import keys
+from agent.identity.actions import device_key
+from agent.identity.loop import keep_renewed
+from agent.inference.actions import Deployments
+from agent.install.change import Change
+from agent.install.loop import InstallLoop
+from agent.install.probation import ProbationPolicy
+from agent.install.report import report
+from agent.monitor.loop import MonitorLoop
+from agent.monitor.observer import Observer
+from agent.monitor.reference import Reference, read_reference
+from agent.runtimes.onnx import OnnxRuntime
+from agent.runtimes.self_test import ProcessSelfTest
+from agent.serving.grpc_server import GrpcServer
+from agent.serving.rest_server import RestServer
+from agent.serving.workers import Workers
+from agent.store.blob_folder import BlobFolder
+from agent.store.device_store import DeviceStore, Identity
+from agent.store.spool_order import SpoolLimits
+from agent.store.sqlite_store import SqliteStore
+from agent.telemetry.actions import Reporter
+from agent.telemetry.loop import ResourcesLoop, UploadLoop
+from agent.transport import controller_client
+from agent.transport.backoff import Backoff
+from agent.transport.connection import Connection, Patience
+from agent.transport.enrolment_client import EnrolmentClient
+from agent.transport.grpc_link import GrpcDialer
+from agent.transport.link import Link
+from agent.trust.actions import ImageTrust
+from agent.trust.loop import RefreshLoop
+from agent.uplink import Uplink
+from protos.v1 import command_pb2
+
+log = logging.getLogger(__name__)
+
+
+async def run(home: Home, config: AgentConfig, clock: Clock | None = None) -> None:
+    """Serves, watches and reports until SIGTERM or SIGINT.
+
+    Raises:
+        NotEnrolled: this machine is no device yet.
+        StoreError, ConfigError: the folder or a port can't be used.
+    """
+    limits = SpoolLimits(config.reporting.spool_records, config.reporting.spool_bytes)
+    store = await asyncio.to_thread(SqliteStore, home.path, limits)
+    try:
+        identity = store.identity.load()
+        if identity is None:
+            raise NotEnrolled(f"{home.path}: this machine is not enrolled")
+        await Agent(home, config, clock or SystemClock(), store, identity).run()
+    finally:
+        store.close()
+
+
+class Agent:
+    """One device's agent: every part, and what each tells the others."""
+
+    installs: InstallLoop
+
+    def __init__(
+        self, home: Home, config: AgentConfig, clock: Clock, store: DeviceStore, identity: Identity
+    ) -> None:
+        rng = random.Random()  # noqa: S311 - jitter, not secrets
+        key_pem = device_key(home.key, identity)
+        self._home, self._config, self._identity = home, config, identity
+        self._certificate = identity.certificate_pem
+        blobs = BlobFolder(home.blobs)
+        backoff = Backoff(config.connecting.backoff_seconds, config.connecting.backoff_cap_seconds)
+
+        self.deployments: Deployments[Observer, Reference] = Deployments(
+            {"onnxruntime": OnnxRuntime()}, blobs.read, read_reference, Observer
+        )
+        dialer = GrpcDialer(
+            identity.session_address, identity.server_ca_pem, key_pem, lambda: self._certificate
+        )
+        self.connection = Connection(
+            dialer, clock, rng, self._on_command, self._on_up, Patience(unanswered=backoff)
+        )
+        self.trust = ImageTrust(store, clock, agent_version())
+        self.uplink = Uplink(self.connection, blobs, self.trust)
+        self.uploads = UploadLoop(
+            store,
+            self.uplink.upload,
+            clock,
+            rng,
+            interval=config.reporting.interval_seconds,
+            backoff=backoff,
+        )
+        self.reporter = Reporter(
+            store,
+            keys.signer(key_pem),
+            lambda **moment: report(
+                device=identity.device,
+                agent_version=agent_version(),
+                loaded=self.installs.loaded(),
+                **moment,
+            ),
+            clock,
+            self.uploads.wake,
+        )
+        trying = config.installing
+        self.installs = InstallLoop(
+            store=store,
+            blobs=blobs,
+            trust=self.uplink,
+            fetcher=self.uplink,
+            self_test=ProcessSelfTest(blobs.path_of, trying.self_test_seconds),
+            deployments=self.deployments,
+            facts=partial(read_facts, home.path),
+            clock=clock,
+            on_change=self._on_change,
+            policy=ProbationPolicy(
+                minimum_seconds=min(ProbationPolicy().minimum_seconds, trying.probation_seconds),
+                minimum_requests=trying.probation_requests,
+                maximum_seconds=trying.probation_seconds,
+            ),
+            retry_seconds=trying.retry_seconds,
+            retry_cap_seconds=trying.retry_cap_seconds,
+            rng=rng,
+        )
+        self.refreshes = RefreshLoop(
+            self.trust,
+            self.uplink.metadata,
+            self._on_limits,
+            clock,
+            rng,
+            config.connecting.trust_refresh_seconds,
+        )
+        self.monitor = MonitorLoop(
+            store,
+            self.deployments,
+            clock,
+            rows=config.watching.window_rows,
+            seconds=config.watching.window_seconds,
+        )
+        self.resources = ResourcesLoop(
+            store, home.path, clock, interval=config.reporting.resources_seconds
+        )
+        self._renewal = partial(
+            keep_renewed, home.key, store, clock, rng, EnrolmentClient, self._on_renewed
+        )
+
+    async def run(self) -> None:
+        """Until told to end. What is under way is finished; what was counted is kept."""
+        serving = self._config.serving
+        workers = Workers(serving.threads)
+        rest = RestServer(self.deployments, workers, allow_remote=serving.allow_remote)
+        rpc = GrpcServer(self.deployments, workers, allow_remote=serving.allow_remote)
+        try:
+            ports = {
+                "rest": await rest.start(serving.host, serving.rest_port),
+                "grpc": await rpc.start(serving.host, serving.grpc_port),
+            }
+            _write(self._home.ports, msgspec.json.encode({"pid": os.getpid(), **ports}))
+            log.info("agent.up device=%s ports=%s", self._identity.device, ports)
+            await self._until_told(
+                self.connection.run(),
+                self.installs.run(),
+                self.refreshes.run(),
+                self.monitor.run(),
+                self.uploads.run(),
+                self.resources.run(),
+                self._renewal(),
+            )
+        finally:
+            self._home.ports.unlink(missing_ok=True)
+            await rest.stop()
+            await rpc.stop()
+            workers.close()
+            self.deployments.close()
+            log.info("agent.down device=%s", self._identity.device)
+
+    async def _until_told(self, *loops: Coroutine[Any, Any, Any]) -> None:
+        told = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, told.set)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(loop) for loop in loops]
+            # A change may have become durable right before the last end: say how things are.
+            self._report()
+            await told.wait()
+            for task in tasks:
+                task.cancel()
+
+    async def _on_up(self, link: Link) -> None:
+        """A link has come up: say what this is, and go on with what waited for it."""
+        await controller_client.publish_facts(
+            link, await asyncio.to_thread(read_facts, self._home.path)
+        )
+        self.uploads.link_up()
+        self.installs.wake()
+        self.refreshes.trigger()
+
+    async def _on_command(self, command: bytes) -> None:
+        try:
+            message = command_pb2.Command.FromString(command)
+        except DecodeError:
+            log.warning("command.unreadable bytes=%d", len(command))
+            return
+        match message.WhichOneof("kind"):
+            case "directive":
+                await self._on_directive(message.directive.SerializeToString())
+            case "refresh_trust":
+                self.refreshes.trigger()
+            case _:
+                log.warning("command.unknown bytes=%d", len(command))
+
+    async def _on_directive(self, envelope: bytes) -> None:
+        try:
+            directive = await self.trust.accept_directive(envelope, self.uplink.metadata)
+        except Temporary as error:
+            log.info("directive.later code=%s detail=%s", error.code, error)
+            return
+        except AgentError as error:
+            log.error("directive.refused code=%s detail=%s", error.code, error.detail)
+            self._tell("directive.refused", error.code, error.detail)
+            return
+        log.info("directive.accepted generation=%d", directive.generation)
+        self.installs.wake()
+        self._report()
+
+    async def _on_limits(self) -> None:
+        """Recalls or floors have changed: what may not run, ends."""
+        await self.installs.enforce(self.trust.objection)
+
+    def _on_change(self, change: Change) -> None:
+        """An install or a slot has changed, durably: report it."""
+        self._tell(
+            change.name, change.code, change.detail, model=change.model, version=change.version
+        )
+        self._report()
+
+    def _on_renewed(self, identity: Identity) -> None:
+        self._certificate = identity.certificate_pem
+
+    def _report(self) -> None:
+        try:
+            self.reporter.report()
+        except AgentError as error:
+            log.warning("report.not-spooled code=%s detail=%s", error.code, error.detail)
+
+    def _tell(
+        self, name: str, code: str, detail: str, *, model: str = "", version: int = 0
+    ) -> None:
+        try:
+            self.reporter.event(
+                name,
+                "error" if code else "info",
+                model=model,
+                version=version,
+                code=code,
+                detail=detail,
+            )
+        except AgentError as error:
+            log.warning("event.not-spooled code=%s detail=%s", error.code, error.detail)
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
