@@ -25,6 +25,7 @@ _TOKEN: Final = re.compile(
     r'\s*(?:(?P<word>[A-Za-z0-9_.:/+@-]+)|(?P<text>"(?:[^"\\]|\\["\\])*")'
     r"|(?P<sign><=|>=|!=|=|<|>)|(?P<mark>[(),])|(?P<end>\Z))"
 )
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 
 
@@ -48,6 +49,8 @@ def parse(text: str) -> Selector:
     """
     if len(text) > MAX_CHARACTERS:
         raise BadSelector(f"selector: {len(text)} characters; {MAX_CHARACTERS} at most")
+    if odd := _SURROGATE.search(text):
+        raise BadSelector(f"selector, position {odd.start() + 1}: a lone surrogate, no character")
     reader = _Reader(text, _tokens(text))
     selector = reader.either(0)
     if reader.token.kind != "end":

@@ -1,0 +1,1 @@
+"""The REST API's routes, a file a feature; each is one transaction of one action."""

@@ -1,0 +1,111 @@
+"""Rollouts: start, list, show, abort."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from fastapi import APIRouter
+from pydantic import ConfigDict, Field
+
+from controller.rollout import actions
+from controller.web.access import Operating, Services, Viewer
+from controller.web.views import RolloutAnswer
+
+router = APIRouter(tags=["rollouts"])
+
+
+@dataclass(frozen=True, slots=True)
+class NewRollout:
+    """Which version shall run where."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    version: Annotated[str, Field(description="digits/2, or digits@champion by alias")]
+    selector: Annotated[str, Field(description="site=berlin and hw!=pi3, or all")]
+    slot: Annotated[str, Field(description="champion answers, challenger only watches")] = (
+        "champion"
+    )
+    allow_empty: Annotated[
+        bool, Field(description="start it though no device matches that can run it")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewAnswer:
+    """Whom a rollout would reach now, and who matches and can't run it, with the reasons."""
+
+    devices: tuple[str, ...]
+    incompatible: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """``keep``: what was assigned stays. ``revert``: back to what each device has proven before."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    how: actions.Abort = actions.Abort.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class AbortAnswer:
+    """What the abort did, by device."""
+
+    rollout: RolloutAnswer
+    restored: Annotated[Mapping[str, int], Field(description="the version that is wanted now")]
+    withdrawn: Annotated[tuple[str, ...], Field(description="nothing is wanted there any more")]
+    left: Annotated[tuple[str, ...], Field(description="keep it: no earlier version is proven")]
+
+
+@router.get("/rollouts")
+def list_rollouts(services: Services, _: Viewer) -> tuple[RolloutAnswer, ...]:
+    """Every rollout with its accounts, newest first."""
+    with services.store.begin() as tx:
+        return tuple(RolloutAnswer.of(one) for one in actions.list_rollouts(tx, services.now()))
+
+
+@router.get("/rollouts/preview")
+def preview_rollout(
+    services: Services, _: Viewer, version: str, selector: str = "all"
+) -> PreviewAnswer:
+    """Whom a rollout would reach, were it started now."""
+    with services.store.begin() as tx:
+        found = actions.preview(tx, version, selector)
+    return PreviewAnswer(found.devices, dict(found.incompatible))
+
+
+@router.get("/rollouts/{rollout}")
+def show_rollout(services: Services, _: Viewer, rollout: str) -> RolloutAnswer:
+    """One rollout: who has proven that they run it, who has not, and why."""
+    with services.store.begin() as tx:
+        return RolloutAnswer.of(actions.show(tx, rollout, services.now()))
+
+
+@router.post("/rollouts", status_code=201)
+def start_rollout(services: Services, operator: Operating, wish: NewRollout) -> RolloutAnswer:
+    """Brings a published version to the devices that match, now and for as long as it runs."""
+    now = services.now()
+    with services.store.begin() as tx:
+        made = actions.start(
+            tx,
+            wish.version,
+            wish.selector,
+            operator.name,
+            now,
+            slot=wish.slot,
+            allow_empty=wish.allow_empty,
+        )
+        answer = RolloutAnswer.of(actions.show(tx, made.id, now))
+    services.wake_rollouts()
+    return answer
+
+
+@router.post("/rollouts/{rollout}/abort")
+def abort_rollout(
+    services: Services, operator: Operating, rollout: str, ending: Ending
+) -> AbortAnswer:
+    """Ends a rollout that runs."""
+    now = services.now()
+    with services.store.begin() as tx:
+        done = actions.abort(tx, rollout, operator.name, now, ending.how)
+        answer = RolloutAnswer.of(actions.show(tx, rollout, now))
+    services.wake_rollouts()
+    return AbortAnswer(answer, dict(done.restored), done.withdrawn, done.left)

@@ -1,0 +1,57 @@
+"""What the routes need of the controller, and nothing more: values and adapters, wired in one place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.clock import Clock
+from agent.runtimes.runtime import Runtime
+from controller.enrolment.terms import Terms
+from controller.signing.publication import Act, OnlineSigners
+from controller.signing.roles import DEFAULT_LIFETIMES, Lifetimes
+from controller.store.blob_store import BlobStore
+from controller.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerServices:
+    """What ``create_app`` builds on. Every callable may be called from any thread.
+
+    Attributes:
+        store: every route is one transaction of it.
+        blobs: bundles' files.
+        runtime: runs a model as a device will, when a version is registered.
+        clock: the time.
+        online: signs snapshot and timestamp when something is published.
+        terms: what join tokens bear, as of now: the TUF root may have been replaced meanwhile.
+        wake_rollouts: plan soon: rollouts, labels or versions have changed.
+        announce: tell connected devices that new image metadata was published.
+        disconnect: cut a device's live link; returns at once.
+        lifetimes: of what is signed.
+        join_token_seconds: how long a join token serves unless its maker says otherwise.
+        generator: where registration takes its randomness from.
+        open_metrics: ``/metrics`` asks for no token.
+    """
+
+    store: Store
+    blobs: BlobStore
+    runtime: Runtime
+    clock: Clock
+    online: OnlineSigners
+    terms: Callable[[], Terms]
+    wake_rollouts: Callable[[], None]
+    announce: Callable[[], None]
+    disconnect: Callable[[str], None]
+    lifetimes: Lifetimes = DEFAULT_LIFETIMES
+    join_token_seconds: float = 86_400.0
+    generator: Callable[[], np.random.Generator] = np.random.default_rng
+    open_metrics: bool = False
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return self.clock.now().timestamp()
+
+    def act(self, by: str) -> Act:
+        """What signing actions ask: who does it, and when."""
+        return Act(by, self.clock.now(), self.lifetimes)
