@@ -69,8 +69,8 @@ def failure(error: grpc.aio.AioRpcError) -> AgentError:
     details = error.details() or ""
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return WrongController("its certificate was not issued by the CA that is pinned")
-    if "is not in peer certificate" in details:
-        return WrongController(f"its certificate is for another address ({details[-200:]})")
+    if "Hostname Verification Check failed" in details or "not in peer certificate" in details:
+        return WrongController("its certificate is for another address")
     return TransportError(f"{error.code().name}: {details[:500]}")
 
 

@@ -13,7 +13,7 @@ from controller.enrolment.authority import KeyPair
 from controller.errors import ConfigError, ControllerError, InvalidInput, TooManyAttempts
 from controller.transport.grpc_channel import options, refuse
 from controller.transport.token_bucket import Bucket, Rate, full, level, take
-from protos.limits import KIB, MIB
+from protos.limits import KIB
 from protos.v1 import enrolment_pb2
 
 Join = Callable[[enrolment_pb2.JoinRequest], Awaitable[enrolment_pb2.JoinReply]]
@@ -54,8 +54,7 @@ class EnrolmentServer:
         Raises:
             ConfigError: the address is taken, or is none of this machine's.
         """
-        limits = [*options(MIB), ("grpc.max_receive_message_length", REQUEST_BYTES)]
-        server = grpc.aio.server(options=limits)
+        server = grpc.aio.server(options=options(REQUEST_BYTES))
         methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             "Join": grpc.unary_unary_rpc_method_handler(self._answer_join),
             "Renew": grpc.unary_unary_rpc_method_handler(self._answer_renew),

@@ -7,6 +7,7 @@ import grpc
 
 from controller.errors import ControllerError
 from controller.transport.dispatch import problem
+from protos.limits import MESSAGE_BYTES
 from protos.methods import PROBLEM_KEY
 
 _CODES: Final = {
@@ -19,11 +20,11 @@ _CODES: Final = {
 }
 
 
-def options(message_bytes: int) -> Sequence[tuple[str, int]]:
-    """A server's settings, for messages of at most so many bytes either way."""
+def options(request_bytes: int) -> Sequence[tuple[str, int]]:
+    """A server's settings, for requests of at most so many bytes."""
     return (
-        ("grpc.max_receive_message_length", message_bytes),
-        ("grpc.max_send_message_length", message_bytes),
+        ("grpc.max_receive_message_length", request_bytes),
+        ("grpc.max_send_message_length", MESSAGE_BYTES),
         # A device that is gone is noticed within 80 s; its own pings every 30 s are welcome.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
