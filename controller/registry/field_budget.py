@@ -7,7 +7,7 @@ not bound what parsing costs. This walks the wire format with a schema at hand a
 from dataclasses import dataclass
 from typing import Final
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 MAX_DEPTH: Final = 64  # below protobuf's own 100
 _LENGTH_DELIMITED: Final = 2
@@ -15,7 +15,7 @@ _MAX_SHIFT: Final = 63
 
 
 class BadWire(Exception):
-    """Not a message, or one of more fields or levels than allowed; the message says which."""
+    """Not a message, or one that may not be parsed; says why."""
 
 
 @dataclass(slots=True)
@@ -28,7 +28,8 @@ def count_fields(data: bytes, message: Descriptor, allowed: int) -> int:
     """How many fields ``data`` has as a ``message``, over all levels.
 
     Raises:
-        BadWire: malformed, more than ``allowed`` fields, or nested too deeply.
+        BadWire: malformed, more than ``allowed`` fields, nested too deeply, or with a string that
+            is not UTF-8, which Python's protobuf would hand out as bytes.
     """
     left = _Left(allowed, allowed)
     _walk(memoryview(data), message, left, 0)
@@ -52,13 +53,23 @@ def _walk(data: memoryview, message: Descriptor, left: _Left, depth: int) -> Non
             if stop > end:
                 raise BadWire("cut short")
             field = fields.get(tag >> 3)
-            if field is not None and field.message_type is not None:
-                _walk(data[at:stop], field.message_type, left, depth + 1)
+            if field is not None:
+                _inside(data[at:stop], field, left, depth)
             at = stop
         else:
             at = _scalar_end(data, at, wire)
     if at > end:
         raise BadWire("cut short")
+
+
+def _inside(data: memoryview, field: FieldDescriptor, left: _Left, depth: int) -> None:
+    if field.message_type is not None:
+        _walk(data, field.message_type, left, depth + 1)
+    elif field.type == FieldDescriptor.TYPE_STRING:
+        try:
+            str(data, "utf-8")
+        except UnicodeDecodeError as error:
+            raise BadWire(f"its {field.name} is not UTF-8") from error
 
 
 def _scalar_end(data: memoryview, at: int, wire: int) -> int:

@@ -8,8 +8,7 @@ _EXPORT: Final = "export the model to ONNX"
 # By the bytes at the file's start. An ONNX file starts with a protobuf tag, none of which is here.
 _STARTS: Final = (
     *((bytes((0x80, protocol)), _PICKLE) for protocol in range(2, 6)),
-    *((start, _PICKLE) for start in (b"(lp0", b"(dp0", b"(dp1", b"ccopy_reg", b"c__builtin__")),
-    *((start, _PICKLE) for start in (b"ccopyreg", b"cbuiltins\n", b"cnumpy", b"csklearn")),
+    *((start, _PICKLE) for start in (b"(lp", b"(dp", b"]q\x00", b"}q\x00")),
     (b"ZF", "a joblib file, which is a pickle: never accepted"),
     (b"\x89HDF\r\n\x1a\n", f"HDF5, such as Keras writes; {_EXPORT}"),
     (b"\x93NUMPY", "a NumPy array, not a model"),
@@ -39,20 +38,25 @@ def other_kind(data: bytes) -> str:
     """What ``data`` is, if its bytes tell that it is no ONNX file; empty if they don't."""
     if not data:
         return "empty"
-    for start, kind in _STARTS:
-        if data.startswith(start):
-            return kind
+    kinds = (kind for start, kind in _STARTS if data.startswith(start))
+    return next(kinds, "") or _pickled(data) or _packed(data) or _by_offset(data)
+
+
+def _pickled(data: bytes) -> str:
+    """Of the oldest protocol: "c", a module, a line's end, a class. No ONNX tag is a "c"."""
+    return _PICKLE if data.startswith(b"c") and b"\n" in data[:200] else ""
+
+
+def _packed(data: bytes) -> str:
+    if data.startswith(b"PK\x03\x04"):
+        return _archive(data)
     for start, kind in _COMPRESSED:
         if data.startswith(start):
             return (
                 f"compressed with {kind}, as joblib writes pickles (never accepted); "
                 "give the ONNX file itself"
             )
-    if data.startswith(b"PK\x03\x04"):
-        return _archive(data)
-    if data[257:262] == b"ustar":
-        return f"a tar archive; {_EXPORT}"
-    return _flatbuffer_or_tensors(data)
+    return f"a tar archive; {_EXPORT}" if data[257:262] == b"ustar" else ""
 
 
 def _archive(data: bytes) -> str:
@@ -63,7 +67,7 @@ def _archive(data: bytes) -> str:
     return f"a ZIP archive, such as PyTorch and Keras write; {_EXPORT}"
 
 
-def _flatbuffer_or_tensors(data: bytes) -> str:
+def _by_offset(data: bytes) -> str:
     if data[4:8] == b"TFL3":
         return f"a TensorFlow Lite model; {_EXPORT}"
     if data[4:8] == b"ORTM":

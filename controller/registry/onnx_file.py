@@ -74,7 +74,12 @@ class OnnxFile:
         return any(one.shape is not None and one.shape[0] == 1 for one in self.inputs)
 
 
-def read_onnx(data: bytes, file: str = "model.onnx", max_bytes: int = MODEL_BYTES) -> OnnxFile:
+def read_onnx(
+    data: bytes,
+    file: str = "model.onnx",
+    max_bytes: int = MODEL_BYTES,
+    max_fields: int = MAX_FIELDS,
+) -> OnnxFile:
     """What ``data`` says of itself, if it may run on a device.
 
     Raises:
@@ -86,13 +91,11 @@ def read_onnx(data: bytes, file: str = "model.onnx", max_bytes: int = MODEL_BYTE
     if kind := other_kind(data):
         _refuse(file, [f"not an ONNX file: it is {kind}"])
     try:
-        count_fields(data, _MODEL, MAX_FIELDS)
+        count_fields(data, _MODEL, max_fields)
         model = onnx.ModelProto.FromString(data)
         return _examined(model, data, file)
     except (BadWire, DecodeError) as error:
         _refuse(file, [f"not an ONNX file: {error}"])
-    except UnicodeDecodeError as error:
-        _refuse(file, [f"not an ONNX file: a name that is not UTF-8: {error}"])
 
 
 def _examined(model: onnx.ModelProto, data: bytes, file: str) -> OnnxFile:
@@ -150,7 +153,7 @@ def _header_objections(model: onnx.ModelProto) -> list[str]:
 def _checked(model: onnx.ModelProto, data: bytes, file: str) -> onnx.ModelProto:
     """The model with its shapes inferred, once ONNX's checker has passed it."""
     try:
-        onnx.checker.check_model(data)
+        onnx.checker.check_model(_with_every_shape(model) or data)
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
     except (
         onnx.checker.ValidationError,
@@ -163,6 +166,26 @@ def _checked(model: onnx.ModelProto, data: bytes, file: str) -> onnx.ModelProto:
         DecodeError,
     ) as error:
         _refuse(file, [f"not a valid ONNX model: {' '.join(str(error).split())}"])
+
+
+def _with_every_shape(model: onnx.ModelProto) -> bytes:
+    """The model with shapes where inputs and outputs have none; empty if all have one.
+
+    The checker asks for them, runtimes do not: what is missing is found by inference, or refused.
+    """
+    bare = [
+        (side, index)
+        for side in ("input", "output")
+        for index, value in enumerate(getattr(model.graph, side))
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
+    ]
+    if not bare:
+        return b""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    for side, index in bare:
+        getattr(whole.graph, side)[index].type.tensor_type.shape.SetInParent()
+    return bytes(whole.SerializeToString())
 
 
 def _value_objections(graph: onnx.GraphProto) -> list[str]:
