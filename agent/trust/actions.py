@@ -8,10 +8,11 @@ import asyncio
 import os
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tuf.api.exceptions import DownloadError, RepositoryError
 
@@ -73,7 +74,8 @@ class ImageTrust:
         self._clock = clock
         self._agent_version = agent_version
         self._scratch = scratch
-        self._turn = threading.Lock()
+        self._turn = threading.Lock()  # one refresh at a time
+        self._accepting = threading.Lock()  # one directive at a time, however long a refresh takes
 
     async def refresh(self, fetch: Fetch, models: Iterable[str] = ()) -> Refreshed:
         """Brings the metadata up to date: the top level, and the roles of all models that run here.
@@ -158,7 +160,7 @@ class ImageTrust:
         return open_state(self._store.trust.load(), self._identity().root_metadata)  # (1)
 
     def _accept(self, envelope: bytes) -> Directive:
-        with self._turn:
+        with self._accepting:
             installs = self._store.installs
             directive = check_directive(
                 envelope,
@@ -203,6 +205,30 @@ class ImageTrust:
         return TMPFS if TMPFS.is_dir() and os.access(TMPFS, os.W_OK) else None
 
 
+def blocking(ask: Callable[[str], Coroutine[Any, Any, bytes]], timeout: float = 30.0) -> Fetch:
+    """``ask``, which runs in the present event loop, as the plain callable that a refresh needs.
+
+    A refresh calls it from a thread of its own; no answer in ``timeout`` seconds is a
+    ``TransportError``.
+    """
+    loop = asyncio.get_running_loop()
+
+    def fetch(name: str) -> bytes:
+        asking = ask(name)
+        try:
+            answer = asyncio.run_coroutine_threadsafe(asking, loop)
+        except RuntimeError as error:
+            asking.close()
+            raise TransportError(f"{name}: the agent is stopping") from error
+        try:
+            return answer.result(timeout)
+        except (TimeoutError, CancelledError) as error:
+            answer.cancel()
+            raise TransportError(f"{name}: no answer in {timeout:g} s") from error
+
+    return fetch
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """One run of python-tuf's client. ``error`` ended it; ``problems`` concern one model each."""
@@ -241,7 +267,10 @@ def run_updater(
     fetcher: MetadataFetcher,
     models: Collection[str],
 ) -> Ran:
-    """Runs python-tuf's client in ``folder``, hydrated with ``before``: steps (2) to (5)."""
+    """Runs python-tuf's client in ``folder``, hydrated with ``before``: steps (2) to (5).
+
+    It judges expiry by the machine's clock; the caller does again, by the time that it trusts.
+    """
     # Imported here: it takes a tenth of a second, which a device that only serves need not spend.
     from tuf.ngclient.config import UpdaterConfig  # noqa: PLC0415
     from tuf.ngclient.updater import Updater  # noqa: PLC0415

@@ -64,9 +64,9 @@ def grown(before: Opened, update: Update) -> tuple[Opened, Mapping[str, AgentErr
             floors, recalled = raised(floors, recalled, model, held)
         seals[name] = fresh
     files = {name: data for name, data in files.items() if name in seals}
-    under = seals[SNAPSHOT].version if SNAPSHOT in seals else 0
+    under = seals[SNAPSHOT].sha256 if SNAPSHOT in seals else ""
     for name in update.newest:
-        if name in seals:
+        if name in seals and model_of(name) not in problems:
             seals[name] = msgspec.structs.replace(seals[name], under=under)
     state = replace(
         before.state,

@@ -31,13 +31,13 @@ class FileSeal(msgspec.Struct, frozen=True):
         version: the metadata's version.
         expires: Unix seconds.
         sha256: of its bytes.
-        under: version of the snapshot that it was last verified under; 0 for what no snapshot names.
+        under: SHA-256 of the snapshot that it was last verified under; empty for what none names.
     """
 
     version: int
     expires: int
     sha256: str
-    under: int = 0
+    under: str = ""
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -57,16 +57,10 @@ class Opened:
     files: Mapping[str, bytes] = field(default_factory=dict)
     seals: Mapping[str, FileSeal] = field(default_factory=dict)
 
-    @property
-    def snapshot_version(self) -> int:
-        """Of the snapshot, 0 if there is none."""
-        seal = self.seals.get(SNAPSHOT)
-        return 0 if seal is None else seal.version
-
     def current(self, name: str) -> bool:
         """Whether the file was verified under the present snapshot, so that it is the newest."""
-        seal = self.seals.get(name)
-        return seal is not None and seal.under == self.snapshot_version
+        seal, snapshot = self.seals.get(name), self.seals.get(SNAPSHOT)
+        return seal is not None and snapshot is not None and seal.under == snapshot.sha256
 
     @property
     def complete(self) -> bool:
@@ -111,7 +105,7 @@ def _read_seal(state: TrustedState) -> Seal:
         raise TrustDamaged("the trusted metadata has lost its seal")
     try:
         return msgspec.json.decode(data, type=Seal)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TrustDamaged(f"the seal of the trusted metadata can't be read: {error}") from error
 
 

@@ -14,14 +14,14 @@ from typing import Any, Final
 from controller.errors import ConfigError, ControllerError, NotWhatWasShown
 from controller.registry.version import Change
 from controller.signing import repository
-from controller.signing.metadata import parse, require_signed
+from controller.signing.metadata import parse, require_signed, signers_of
 from controller.signing.roles import DEFAULT_LIFETIMES, TARGETS, Lifetimes
 from protos.documents import sha256
 from protos.errors import DocumentError
 from protos.image import restrictions
 from protos.keys import Key, Signature, Signer
 from protos.manifest import Manifest, read_manifest, role_name, target_path
-from protos.tuf import Root, Targets
+from protos.tuf import Metadata, Root, Targets
 
 CLOCKS_DIFFER: Final = timedelta(days=1)
 """How far the controller's clock may be ahead of this machine's."""
@@ -29,11 +29,17 @@ CLOCKS_DIFFER: Final = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class TrustedImage:
-    """The present roles, verified from a pinned root on. ``role`` is one model's, if it has any."""
+    """The present roles, verified from a pinned root on.
+
+    Attributes:
+        role: one model's, if it has any yet.
+        inherited: the role was signed by former approvers, not by those that ``targets`` name now.
+    """
 
     root: Root
     targets: Targets
     role: Targets | None
+    inherited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +74,39 @@ class Shown:
 
 
 def trusted_image(
-    pinned_root: bytes, newer_roots: Sequence[bytes], targets: bytes, role: bytes | None, model: str
+    pinned_root: bytes,
+    newer_roots: Sequence[bytes],
+    targets: bytes,
+    role: bytes | None,
+    model: str,
+    former_targets: Sequence[bytes] = (),
 ) -> TrustedImage:
     """The present targets and the present role of ``model``, verified from the pinned root on.
 
     ``newer_roots`` are the roots that followed, in order. ``role`` is None for a model that has no
-    metadata yet: let the caller's own record of what it has signed before say so, too.
+    metadata yet: let the caller's own record of what it has signed before say so, too. Right after a
+    change of approvers the role is still signed by the former ones: ``former_targets``, newest first,
+    are the targets that named them.
 
     Raises:
         BadSignature, InvalidInput, TooLarge: something is not what the root says it must be.
+        NotWhatWasShown: the roots do not follow each other.
     """
-    first = parse(pinned_root, Root, "the pinned root")
-    require_signed(first.signed, "root", first)
-    root = first.signed
-    for data in newer_roots:
-        newer = parse(data, Root, f"root {root.version + 1}")
-        if newer.signed.version != root.version + 1:
-            raise NotWhatWasShown([f"root {newer.signed.version} does not follow {root.version}"])
-        require_signed(root, "root", newer)
-        require_signed(newer.signed, "root", newer)
-        root = newer.signed
+    roots = _chain(pinned_root, newer_roots)
     top = parse(targets, Targets, "targets")
-    require_signed(root, TARGETS, top)
+    require_signed(roots[-1], TARGETS, top)
     if role is None:
-        return TrustedImage(root, top.signed, None)
+        return TrustedImage(roots[-1], top.signed, None)
     present = parse(role, Targets, role_name(model))
+    if _enough(top.signed, role_name(model), present):
+        return TrustedImage(roots[-1], top.signed, present.signed)
+    for data in former_targets:
+        former = parse(data, Targets, "former targets")
+        vouched = any(_enough(root, TARGETS, former) for root in roots)
+        if vouched and _enough(former.signed, role_name(model), present):
+            return TrustedImage(roots[-1], top.signed, present.signed, inherited=True)
     require_signed(top.signed, role_name(model), present)
-    return TrustedImage(root, top.signed, present.signed)
+    return TrustedImage(roots[-1], top.signed, present.signed)
 
 
 def check_version(
@@ -128,7 +140,7 @@ def check_version(
         role=role_name(shown.model),
         version=metadata.signed.version,
         expires=metadata.signed.expires,
-        says=tuple(_says(shown, manifest, metadata.signed)),
+        says=tuple(_says(shown, manifest, metadata.signed, inherited=trusted.inherited)),
         signers=tuple(_names(trusted.targets, delegation.keyids)),
         threshold=delegation.threshold,
     )
@@ -182,6 +194,31 @@ def sign(checked: Checked, signer: Signer) -> Signature:
         raise ConfigError(f"the key {signer.public_key.keyid[:12]} can't sign: {error}") from error
 
 
+def _chain(pinned: bytes, newer: Sequence[bytes]) -> list[Root]:
+    """The pinned root and those that followed, each signed by the one before and by itself."""
+    first = parse(pinned, Root, "the pinned root")
+    require_signed(first.signed, "root", first)
+    roots = [first.signed]
+    for data in newer:
+        version = roots[-1].version + 1
+        following = parse(data, Root, f"root {version}")
+        if following.signed.version != version:
+            found = following.signed.version
+            raise NotWhatWasShown([f"root {found} does not follow {version - 1}"])
+        require_signed(roots[-1], "root", following)
+        require_signed(following.signed, "root", following)
+        roots.append(following.signed)
+    return roots
+
+
+def _enough(delegator: Root | Targets, role: str, metadata: Metadata[Targets]) -> bool:
+    try:
+        signed, threshold = signers_of(delegator, role, metadata)
+    except ValueError:  # nobody is named for the role
+        return False
+    return len(signed) >= threshold
+
+
 def _manifest_objections(shown: Shown) -> tuple[Manifest | None, list[str]]:
     try:
         manifest = read_manifest(shown.manifest)
@@ -216,9 +253,12 @@ def _expected(
 
 def _differences(expected: Targets, found: Targets) -> list[str]:
     """How ``found`` differs from what it must be, in plain words. Expiry is judged elsewhere."""
-    wanted, got = _comparable(expected), _comparable(found)
-    if wanted == got:
-        return []
+    try:
+        wanted, got = _comparable(expected), _comparable(found)
+        if wanted == got:
+            return []
+    except RecursionError:
+        return ["its fields are nested too deeply to be compared"]
     objections = []
     if found.version != expected.version:
         objections.append(f"it has version {found.version}, not {expected.version}")
@@ -259,7 +299,7 @@ def _expiry_objections(signed: Targets, now: datetime, lifetime: timedelta) -> l
     return []
 
 
-def _says(shown: Shown, manifest: Manifest, signed: Targets) -> Iterable[str]:
+def _says(shown: Shown, manifest: Manifest, signed: Targets, *, inherited: bool) -> Iterable[str]:
     match shown.change:
         case Change.ADD:
             yield f"publishes {manifest.reference}"
@@ -272,6 +312,10 @@ def _says(shown: Shown, manifest: Manifest, signed: Targets) -> Iterable[str]:
     if floor:
         yield f"nothing below release counter {floor} may run"
     yield f"{len(signed.targets)} versions listed afterwards"
+    if inherited:
+        yield "former approvers signed what is listed; from now on you vouch for all of it:"
+        for path, target in sorted(signed.targets.items()):
+            yield f"{path} with manifest {target.hashes.get('sha256', 'without SHA-256')}"
 
 
 def _names(targets: Targets, keyids: Iterable[str]) -> Iterable[str]:

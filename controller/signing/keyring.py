@@ -74,7 +74,14 @@ def decode(data: bytes, what: str) -> PublicKeyFile:
         form = msgspec.json.decode(data, type=_Form)
         key = SSlibKey.from_dict(form.keyid, dict(form.key))
         computed = _default_keyid(key)
-    except (msgspec.DecodeError, FormatError, KeyError, TypeError, ValueError) as error:
+    except (
+        msgspec.DecodeError,
+        FormatError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise InvalidInput(f"{what}: not a public key file: {error}") from error
     if computed != form.keyid:
         raise InvalidInput(f"{what}: the field keyid is not that of the key")

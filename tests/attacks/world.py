@@ -106,7 +106,7 @@ class World:
         self.blobs: dict[str, bytes] = {}
         self.forged: dict[str, bytes | Exception] = {}
         self.asked: list[str] = []
-        self.on_ask: Callable[[str], None] = lambda name: None
+        self.on_ask: Callable[[str], None] | None = None
         founders = Founders(
             root=self.keys.root,
             root_threshold=2,
@@ -181,11 +181,14 @@ class World:
         tables = self.store._tables
         targets = tables.metadata.current("targets")
         assert targets is not None
-        newer = []
+        newer: list[bytes] = []
         while (data := tables.metadata.get(f"{len(newer) + 2}.root.json")) is not None:
             newer.append(data)
         role = tables.metadata.current(role_name(model))
-        return approval.trusted_image(self.root, newer, targets, role, model)
+        version = Metadata.from_bytes(targets).signed.version
+        older = (tables.metadata.get(f"{one}.targets.json") for one in range(version - 1, 0, -1))
+        former = [data for data in older if data is not None]
+        return approval.trusted_image(self.root, newer, targets, role, model, former)
 
     def publish(self, made: Manifest) -> Version:
         version = self.register(made)
@@ -246,7 +249,8 @@ class World:
     def fetch(self, name: str) -> bytes:
         """What the device's link does: the forged file if there is one, or the real one."""
         self.asked.append(name)
-        self.on_ask(name)
+        if self.on_ask is not None:
+            self.on_ask(name)
         found = self.forged.get(name)
         if isinstance(found, Exception):
             raise found
@@ -257,6 +261,7 @@ class World:
         return found
 
     async def read_manifest(self, sha256: str, length: int) -> bytes:
+        assert length > 0
         return self.blobs[sha256]
 
     def assignment(self, model: str, version: int) -> Assignment:
