@@ -113,5 +113,5 @@ def decode(data: bytes, kind: type[AnyDocument]) -> AnyDocument:
     """
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError("malformed", f"not a {kind.__name__.lower()}: {error}") from error

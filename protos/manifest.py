@@ -140,7 +140,7 @@ def read_manifest(data: bytes) -> Manifest:
         )
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError("malformed", f"manifest: {error}") from error
     missing = [role.value for role in REQUIRED_FILES if role not in manifest.files]
     if missing:
