@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from agent.monitor.wire import counts_of
+from agent.monitor.reference import CELLS, MAX_SERIES
 from controller.telemetry.bounds import (
     FINDINGS,
     NUMBER,
@@ -18,10 +18,11 @@ from controller.telemetry.bounds import (
     plausible_ms,
 )
 from controller.telemetry.record import StoredWindow
-from protos.errors import DocumentError
 from protos.limits import LATENCY_BUCKETS_SECONDS
 from protos.v1 import telemetry_pb2
 
+SUMS: Final = 4  # of each series: sum, sum of squares, least, greatest
+LARGEST_SUM: Final = 2.0**62
 _VERDICTS: Final = frozenset(telemetry_pb2.Verdict.values())
 _LATENCIES: Final = frozenset({0, len(LATENCY_BUCKETS_SECONDS) + 1})
 
@@ -40,6 +41,7 @@ def stored_window(
     if window.started_ms > window.ended_ms:
         raise Unacceptable("malformed", "ended_ms: before started_ms")
     digest("manifest_sha256", window.manifest_sha256)
+    rows = number("rows", window.rows)
     _check_counts(window)
     _check_traffic(window.traffic)
     _check_findings(window)
@@ -55,17 +57,27 @@ def stored_window(
         # What is shifted keeps its length.
         started_ms=max(0, ended_ms - (window.ended_ms - window.started_ms)),
         ended_ms=ended_ms,
-        rows=number("rows", window.rows),
+        rows=rows,
         verdict=window.verdict,
         payload=payload,
     )
 
 
 def _check_counts(window: telemetry_pb2.Window) -> None:
-    try:
-        counts_of(window)  # as whoever merges them will read them
-    except DocumentError as error:
-        raise Unacceptable(error.code, error.detail) from error
+    """Returns if ``agent.monitor.wire.counts_of`` will read the window, for a quarter of its time."""
+    counts, sums, rows = window.counts[:], window.sums[:], window.rows
+    series, rest = divmod(len(counts), CELLS)
+    if rest or not 0 < series <= MAX_SERIES:
+        raise Unacceptable("malformed", f"counts: {len(counts)} numbers, not {CELLS} a series")
+    if len(sums) != series * SUMS:
+        raise Unacceptable("malformed", f"sums: {len(sums)} numbers for {series} series")
+    if any(sum(counts[at : at + CELLS]) != rows for at in range(0, len(counts), CELLS)):
+        raise Unacceptable("malformed", "counts: they do not add up to `rows`")
+    for at in range(0, len(sums), SUMS):
+        total, squares, least, greatest = sums[at : at + SUMS]
+        finite = abs(total) <= LARGEST_SUM and abs(squares) <= LARGEST_SUM
+        if not finite or math.isnan(least) or math.isnan(greatest):
+            raise Unacceptable("malformed", f"sums: not those of series {at // SUMS}")
     if window.verdict not in _VERDICTS:
         raise Unacceptable("malformed", f"verdict: {window.verdict} is none")
 

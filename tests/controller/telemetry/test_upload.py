@@ -379,7 +379,7 @@ def test_a_report_that_is_not_the_devices_own_or_can_not_be_is_refused(
         (window(2, window_id="x" * 129), "malformed", "window_id"),
         (window(2, window_id="a\nb"), "malformed", "window_id"),
         (window(2, started_ms=NOW_MS, ended_ms=NOW_MS - 1), "malformed", "ended_ms"),
-        (window(2, rows=2**64 - 1), "malformed", "rows"),
+        (window(2, rows=2**64 - 1), "out-of-range", "rows"),
         (window(2, counts=[]), "malformed", "counts"),
         (window(2, counts=SERIES + SERIES[:-1]), "malformed", "counts"),
         (window(2, counts=SERIES * (MAX_SERIES + 1)), "malformed", "counts"),
