@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from agent.clock import Clock, SystemClock
+from agent.runtimes.onnx import OnnxRuntime
 from controller.config import ControllerConfig
 from controller.desk import DeviceDesk
 from controller.errors import DeviceOffline
@@ -63,6 +64,7 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     services = ControllerServices(
         store=store,
         blobs=blobs,
+        runtime=OnnxRuntime(),
         clock=clock,
         online=online,
         terms=lambda: conditions,

@@ -4,8 +4,9 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,9 @@ class Output(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
 
 
 class CommandFailed(Exception):
@@ -34,9 +38,9 @@ class CommandFailed(Exception):
         self.remedy = remedy
 
 
-def console() -> Console:
-    """Standard output; without colour or control codes where it is no terminal."""
-    return Console(highlight=False, soft_wrap=True)
+def console(*, error: bool = False) -> Console:
+    """Standard output, or error; without colour or control codes where it is no terminal."""
+    return Console(highlight=False, soft_wrap=True, stderr=error)
 
 
 def show_json(value: object) -> None:

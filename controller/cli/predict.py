@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from controller.cli.output import CommandFailed, Output, show_json, show_rows
+from controller.cli.output import CommandFailed, Output, OutputOption, show_json, show_rows
 
 URL = "http://127.0.0.1:8500"
 NUMPY_TYPES = {
@@ -27,7 +27,7 @@ def predict(
     ],
     url: Annotated[str, typer.Option(help="Where the agent answers.")] = URL,
     rows: Annotated[int, typer.Option(min=1, help="Send at most so many rows.")] = 10,
-    output: Annotated[Output, typer.Option(help="How to print it.")] = Output.TABLE,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Ask a model on a device for predictions.
 

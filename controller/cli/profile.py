@@ -13,11 +13,16 @@ from controller.cli.output import CommandFailed
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``ca`` is the path of the certificate that the controller's own is checked against."""
+    """Where the controller is, and what is known of it beforehand.
+
+    ``ca`` is the path of the certificate that the controller's own is checked against; ``root`` that
+    of the TUF root that signing commands trust, whatever the controller says.
+    """
 
     url: str
     token: str
     ca: str
+    root: str
 
 
 def profile_path() -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
-from uvicorn._types import ASGI3Application
+from fastapi import FastAPI
 
 from controller.errors import ConfigError
 
@@ -20,7 +20,7 @@ GRACE_SECONDS: Final = 5
 class WebServer:
     """One uvicorn server."""
 
-    def __init__(self, application: ASGI3Application, certificate: Path) -> None:
+    def __init__(self, application: FastAPI, certificate: Path) -> None:
         """``certificate`` holds the certificate and its key, PEM."""
         self._application = application
         self._certificate = certificate

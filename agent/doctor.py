@@ -1,0 +1,177 @@
+"""What `muster-agent doctor` looks at: everything the agent needs, each with its remedy."""
+
+import importlib
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import psutil
+
+from agent.config import AgentConfig, read_config
+from agent.errors import AgentError, NotEnrolled
+from agent.facts import RUNTIMES
+from agent.home import Home
+from agent.identity import keys
+from agent.identity.actions import device_key
+from agent.status import read_ports
+from agent.store.device_store import Identity
+from agent.store.sqlite_store import SqliteStore
+
+CONNECT_SECONDS: Final = 5.0
+LEAST_FREE_BYTES: Final = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One thing that was looked at. ``mark`` is "ok", "warn" or "FAIL"."""
+
+    mark: str
+    what: str
+    detail: str
+    remedy: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the agent can't do its work like this."""
+        return self.mark == "FAIL"
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+
+def examine(home: Home, now: datetime) -> list[Examined]:
+    """Everything, in the order in which one would mend it."""
+    findings = [_try("configuration", lambda: _configuration(home))]
+    try:
+        config = read_config(home.path)
+    except AgentError:
+        config = AgentConfig()
+    findings.append(_try("store", lambda: _store(home)))
+    identity = _identity(home)
+    findings.append(_try("identity", lambda: _certificate(home, identity, now)))
+    findings += [_runtime(name) for name in RUNTIMES]
+    findings.append(_try("disk", lambda: _disk(home)))
+    findings.append(_try("clock", lambda: _clock(home, now)))
+    if identity is not None:
+        addresses = (identity.session_address, identity.enrolment_address)
+        findings += [_controller(identity, address) for address in addresses]
+    findings.append(_try("serving", lambda: _serving(home, config)))
+    return findings
+
+
+def _try(what: str, look: Callable[[], Examined]) -> Examined:
+    try:
+        return look()
+    except AgentError as error:
+        return Examined("FAIL", what, error.detail, error.remedy)
+
+
+def _configuration(home: Home) -> Examined:
+    read_config(home.path)
+    return Examined("ok", "configuration", f"{home.path / 'agent.toml'} or defaults")
+
+
+def _store(home: Home) -> Examined:
+    store = SqliteStore(home.path, read_only=True)
+    try:
+        waiting = len(store.spool)
+    finally:
+        store.close()
+    return Examined("ok", "store", f"{home.path}: whole; {waiting} records wait")
+
+
+def _identity(home: Home) -> Identity | None:
+    try:
+        store = SqliteStore(home.path, read_only=True)
+    except AgentError:
+        return None
+    try:
+        return store.identity.load()
+    finally:
+        store.close()
+
+
+def _certificate(home: Home, identity: Identity | None, now: datetime) -> Examined:
+    if identity is None:
+        raise NotEnrolled(f"{home.path}: this machine is not enrolled")
+    device_key(home.key, identity)
+    until = keys.read_certificate(identity.certificate_pem).not_after
+    detail = f"device {identity.device}, certificate until {until:%Y-%m-%d %H:%M}"
+    if until <= now:
+        remedy = "Run the agent: it renews by itself while the controller allows it."
+        return Examined("warn", "identity", f"{detail}: expired", remedy)
+    return Examined("ok", "identity", detail)
+
+
+def _runtime(name: str) -> Examined:
+    try:
+        version = importlib.import_module(name).__version__
+    except ImportError as error:
+        return Examined("FAIL", name, str(error), "Install it: pip install 'muster[agent]'.")
+    return Examined("ok", name, str(version))
+
+
+def _disk(home: Home) -> Examined:
+    free = psutil.disk_usage(str(home.path)).free if home.path.exists() else 0
+    detail = f"{free / 2**20:.0f} MiB free"
+    if free < LEAST_FREE_BYTES:
+        return Examined("warn", "disk", detail, "Free some: new versions may not fit.")
+    return Examined("ok", "disk", detail)
+
+
+def _clock(home: Home, now: datetime) -> Examined:
+    store = SqliteStore(home.path, read_only=True)
+    try:
+        latest = store.trust.load().latest_time
+    finally:
+        store.close()
+    behind = timedelta(seconds=latest - now.timestamp())
+    if behind > timedelta(minutes=5):
+        return Examined(
+            "warn",
+            "clock",
+            f"{behind} behind what the controller has signed",
+            "Set the clock: certificates and metadata are judged by it.",
+        )
+    return Examined("ok", "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _controller(identity: Identity, address: str) -> Examined:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    context = ssl.create_default_context(cadata=identity.server_ca_pem.decode())
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host, int(port)), CONNECT_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secure,
+        ):
+            version = secure.version()
+    except ssl.SSLCertVerificationError as error:
+        remedy = (
+            "Something in between answers in the controller's place, or its names have changed."
+        )
+        return Examined("FAIL", "controller", f"{address}: {error.verify_message}", remedy)
+    except OSError as error:
+        remedy = "The agent works on without it, and keeps trying. Check the network."
+        return Examined("warn", "controller", f"{address}: {error.strerror or error}", remedy)
+    return Examined("ok", "controller", f"{address} answers, {version}")
+
+
+def _serving(home: Home, config: AgentConfig) -> Examined:
+    ports = read_ports(home)
+    if ports:
+        return Examined("ok", "serving", f"REST on port {ports['rest']}, gRPC on {ports['grpc']}")
+    for name, port in (("rest", config.serving.rest_port), ("grpc", config.serving.grpc_port)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((config.serving.host, port))
+            except OSError as error:
+                remedy = f"Set serving.{name}_port to a free one in {home.path / 'agent.toml'}."
+                return Examined("FAIL", "serving", f"port {port}: {error.strerror}", remedy)
+    return Examined("ok", "serving", "no agent runs; its ports are free")

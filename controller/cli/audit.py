@@ -1,0 +1,88 @@
+"""`muster audit` and `muster operator`: who did what, and who may."""
+
+from typing import Annotated
+
+import typer
+
+from controller.cli.client import ApiClient
+from controller.cli.device import moment
+from controller.cli.output import CommandFailed, Output, OutputOption, console, show_json, show_rows
+
+app = typer.Typer(no_args_is_help=True, help="The audit record: list, verify.")
+operators = typer.Typer(no_args_is_help=True, help="Who may use the controller.")
+
+
+@app.command("list")
+def list_(
+    after: Annotated[int, typer.Option(min=0, help="Begin after this sequence.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show who did what, in order."""
+    with ApiClient() as api:
+        found = api.get("/audit", after=after, limit=limit)
+    if output is Output.JSON:
+        show_json(found)
+        return
+    rows = [{**one, "when": moment(one["at_ms"] / 1000)} for one in found]
+    columns = {"sequence": "#", "when": "when", "actor": "who", "action": "did", "subject": "to",
+               "detail": "detail"}  # fmt: skip
+    show_rows(rows, columns, output, "no records")
+
+
+@app.command()
+def verify(output: OutputOption = Output.TABLE) -> None:
+    """Check that every record follows the one before it; status 1 if one does not.
+
+    A record that was cut at its end still holds together: note the last digest somewhere else and
+    compare.
+    """
+    with ApiClient() as api:
+        found = api.get("/audit/verify")
+    if output is Output.JSON:
+        show_json(found)
+    if not found["holds"]:
+        raise CommandFailed(
+            "audit-broken",
+            f"record {found['broken_at']} does not follow the one before it",
+            "Somebody has altered the database. Keep a copy of it before you do anything else.",
+        )
+    if output is Output.TABLE:
+        console().print(f"{found['records']} records hold together")
+        typer.echo(f"last digest {found['last_digest']}")
+
+
+@operators.command("create")
+def create_operator(
+    name: Annotated[str, typer.Argument(help="Whom the token is for.")],
+    role: Annotated[str, typer.Option(help="viewer, operator, approver or admin.")] = "viewer",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make an operator; the token is shown this once."""
+    with ApiClient() as api:
+        made = api.post("/operators", {"name": name, "role": role})
+    if output is Output.JSON:
+        show_json({**made["operator"], "token": made["token"]})
+        return
+    console().print(f"{name} is {role}. The token, for `muster login`:")
+    typer.echo(made["token"])
+
+
+@operators.command("list")
+def list_operators(output: OutputOption = Output.TABLE) -> None:
+    """Show all operators."""
+    with ApiClient() as api:
+        found = api.get("/operators")
+    if output is Output.JSON:
+        show_json(found)
+        return
+    rows = [{**one, "revoked": moment(one["revoked_at"])} for one in found]
+    show_rows(rows, {"name": "name", "role": "role", "revoked": "revoked"}, output, "no operators")
+
+
+@operators.command("revoke")
+def revoke_operator(name: Annotated[str, typer.Argument(help="Whose token.")]) -> None:
+    """Make an operator's token serve no more."""
+    with ApiClient() as api:
+        api.post(f"/operators/{name}/revoke")
+    console().print(f"the token of {name} serves no more")

@@ -1,0 +1,127 @@
+"""`muster device`: the fleet, and what it tells."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from controller.cli.client import ApiClient
+from controller.cli.output import Output, OutputOption, console, show_fields, show_json, show_rows
+
+app = typer.Typer(no_args_is_help=True, help="Devices: list, show, label, revoke, events.")
+
+DeviceArgument = Annotated[str, typer.Argument(help="The device's id.")]
+SelectorOption = Annotated[
+    str, typer.Option("--to", help="Labels and facts: `site=berlin and memory_bytes>=512M`.")
+]
+COLUMNS = {"id": "device", "presence": "presence", "runs": "runs", "trying": "trying",
+           "labels": "labels", "last_seen": "last seen"}  # fmt: skip
+
+
+@app.command("list")
+def list_(selector: SelectorOption = "all", output: OutputOption = Output.TABLE) -> None:
+    """Show devices and what each has proven to run."""
+    with ApiClient() as api:
+        devices = api.get("/devices", selector=selector)
+    if output is Output.JSON:
+        show_json(devices)
+        return
+    rows = [{**one, **_slots(one), "last_seen": moment(one["last_seen"])} for one in devices]
+    show_rows(rows, COLUMNS, output, "no devices: make a join token with `muster token create`")
+
+
+@app.command()
+def show(device: DeviceArgument, output: OutputOption = Output.TABLE) -> None:
+    """Show one device: facts, labels, what it was told and what it runs."""
+    with ApiClient() as api:
+        found = api.get(f"/devices/{device}")
+    if output is Output.JSON:
+        show_json(found)
+        return
+    times = {
+        name: moment(found[name]) for name in ("enrolled_at", "last_seen", "certificate_expires")
+    }
+    titles = {"id": "device", "presence": "presence", "status": "status", "labels": "labels",
+              "enrolled_at": "enrolled", "last_seen": "last seen",
+              "certificate_expires": "certificate until", "generation": "told generation",
+              "facts": "facts"}  # fmt: skip
+    show_fields({**found, **times}, titles, output)
+    console().print()
+    columns = {"model": "model", "version": "version", "slot": "slot", "running": "answers",
+               "state": "state", "approvals": "approvals", "generation": "generation",
+               "code": "code", "detail": "detail"}  # fmt: skip
+    show_rows(found["slots"], columns, output, "it runs no model")
+
+
+@app.command()
+def label(
+    device: DeviceArgument,
+    labels: Annotated[list[str], typer.Argument(help="KEY=VALUE sets, KEY- removes.")],
+) -> None:
+    """Set and remove labels; running rollouts follow at once."""
+    wanted: dict[str, str] = {}
+    removed: list[str] = []
+    for one in labels:
+        key, equals, value = one.partition("=")
+        if not equals and one.endswith("-"):
+            removed.append(one[:-1])
+        elif equals and key:
+            wanted[key] = value
+        else:
+            raise typer.BadParameter(f"{one!r} is neither KEY=VALUE nor KEY-")
+    with ApiClient() as api:
+        found = api.put(f"/devices/{device}/labels", {"set": wanted, "remove": removed})
+    shown = ", ".join(f"{key}={value}" for key, value in found["labels"].items())
+    console().print(f"{device}: {shown or 'no labels'}")
+
+
+@app.command()
+def revoke(
+    device: DeviceArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Shut a device out for good: its link is cut and its key refused."""
+    if not yes:
+        typer.confirm(f"revoke {device} for good?", abort=True)
+    with ApiClient() as api:
+        api.post(f"/devices/{device}/revoke")
+    console().print(f"{device} is revoked; it must be enrolled anew to come back")
+
+
+@app.command()
+def events(
+    device: Annotated[str | None, typer.Argument(help="Only of this device.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show what devices have told, newest first."""
+    with ApiClient() as api:
+        found = api.get("/events", device=device, limit=limit)
+    if output is Output.JSON:
+        show_json(found)
+        return
+    rows = [{**one, "when": moment(one["recorded_ms"] / 1000)} for one in found]
+    columns = {"when": "when", "device": "device", "severity": "severity", "name": "event",
+               "model": "model", "version": "version", "code": "code", "detail": "detail"}  # fmt: skip
+    show_rows(rows, columns, output, "nothing was told yet")
+
+
+def moment(seconds: float) -> str:
+    """Unix seconds as people read them, in UTC."""
+    if not seconds:
+        return "never"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _slots(device: dict[str, Any]) -> dict[str, list[str]]:
+    def named(one: dict[str, Any]) -> str:
+        return f"{one['model']}/{one['version']}"
+
+    return {
+        "runs": [named(one) for one in device["slots"] if one["running"]],
+        "trying": [
+            f"{named(one)} {one['state']}" + (f" ({one['code']})" if one["code"] else "")
+            for one in device["slots"]
+            if not one["running"]
+        ],
+    }

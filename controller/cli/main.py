@@ -1,0 +1,52 @@
+"""The command `muster`: every verb, and how its failures are shown."""
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from controller.cli import audit, device, drift, key, model, predict, rollout, setup, token
+from controller.cli.output import CommandFailed, fail
+from controller.errors import ControllerError
+from protos.errors import DocumentError
+
+app = typer.Typer(
+    name="muster",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help=(
+        "ModelOps at the edge: sign, roll out, run, watch and roll back models on a fleet of devices."
+        "\n\nStatus 0: done. 1: refused or failed. 2: wrong usage. Errors say what to do."
+    ),
+)
+
+START, MODELS, FLEET, TRUST = "A controller", "Models", "The fleet", "Trust"
+
+app.command("init", rich_help_panel=START)(setup.init)
+app.command("serve", rich_help_panel=START)(setup.serve)
+app.command("login", rich_help_panel=START)(setup.login)
+app.add_typer(model.app, name="model", rich_help_panel=MODELS)
+app.add_typer(rollout.app, name="rollout", rich_help_panel=MODELS)
+app.add_typer(drift.app, name="drift", rich_help_panel=MODELS)
+app.command("predict", rich_help_panel=MODELS)(predict.predict)
+app.add_typer(device.app, name="device", rich_help_panel=FLEET)
+app.add_typer(token.app, name="token", rich_help_panel=FLEET)
+app.add_typer(key.app, name="key", rich_help_panel=TRUST)
+app.add_typer(audit.operators, name="operator", rich_help_panel=TRUST)
+app.add_typer(audit.app, name="audit", rich_help_panel=TRUST)
+
+
+def run(application: Callable[[], None] = app) -> None:
+    """Runs the command line; what a person or the controller got wrong is told without a traceback."""
+    try:
+        application()
+    except CommandFailed as error:
+        fail(error)
+    except ControllerError as error:
+        fail(CommandFailed(error.code, error.detail, error.remedy))
+    except DocumentError as error:
+        fail(CommandFailed(error.code, error.detail))
+    except KeyboardInterrupt:
+        sys.stderr.write("ended\n")
+        raise SystemExit(1) from None

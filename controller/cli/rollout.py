@@ -1,0 +1,136 @@
+"""`muster rollout`: bringing versions to devices."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from controller.cli.client import ApiClient
+from controller.cli.device import moment
+from controller.cli.output import CommandFailed, Output, OutputOption, console, show_json, show_rows
+
+app = typer.Typer(no_args_is_help=True, help="Rollouts: start, list, show, watch, abort.")
+
+RolloutArgument = Annotated[str, typer.Argument(help="The rollout's id: digits-2-1.")]
+ENDED = {"succeeded", "failed", "superseded", "aborted"}
+
+
+@app.command()
+def start(
+    version: Annotated[str, typer.Argument(help="MODEL/VERSION or MODEL@ALIAS; published.")],
+    selector: Annotated[
+        str, typer.Option("--to", help="Labels and facts: `site=berlin and hw!=pi3`, or `all`.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say whom it would reach.")
+    ] = False,
+    watch_it: Annotated[bool, typer.Option("--watch", help="Watch it until it ends.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Bring a version to the devices that match, now and for as long as the rollout runs.
+
+    A device counts once a report, signed by itself, says that its runtime has loaded the version and
+    that its probation is over.
+    """
+    with ApiClient() as api:
+        if dry_run:
+            _preview(api.get("/rollouts/preview", version=version, selector=selector), output)
+            return
+        made = api.post("/rollouts", {"version": version, "selector": selector})
+    if output is Output.JSON:
+        show_json(made)
+    else:
+        console().print(f"{made['id']} has begun: [bold]muster rollout watch {made['id']}[/bold]")
+    if watch_it:
+        watch(made["id"])
+
+
+@app.command("list")
+def list_(output: OutputOption = Output.TABLE) -> None:
+    """Show every rollout, newest first."""
+    with ApiClient() as api:
+        found = api.get("/rollouts")
+    if output is Output.JSON:
+        show_json(found)
+        return
+    rows = [
+        {**one, "what": f"{one['model']}/{one['version']}", "when": moment(one["created_at"])}
+        for one in found
+    ]
+    columns = {"id": "rollout", "what": "version", "selector": "to", "state": "state", "ok": "ok",
+               "failed": "failed", "waiting": "waiting", "unreachable": "unreachable",
+               "created_by": "by", "when": "started"}  # fmt: skip
+    show_rows(rows, columns, output, "no rollouts: start one with `muster rollout start`")
+
+
+@app.command()
+def show(rollout: RolloutArgument, output: OutputOption = Output.TABLE) -> None:
+    """Show one rollout: who runs the version, who does not, and why."""
+    with ApiClient() as api:
+        found = api.get(f"/rollouts/{rollout}")
+    if output is Output.JSON:
+        show_json(found)
+        return
+    console().print(_story(found))
+    columns = {"device": "device", "outcome": "outcome", "doing": "state", "code": "code",
+               "detail": "detail"}  # fmt: skip
+    show_rows(found["standings"], columns, output, "no devices")
+
+
+@app.command()
+def watch(
+    rollout: RolloutArgument,
+    seconds: Annotated[float, typer.Option(min=1, help="Give up after so long.")] = 3600,
+) -> None:
+    """Watch a rollout until it ends; status 0 only if it succeeded."""
+    deadline = time.monotonic() + seconds
+    with ApiClient() as api, Live(console=console(), refresh_per_second=4) as live:
+        while True:
+            found = api.get(f"/rollouts/{rollout}")
+            live.update(_story(found))
+            if found["state"] in ENDED:
+                break
+            if time.monotonic() > deadline:
+                raise CommandFailed("timeout", f"{rollout} still {found['state']}", "Watch again.")
+            time.sleep(0.5)
+    if found["state"] != "succeeded":
+        raise CommandFailed(
+            f"rollout-{found['state']}",
+            f"{rollout} {found['state']}: {found['failed']} of {len(found['standings'])} failed",
+            f"See `muster rollout show {rollout}` for the reasons.",
+        )
+
+
+@app.command()
+def abort(
+    rollout: RolloutArgument,
+    revert: Annotated[
+        bool, typer.Option("--revert", help="Bring devices back to what they have proven before.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """End a rollout; what was assigned stays, unless --revert."""
+    with ApiClient() as api:
+        done = api.post(f"/rollouts/{rollout}/abort", {"how": "revert" if revert else "keep"})
+    if output is Output.JSON:
+        show_json(done)
+        return
+    console().print(f"{rollout} is aborted; {len(done['restored'])} devices go back")
+    for device in done["left"]:
+        console().print(f"  {device} keeps the version: it has proven no earlier one")
+
+
+def _story(found: dict[str, Any]) -> Text:
+    return Text("\n".join(found["because"]))
+
+
+def _preview(found: dict[str, Any], output: Output) -> None:
+    if output is Output.JSON:
+        show_json(found)
+        return
+    devices = found["devices"]
+    console().print(f"it would reach {len(devices)} devices: {', '.join(devices) or '-'}")
+    for device, reasons in found["incompatible"].items():
+        console().print(f"  {device} can't run it: {'; '.join(reasons)}")

@@ -1,0 +1,144 @@
+"""The signing side of commands: what is checked on this machine before a key is used.
+
+The controller is not trusted here: what is present is verified from the root that the profile pins.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import typer
+
+from controller.cli.client import ApiClient
+from controller.cli.output import CommandFailed, console
+from controller.registry.version import Change
+from controller.signing import approval
+from controller.signing.keyring import PublicKeyFile, encode
+from controller.signing.repository import named
+from controller.store.key_files import KeyFiles, read_public_key
+from protos.keys import Signer
+from protos.manifest import parse_reference, role_name
+from protos.tuf import Metadata, Root
+
+
+def signer_at(path: Path) -> Signer:
+    """What signs with the key at NAME.pem or NAME.json.
+
+    Raises:
+        ControllerError: there is no such key, or it can't be used.
+    """
+    return KeyFiles(path.absolute().parent).signer(path.stem)
+
+
+def trusted_image(api: ApiClient, model: str) -> approval.TrustedImage:
+    """The present image metadata, verified from the root that the profile pins.
+
+    Raises:
+        ControllerError, CommandFailed: it can't be had, or does not hold.
+    """
+    path = Path(api.profile.root)
+    try:
+        pinned = path.read_bytes()
+    except OSError as error:
+        raise CommandFailed("profile", f"{path}: {error.strerror}", "Log in anew.") from error
+    newer: list[bytes] = []
+    version = int(Metadata[Root].from_bytes(pinned).signed.version)
+    while (root := _metadata(api, f"{version + len(newer) + 1}.root.json")) is not None:
+        newer.append(root)
+    targets = _metadata(api, "targets.json") or b""
+    role = _metadata(api, f"{role_name(model)}.json")
+    return approval.trusted_image(pinned, newer, targets, role, model)
+
+
+def sign_pending(
+    api: ApiClient, reference: str, change: Change, key: Path, floor: int = 0, *, ask: bool
+) -> dict[str, Any]:
+    """Checks what waits for the version, shows it, signs it and brings the signature back.
+
+    Returns the controller's answer: ``signed_by``, ``threshold``, ``published``.
+
+    Raises:
+        ControllerError, CommandFailed: it is not what was shown, or the key can't be used.
+    """
+    model, version = parse_reference(reference)
+    place = f"/models/{model}/versions/{version}"
+    signer = signer_at(key)
+    pending = api.get(f"{place}/pending")
+    manifest = api.download(f"{place}/manifest")
+    checked = approval.check_version(
+        trusted_image(api, model),
+        pending["metadata"].encode(),
+        approval.Shown(model, version, change, manifest, floor),
+        datetime.now(UTC),
+    )
+    _show(checked, ask=ask)
+    signature = approval.sign(checked, signer)
+    answer: dict[str, Any] = api.post(
+        f"{place}/signatures", {"keyid": signature.keyid, "sig": signature.signature}
+    )
+    return answer
+
+
+def sign_delegation(
+    api: ApiClient,
+    model: str,
+    approvers: Sequence[Path],
+    threshold: int,
+    keys: Sequence[Path],
+    *,
+    ask: bool,
+) -> None:
+    """Has targets name the model's approvers: proposed there, checked and signed here.
+
+    Raises:
+        ControllerError, CommandFailed: it is not what was asked for, or a key can't be used.
+    """
+    entries = [read_public_key(path.with_suffix(".json")) for path in approvers]
+    proposed = api.post(
+        f"/models/{model}/delegation",
+        {"approvers": [_form(entry) for entry in entries], "threshold": threshold},
+    )
+    metadata = proposed["metadata"]
+    checked = approval.check_delegation(
+        trusted_image(api, model),
+        metadata.encode(),
+        model,
+        [named(entry.key, entry.holder) for entry in entries],
+        threshold,
+        datetime.now(UTC),
+    )
+    _show(checked, ask=ask)
+    for key in keys:
+        signature = approval.sign(checked, signer_at(key))
+        body = {"metadata": metadata, "keyid": signature.keyid, "sig": signature.signature}
+        metadata = api.post("/targets/signatures", body)["metadata"]
+    api.put("/targets", {"metadata": metadata})
+
+
+def _show(checked: approval.Checked, *, ask: bool) -> None:
+    out = console()
+    out.print(f"[bold]You are about to sign[/bold] {checked.role}, version {checked.version}:")
+    for line in checked.says:
+        out.print(f"  {line}", markup=False)
+    out.print(
+        f"  {checked.threshold} of {', '.join(checked.signers)} must sign;"
+        f" good until {checked.expires:%Y-%m-%d}",
+        markup=False,
+    )
+    if ask:
+        typer.confirm("sign?", abort=True)
+
+
+def _metadata(api: ApiClient, name: str) -> bytes | None:
+    try:
+        return api.download(f"/metadata/{name}")
+    except CommandFailed as error:
+        if error.code == "not-found":
+            return None
+        raise
+
+
+def _form(entry: PublicKeyFile) -> Any:
+    return msgspec.json.decode(encode(entry))

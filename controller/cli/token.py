@@ -1,0 +1,59 @@
+"""`muster token`: invitations for machines."""
+
+from typing import Annotated
+
+import typer
+
+from controller.cli.client import ApiClient
+from controller.cli.device import moment
+from controller.cli.output import Output, OutputOption, console, show_json, show_rows
+
+app = typer.Typer(no_args_is_help=True, help="One-time join tokens for new devices.")
+
+
+@app.command()
+def create(
+    label: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE that the device will be labelled with.")
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="How long it serves; else the controller's default."),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make a token with which one machine may become a device, once.
+
+    It is shown this once. It pins the controller's certificate and root of trust.
+    """
+    labels = dict(_pair(one) for one in label or ())
+    seconds = None if hours is None else hours * 3600
+    with ApiClient() as api:
+        made = api.post("/tokens", {"labels": labels, "lifetime_seconds": seconds})
+    if output is Output.JSON:
+        show_json({"token": made["text"], **made["token"]})
+        return
+    console().print("on the new device, once:\n", soft_wrap=True)
+    typer.echo(f"muster-agent enrol {made['text']}")
+    console().print(f"\nit serves until {moment(made['token']['expires_at'])}")
+
+
+@app.command("list")
+def list_(output: OutputOption = Output.TABLE) -> None:
+    """Show join tokens, never their secrets."""
+    with ApiClient() as api:
+        found = api.get("/tokens")
+    if output is Output.JSON:
+        show_json(found)
+        return
+    rows = [{**one, "expires": moment(one["expires_at"])} for one in found]
+    columns = {"id": "token", "state": "state", "expires": "until", "labels": "labels",
+               "created_by": "by", "used_by": "made"}  # fmt: skip
+    show_rows(rows, columns, output, "no tokens: make one with `muster token create`")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (equals and key):
+        raise typer.BadParameter(f"{text!r} is not KEY=VALUE")
+    return key, value
