@@ -182,7 +182,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: bytes | memo
         )
     try:
         return from_values(name, datatype, shape, _list_decoder(datatype, depth).decode(data))
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own, and text that is no UTF-8
         raise InvalidRequest(f"input {name!r}: data: {error}") from error
 
 

@@ -91,7 +91,7 @@ def decode(data: bytes) -> Golden:
         )
     try:
         file = msgspec.msgpack.decode(data, type=_File)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own, and text that is no UTF-8
         raise MalformedDocument(f"golden vectors: {error}") from error
     if file.schema != _SCHEMA:
         raise MalformedDocument(f"golden vectors of schema {file.schema}; {_SCHEMA} is understood")

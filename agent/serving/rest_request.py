@@ -73,7 +73,7 @@ def parse(body: bytes, header_length: int | None) -> RestRequest:
         )
     try:
         request = _decoder.decode(view[:header_length])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own, and text that is no UTF-8
         raise InvalidRequest(f"request: {error}") from error
     tail = view[len(view) if header_length is None else header_length :]
     outputs = request.outputs or []
