@@ -19,6 +19,7 @@ from agent.identity import keys
 from agent.identity.token import Ticket, check_unexpired, parse
 from agent.store.device_store import DeviceStore, Identity
 from agent.transport.link import EnrolmentDialer
+from agent.trust.state import mended
 from protos.documents import Renewal, sha256
 from protos.envelope import seal
 from protos.v1 import common_pb2, enrolment_pb2
@@ -67,7 +68,9 @@ async def join(
     )
     reply = await _ask(ticket, request, dial)
     identity = _identity(ticket, reply, key_pem)
-    store.identity.save(identity)
+    with store.transaction():
+        store.identity.save(identity)
+        store.trust.save(mended(store.trust.load(), identity.root_metadata))
     _settle(key_path)
     log.info("identity.joined device=%s address=%s", identity.device, identity.session_address)
     return identity

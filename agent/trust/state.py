@@ -99,6 +99,18 @@ def close_state(opened: Opened) -> TrustedState:
     return replace(opened.state, metadata={**opened.files, SEAL: encoded})
 
 
+def mended(state: TrustedState, pinned_root: bytes) -> TrustedState:
+    """The state to go on with after an enrolment: a whole one stays, a damaged one starts anew.
+
+    Only for when a person has just enrolled the device: the join token vouches for the root.
+    """
+    try:
+        open_state(state, pinned_root)
+    except TrustDamaged:
+        return TrustedState()
+    return state
+
+
 def _read_seal(state: TrustedState) -> Seal:
     data = state.metadata.get(SEAL)
     if data is None:

@@ -19,7 +19,7 @@ from agent.errors import (
 )
 from agent.identity import keys
 from agent.identity.actions import device_key, join, renew
-from agent.store.device_store import DeviceStore, Identity
+from agent.store.device_store import DeviceStore, Identity, TrustedState
 from controller.enrolment import actions as desk
 from controller.enrolment.authority import check_request, create_authority, issue_device
 from controller.enrolment.terms import Terms
@@ -217,6 +217,16 @@ async def test_a_revoked_device_is_enrolled_anew_with_another_key(
 
     assert second.device != first.device
     assert device_key(key_path, second) != first_key
+
+
+async def test_enrolling_anew_ends_a_damaged_trust(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    await enrol(controller, store, key_path)
+    store.trust.save(TrustedState(metadata={"timestamp.json": b"torn"}))
+    await enrol(controller, store, key_path, anew=True)
+
+    assert store.trust.load() == TrustedState()
 
 
 async def test_enrolling_anew_that_fails_keeps_the_old_identity(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from agent.errors import TrustDamaged
 from agent.store.device_store import TrustedState
 from agent.trust.floor import objection, raised
-from agent.trust.state import FileSeal, Opened, close_state, open_state
+from agent.trust.state import FileSeal, Opened, close_state, mended, open_state
 from protos.documents import sha256
 from protos.image import Restrictions
 
@@ -29,6 +29,14 @@ def test_what_was_closed_opens_again() -> None:
 
 def test_nothing_stored_is_an_empty_trust() -> None:
     assert open_state(TrustedState(), PINNED).files == {}
+
+
+def test_an_enrolment_keeps_a_whole_trust_and_ends_a_damaged_one() -> None:
+    torn = TrustedState({"root.json": PINNED}, recalled=frozenset({"a/00"}))
+
+    assert mended(whole(), PINNED) == whole()
+    assert mended(TrustedState(), PINNED) == TrustedState()
+    assert mended(torn, PINNED) == TrustedState()
 
 
 def test_another_pinned_root_starts_anew() -> None:
