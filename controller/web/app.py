@@ -110,6 +110,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
             tags=app.openapi_tags,
         )
+        schema["components"]["schemas"]["Problem"] = problem.PROBLEM
         describe_access(schema, {f"{API}{path}": role for path, role in roles(ROUTERS).items()})
         app.openapi_schema = schema
     return app.openapi_schema

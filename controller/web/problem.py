@@ -3,7 +3,6 @@
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -16,21 +15,23 @@ from controller.errors import ControllerError
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorBody:
-    """Why a request was refused: ``code`` for programs, ``detail`` and ``remedy`` for people."""
-
-    code: str
-    detail: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """The body of every answer that is no success."""
-
-    error: ErrorBody
-
+PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "The body of every answer that is no success.",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "detail", "remedy"],
+            "properties": {
+                "code": {"type": "string", "description": "stable: what programs go by"},
+                "detail": {"type": "string", "description": "what is wrong, naming the field"},
+                "remedy": {"type": "string", "description": "what a person can do"},
+            },
+        }
+    },
+}
+"""The shape, for the API's description."""
 
 _BY_STATUS: Final = {
     400: ("malformed", "Send what the API's description asks for: /api/v1/openapi.json."),
@@ -48,7 +49,11 @@ _DOCUMENTED: Final = {
 }
 
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": Problem, "description": text} for status, text in _DOCUMENTED.items()
+    status: {
+        "description": text,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status, text in _DOCUMENTED.items()
 }
 """The refusals that every route may answer with, for the API's description."""
 

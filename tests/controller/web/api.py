@@ -76,9 +76,20 @@ class Api:
         return answer.status_code, body["error"]["code"], body["error"]["detail"]
 
 
+_MADE: list[FastAPI] = []
+
+
+def application(services: ControllerServices) -> FastAPI:
+    """One application for all tests, as its routes take long to prepare; each has its own services."""
+    if not _MADE:
+        _MADE.append(create_app(services))
+    _MADE[0].state.services = services
+    return _MADE[0]
+
+
 @asynccontextmanager
 async def running(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Api]:
-    """The API with one operator of each role and a signed image repository."""
+    """The API with one operator of each role and a signed image repository; one at a time."""
     clock = HandClock()
     asked: list[str] = []
     root, targets, online, director = (CryptoSigner.generate_ed25519() for _ in range(4))
@@ -112,7 +123,7 @@ async def running(store: Store, folder: Path, **settings: Any) -> AsyncIterator[
         generator=lambda: np.random.default_rng(7),
         **settings,
     )
-    app = create_app(services)
+    app = application(services)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://controller") as http:
         yield Api(app, store, clock, tokens, targets, http, asked)
