@@ -66,6 +66,7 @@ class InstallLoop:
     _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
     _recovered: bool = field(init=False, default=False)
     _looking: bool = field(init=False, default=True)
+    _collected: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         """Puts the bench up that the loops of all slots share."""
@@ -93,6 +94,7 @@ class InstallLoop:
         """Follows directives until it is cancelled."""
         failures = 0
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._collect_leftovers(), name="install leftovers")
             while True:
                 self._wake.clear()
                 self._looking = True
@@ -159,7 +161,8 @@ class InstallLoop:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is under way, and every slot answers that shall."""
-        return not (self._looking or self._loops or self._wake.is_set())
+        busy = self._looking or self._loops or self._wake.is_set()
+        return self._collected and not busy
 
     async def _recover(self) -> None:
         """Reads what is durable, once, and notes what the restart means to every install."""
@@ -187,6 +190,13 @@ class InstallLoop:
                     await self._stop(key)
             for step in steps:
                 await self._carry_out(step)
+
+    async def _collect_leftovers(self) -> None:
+        """Removes what a run before was about to remove when it ended."""
+        async with self._turn:
+            await self._recover()
+            await self._bench.collect()
+        self._collected = True
 
     def _plan(self) -> Sequence[Step]:
         ledger, installs = self._bench.ledger, self.store.installs

@@ -24,7 +24,7 @@ from protos.documents import Assignment, Directive, canonical
 from protos.manifest import Budgets, File, Manifest, Needs, Role, target_path
 from protos.v1.common_pb2 import DeviceFacts, Envelope
 from simulations.memory_device_store import Contents, MemoryDeviceStore
-from simulations.power import Power, PoweredBlobs, PoweredStore
+from simulations.power import Power, PowerCut, PoweredBlobs, PoweredStore
 
 T = TypeVar("T")
 
@@ -385,6 +385,14 @@ class Device:
 
     async def enforce(self, may_run: MayRun) -> None:
         await self.loop.enforce(may_run)
+
+    async def enforced(self, may_run: MayRun) -> bool:
+        """Whether there was power enough to enforce it before anything runs."""
+        try:
+            await self.loop.enforce(may_run)
+        except PowerCut:
+            return False
+        return True
 
     @property
     def install(self) -> Install:
