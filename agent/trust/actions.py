@@ -30,9 +30,9 @@ from agent.errors import (
 from agent.install.record import Deployed
 from agent.store.device_store import DeviceStore, Identity, TrustedState
 from agent.trust.directive import check_directive
-from agent.trust.fetcher import BASE_URL, NOT_FOUND, Fetch, MetadataFetcher
 from agent.trust.floor import objection_to
 from agent.trust.growth import Update, grown
+from agent.trust.questions import NOT_FOUND, Fetch, Questions
 from agent.trust.refusal import Scene, refusal
 from agent.trust.state import ROOT, TARGETS, TIMESTAMP, TOP_LEVEL, Opened, close_state, open_state
 from agent.trust.verify import (
@@ -181,15 +181,15 @@ class ImageTrust:
     def _refresh(self, fetch: Fetch, models: frozenset[str]) -> Refreshed:
         with self._turn:
             before = self._opened()
-            fetcher = MetadataFetcher(fetch)
+            questions = Questions(fetch)
             wanted = models | self._models()
             now = self._clock.now()
-            if unchanged(before, fetcher, wanted):
+            if unchanged(before, questions, wanted):
                 check_fresh(before, TOP_LEVEL, trusted_now(now, before.state))
                 return Refreshed(limits_changed=False)
             bootstrap = before.files.get(ROOT) or self._identity().root_metadata
             with tempfile.TemporaryDirectory(prefix="muster-", dir=self._parent()) as folder:
-                ran = run_updater(Path(folder), bootstrap, before, fetcher, wanted)
+                ran = run_updater(Path(folder), bootstrap, before, questions, wanted)
             after, malformed = grown(before, ran.update)
             if after != before:
                 self._store.trust.save(close_state(after))
@@ -238,7 +238,7 @@ class Ran:
     problems: Mapping[str, AgentError] = field(default_factory=dict)
 
 
-def unchanged(before: Opened, fetcher: MetadataFetcher, models: Collection[str]) -> bool:
+def unchanged(before: Opened, questions: Questions, models: Collection[str]) -> bool:
     """Whether the controller shows exactly what was verified before.
 
     The timestamp decides: it names the snapshot, and that names everything else, by digest. If there
@@ -251,29 +251,33 @@ def unchanged(before: Opened, fetcher: MetadataFetcher, models: Collection[str])
     if not before.complete or not all(before.current(f"{role_name(one)}.json") for one in models):
         return False
     try:
-        fetcher.ask(f"{before.seals[ROOT].version + 1}.root.json")
+        questions.ask(f"{before.seals[ROOT].version + 1}.root.json")
     except Refused as refused:
         if refused.code != NOT_FOUND:
             raise
     else:
         return False
-    return fetcher.ask(TIMESTAMP) == before.files[TIMESTAMP]
+    return questions.ask(TIMESTAMP) == before.files[TIMESTAMP]
 
 
 def run_updater(
     folder: Path,
     bootstrap: bytes,
     before: Opened,
-    fetcher: MetadataFetcher,
+    questions: Questions,
     models: Collection[str],
 ) -> Ran:
     """Runs python-tuf's client in ``folder``, hydrated with ``before``: steps (2) to (5).
 
     It judges expiry by the machine's clock; the caller does again, by the time that it trusts.
     """
-    # Imported here: it takes a tenth of a second, which a device that only serves need not spend.
+    # Imported here: heavy, and not needed while nothing is new.
     from tuf.ngclient.config import UpdaterConfig  # noqa: PLC0415
     from tuf.ngclient.updater import Updater  # noqa: PLC0415
+
+    from agent.trust.fetcher import BASE_URL, MetadataFetcher  # noqa: PLC0415
+
+    fetcher = MetadataFetcher(questions)
 
     config = UpdaterConfig(
         root_max_length=METADATA_BYTES["root"],
@@ -298,19 +302,19 @@ def run_updater(
             try:
                 updater.get_targetinfo(target_path(model, 1))
             except (DownloadError, RepositoryError, ValueError, TypeError) as raised:
-                problems[model] = refusal(raised, _scene(folder, fetcher))
+                problems[model] = refusal(raised, _scene(folder, questions))
             else:
                 newest.append(f"{role_name(model)}.json")
     except (DownloadError, RepositoryError) as raised:
-        error = refusal(raised, _scene(folder, fetcher))
+        error = refusal(raised, _scene(folder, questions))
     except (ValueError, TypeError, KeyError, AttributeError) as raised:
         # Metadata of a shape that python-tuf does not expect, signed or not.
-        error = MalformedDocument(f"{fetcher.asked}: {raised}")
+        error = MalformedDocument(f"{questions.asked}: {raised}")
     return Ran(Update(_files(folder), newest), error, problems)
 
 
-def _scene(folder: Path, fetcher: MetadataFetcher) -> Scene:
-    return Scene(fetcher.asked, fetcher.answer(), _files(folder))
+def _scene(folder: Path, questions: Questions) -> Scene:
+    return Scene(questions.asked, questions.answer(), _files(folder))
 
 
 def _files(folder: Path) -> dict[str, bytes]:

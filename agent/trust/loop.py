@@ -9,7 +9,7 @@ from typing import Final
 from agent.clock import Clock
 from agent.errors import AgentError, TransportError
 from agent.trust.actions import ImageTrust
-from agent.trust.fetcher import Fetch
+from agent.trust.questions import Fetch
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from agent.store.device_store import TrustedState
 from agent.store.sqlite_store import SqliteStore
 from agent.trust.actions import ImageTrust
 from agent.trust.fetcher import BASE_URL, MetadataFetcher
+from agent.trust.questions import Questions
 from controller.signing.publication import OnlineSigners
 from protos.limits import METADATA_BYTES
 from protos.tuf import Metadata
@@ -376,13 +377,13 @@ async def test_6_torn_files_make_python_tuf_forget_what_it_has_seen(
 ) -> None:
     """Why there is a step (6): the premise, shown on python-tuf alone."""
     old, new = old_and_new(world)
-    fetcher = MetadataFetcher(world.fetch)
+    fetcher = MetadataFetcher(Questions(world.fetch))
     Updater(str(tmp_path), BASE_URL, fetcher=fetcher, bootstrap=world.root).refresh()
     for name in ("timestamp.json", "snapshot.json"):
         (tmp_path / name).write_bytes(b"")
     world.forged["timestamp.json"] = old
 
-    fetcher = MetadataFetcher(world.fetch)
+    fetcher = MetadataFetcher(Questions(world.fetch))
     Updater(str(tmp_path), BASE_URL, fetcher=fetcher, bootstrap=world.root).refresh()
 
     assert (tmp_path / "timestamp.json").read_bytes() == old != new

@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from agent.store.sqlite_store import SqliteStore
 from agent.trust.actions import ImageTrust, blocking
 from simulations.memory_device_store import MemoryDeviceStore
 from tests.attacks.world import DeviceUnderAttack, World, deployed, manifest, outcome
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 async def test_a_first_refresh_asks_for_each_file_once(
@@ -40,6 +44,27 @@ async def test_a_refresh_without_news_asks_for_the_root_and_the_timestamp_only(
 
     assert world.asked == ["2.root.json", "timestamp.json"]
     assert device.store.trust.load() is stored
+
+
+def test_a_restart_without_news_does_without_the_tuf_client() -> None:
+    script = """
+import asyncio, sys
+from tests.attacks.world import DeviceUnderAttack, World, manifest
+
+world = World()
+world.publish(manifest("digits", 1))
+first = DeviceUnderAttack(world)
+assert "tuf.ngclient" not in sys.modules
+asyncio.run(first.refresh("digits"))
+assert "tuf.ngclient" in sys.modules
+for name in [name for name in sys.modules if name.startswith("tuf.ngclient")]:
+    del sys.modules[name]
+asyncio.run(DeviceUnderAttack(world, first.store).verify(world.assignment("digits", 1)))
+assert "tuf.ngclient" not in sys.modules
+"""
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False)
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
 
 
 async def test_a_new_timestamp_alone_fetches_nothing_else(
