@@ -71,8 +71,9 @@ def _check_counts(window: telemetry_pb2.Window) -> None:
         raise Unacceptable("malformed", f"counts: {len(counts)} numbers, not {CELLS} a series")
     if len(sums) != series * SUMS:
         raise Unacceptable("malformed", f"sums: {len(sums)} numbers for {series} series")
-    if any(sum(counts[at : at + CELLS]) != rows for at in range(0, len(counts), CELLS)):
-        raise Unacceptable("malformed", "counts: they do not add up to `rows`")
+    for at in range(0, len(counts), CELLS):
+        if sum(counts[at : at + CELLS]) != rows:
+            raise Unacceptable("malformed", "counts: they do not add up to `rows`")
     for at in range(0, len(sums), SUMS):
         total, squares, least, greatest = sums[at : at + SUMS]
         finite = abs(total) <= LARGEST_SUM and abs(squares) <= LARGEST_SUM

@@ -1,8 +1,9 @@
 """Devices, join tokens and operators in the database."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from controller.access.operator import Operator, Role
 from controller.enrolment.token import JoinToken
@@ -10,6 +11,14 @@ from controller.errors import Conflict
 from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.store.sql import tables
 from controller.store.sql.session import Row, Session, columns
+
+# Every upload asks these.
+_DEVICE: Final = select(tables.devices).where(tables.devices.c.id == bindparam("of"))
+_TOUCH: Final = (
+    update(tables.devices)
+    .where(tables.devices.c.id == bindparam("of"))
+    .values(last_seen=bindparam("seen"), connected=bindparam("linked"))
+)
 
 
 class SqlDevices:
@@ -19,7 +28,7 @@ class SqlDevices:
         self._session = session
 
     def get(self, device: str) -> Device | None:  # noqa: D102 - see the Protocol
-        row = self._session.first(select(tables.devices).where(tables.devices.c.id == device))
+        row = self._session.first(_DEVICE, {"of": device})
         return None if row is None else _device(row)
 
     def all(self) -> Sequence[Device]:  # noqa: D102
@@ -30,9 +39,7 @@ class SqlDevices:
         self._session.put(tables.devices, columns(device))
 
     def touch(self, device: str, last_seen: float, *, connected: bool) -> None:  # noqa: D102
-        presence = {"last_seen": last_seen, "connected": connected}
-        table = tables.devices
-        self._session.run(update(table).where(table.c.id == device).values(presence))
+        self._session.run(_TOUCH, {"of": device, "seen": last_seen, "linked": connected})
 
     def disconnect_all(self) -> None:  # noqa: D102
         table = tables.devices

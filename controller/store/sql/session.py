@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, CursorResult, Table
+from sqlalchemy import ColumnElement, Connection, CursorResult, Insert, Table, case
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.sql import Executable
@@ -26,8 +27,11 @@ class Session:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._dialect = connection.dialect.name
 
-    def run(self, statement: Executable, rows: Sequence[Row] | None = None) -> CursorResult[Any]:
+    def run(
+        self, statement: Executable, rows: "Row | Sequence[Row] | None" = None
+    ) -> CursorResult[Any]:
         """Executes the statement: once, or once for each of ``rows``."""
         try:
             return self._connection.execute(statement, rows)
@@ -38,36 +42,56 @@ class Session:
         except OverflowError as error:
             raise InvalidInput(f"a number is too large to be stored: {error}") from error
 
-    def all(self, statement: Executable) -> Sequence[Row]:
-        """The rows, as mappings by column."""
-        return cast("Sequence[Row]", self.run(statement).mappings().all())
+    def all(self, statement: Executable, values: Row | None = None) -> Sequence[Row]:
+        """The rows, as mappings by column. ``values`` are those of its ``bindparam``s."""
+        return cast("Sequence[Row]", self.run(statement, values).mappings().all())
 
-    def first(self, statement: Executable) -> Row | None:
+    def first(self, statement: Executable, values: Row | None = None) -> Row | None:
         """The first row, or None."""
-        return cast("Row | None", self.run(statement).mappings().first())
+        return cast("Row | None", self.run(statement, values).mappings().first())
 
-    def value(self, statement: Executable) -> Any:
+    def value(self, statement: Executable, values: Row | None = None) -> Any:
         """The first column of the first row, or None."""
-        return self.run(statement).scalar()
+        return self.run(statement, values).scalar()
 
     def add(self, table: Table, rows: Sequence[Row]) -> int:
         """Inserts the rows that are not there yet; returns how many were not."""
         if not rows:
             return 0
-        statement = self._insert(table).on_conflict_do_nothing()
-        return self.run(statement, rows).rowcount
+        return self.run(_insert_new(table, self._dialect), rows).rowcount
 
     def put(self, table: Table, row: Row) -> None:
         """Inserts the row, or replaces the one with its primary key."""
-        insert = self._insert(table)
-        keys = [column.name for column in table.primary_key]
-        changes = {name: insert.excluded[name] for name in row if name not in keys}
-        self.run(insert.on_conflict_do_update(index_elements=keys, set_=changes), [row])
+        self.run(_upsert(table, tuple(row), self._dialect), [row])
 
-    def _insert(self, table: Table) -> "sqlite.Insert | postgresql.Insert":
-        if self._connection.dialect.name == "postgresql":
-            return postgresql.insert(table)
-        return sqlite.insert(table)
+    def raise_to(self, table: Table, row: Row, column: str) -> None:
+        """Like ``put``, but of the column's old and new values the greater stays."""
+        self.run(_upsert(table, tuple(row), self._dialect, column), [row])
+
+
+def _insert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+# Statements are values, and building one costs more than running it.
+
+
+@cache
+def _insert_new(table: Table, dialect: str) -> Insert:
+    return _insert(table, dialect).on_conflict_do_nothing()
+
+
+@cache
+def _upsert(table: Table, names: tuple[str, ...], dialect: str, raised: str = "") -> Insert:
+    insert = _insert(table, dialect)
+    keys = [column.name for column in table.primary_key]
+    changes: dict[str, ColumnElement[Any]] = {
+        name: insert.excluded[name] for name in names if name not in keys
+    }
+    if raised:
+        old, new = table.c[raised], insert.excluded[raised]
+        changes[raised] = case((new > old, new), else_=old)
+    return insert.on_conflict_do_update(index_elements=keys, set_=changes)
 
 
 def columns(value: "DataclassInstance") -> dict[str, Any]:

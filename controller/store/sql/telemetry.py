@@ -1,12 +1,24 @@
 """What devices told, in the database."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from sqlalchemy import ColumnElement, Table, delete, func, insert, select
+from sqlalchemy import ColumnElement, Table, bindparam, delete, func, insert, select
 
 from controller.store.sql import tables
 from controller.store.sql.session import Session, columns
 from controller.telemetry.record import StoredEvent, StoredReport, StoredResources, StoredWindow
+
+# Every upload asks these.
+_CURSOR: Final = select(tables.cursors.c.through).where(
+    tables.cursors.c.device == bindparam("of"), tables.cursors.c.spool == bindparam("in")
+)
+_REPORTS: Final = (
+    select(tables.reports)
+    .where(tables.reports.c.device == bindparam("of"))
+    .order_by(tables.reports.c.counter.desc())
+    .limit(bindparam("most"))
+)
 
 
 class SqlTelemetry:
@@ -16,33 +28,17 @@ class SqlTelemetry:
         self._session = session
 
     def stored_through(self, device: str, spool: str) -> int:  # noqa: D102 - see the Protocol
-        table = tables.cursors.c
-        found = self._session.value(
-            select(table.through).where(table.device == device, table.spool == spool)
-        )
+        found = self._session.value(_CURSOR, {"of": device, "in": spool})
         return int(found or 0)
 
     def advance(  # noqa: D102
         self, device: str, spool: str, through: int, dropped: Mapping[str, int]
     ) -> None:
-        reached = max(through, self.stored_through(device, spool))
-        row = {"device": device, "spool": spool, "through": reached}
-        self._session.put(tables.cursors, row)
-        table = tables.dropped.c
-        known = (
-            {
-                one["kind"]: one["count"]
-                for one in self._session.all(
-                    select(tables.dropped).where(table.device == device, table.spool == spool)
-                )
-            }
-            if dropped
-            else {}
-        )
+        row = {"device": device, "spool": spool, "through": through}
+        self._session.raise_to(tables.cursors, row, "through")
         for kind, count in dropped.items():
-            if count > known.get(kind, -1):
-                row = {"device": device, "spool": spool, "kind": kind, "count": count}
-                self._session.put(tables.dropped, row)
+            row = {"device": device, "spool": spool, "kind": kind, "count": count}
+            self._session.raise_to(tables.dropped, row, "count")
 
     def dropped(self, device: str) -> Mapping[str, int]:  # noqa: D102
         table = tables.dropped.c
@@ -97,9 +93,7 @@ class SqlTelemetry:
         return [StoredResources(**row) for row in rows]
 
     def reports(self, device: str, limit: int = 100) -> Sequence[StoredReport]:  # noqa: D102
-        table = tables.reports
-        query = select(table).where(table.c.device == device)
-        rows = self._session.all(query.order_by(table.c.counter.desc()).limit(limit))
+        rows = self._session.all(_REPORTS, {"of": device, "most": limit})
         return [StoredReport(**row) for row in rows]
 
     def expire(self, before_ms: int) -> int:  # noqa: D102
