@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from agent.clock import Clock
-from controller.errors import DeviceOffline
+from controller.errors import Conflict, DeviceOffline
 from controller.fleet.device import DeviceStatus
 from controller.rollout.actions import gather
 from controller.rollout.assignments import assignments
@@ -85,6 +85,7 @@ class RolloutLoop:
 
         Raises:
             InvalidPlan: the plan breaks a rule; nothing was recorded or sent.
+            Conflict: somebody else has written directives; the next turn reads them.
             StoreError: nothing was recorded; the next turn tries again.
         """
         async with self._turn:
@@ -151,16 +152,18 @@ class RolloutLoop:
             SignedDirective(one.device, one.generation, signed(one, self._director), one.issued_at)
             for one in due
         ]
-        with self._store.begin() as tx:
-            for directive in due:
-                stored = tx.rollouts.directive(directive.device)
-                before = None if stored is None else peek(stored.envelope, Directive)
-                broken = directive_violations(before, directive)
-                if broken:
-                    self._newest.clear()  # somebody else has written: read it all again
-                    raise InvalidPlan("; ".join(broken))
-            for one in sealed:
-                tx.rollouts.put_directive(one)
+        broken = [
+            line for one in due for line in directive_violations(self._newest[one.device], one)
+        ]
+        if broken:
+            raise InvalidPlan("; ".join(broken))
+        try:
+            with self._store.begin() as tx:
+                for one in sealed:
+                    tx.rollouts.put_directive(one)
+        except Conflict:
+            self._newest.clear()  # somebody else has written: the next turn reads it all again
+            raise
         self._newest.update({one.device: one for one in due})
         log.info("rollout.directives_signed count=%d", len(sealed))
         return tuple(sealed)

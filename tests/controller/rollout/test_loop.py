@@ -4,9 +4,8 @@ import threading
 
 import pytest
 
-from controller.errors import InvalidInput, StoreError
+from controller.errors import Conflict, InvalidInput, StoreError
 from controller.rollout import actions
-from controller.rollout.check import InvalidPlan
 from controller.rollout.loop import directive_command
 from controller.rollout.rollout import SignedDirective, State
 from protos.documents import Directive
@@ -109,7 +108,7 @@ async def test_a_directive_of_somebody_else_is_not_overwritten() -> None:
         tx.rollouts.put_directive(SignedDirective("pi-01", 7, seal(other, world.director), 0))
     await world.run("start digits/1 all")
 
-    with pytest.raises(InvalidPlan, match="generation 1 after 7"):
+    with pytest.raises(Conflict, match="which has 7"):
         await world.loop.turn()
     await world.loop.turn()
 
