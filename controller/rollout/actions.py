@@ -16,7 +16,7 @@ from controller.registry.version import Version
 from controller.rollout.account import Progress
 from controller.rollout.compatibility import objections
 from controller.rollout.facts import Facts, Place, Release, place, proven, slots_by_place
-from controller.rollout.plan import account
+from controller.rollout.plan import account, accounts
 from controller.rollout.revert import previous_committed
 from controller.rollout.rollout import FINAL, Rollout, SignedDirective, State, Wanted
 from controller.store.store import Transaction
@@ -123,8 +123,7 @@ def preview(tx: Transaction, reference: str, selector: str) -> Preview:
 
 def list_rollouts(tx: Transaction, now: float) -> tuple[Progress, ...]:
     """Every rollout with its accounts, newest first."""
-    facts = gather(tx)
-    return tuple(account(one, facts, now) for one in tx.rollouts.all())
+    return accounts(gather(tx), now)
 
 
 def show(tx: Transaction, rollout_id: str, now: float) -> Progress:

@@ -119,14 +119,22 @@ def plan(facts: Facts, now: float) -> Plan:
     )
 
 
-def account(rollout: Rollout, facts: Facts, now: float) -> Progress:
-    """How a rollout stands, running or ended.
+def accounts(facts: Facts, now: float) -> tuple[Progress, ...]:
+    """How every rollout stands, running or ended, in the order of ``facts``."""
+    running = {one.rollout.id: one for one in plan(facts, now).progress}
+    return tuple(running.get(one.id) or _ended(one, facts, now) for one in facts.rollouts)
 
-    An ended one answers for the devices that still have its version from it.
-    """
-    if rollout.state is State.RUNNING:
-        planned = plan(facts, now).progress
-        return next(one for one in planned if one.rollout.id == rollout.id)
+
+def account(rollout: Rollout, facts: Facts, now: float) -> Progress:
+    """How one rollout of ``facts`` stands."""
+    if rollout.state is not State.RUNNING:
+        return _ended(rollout, facts, now)
+    planned = plan(facts, now).progress
+    return next(one for one in planned if one.rollout.id == rollout.id)
+
+
+def _ended(rollout: Rollout, facts: Facts, now: float) -> Progress:
+    """An ended rollout answers for the devices that still have its version from it."""
     devices = {
         row.device
         for row in facts.wanted

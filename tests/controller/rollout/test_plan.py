@@ -10,7 +10,7 @@ from controller.rollout.account import Outcome, standing
 from controller.rollout.check import directive_violations, violations
 from controller.rollout.compatibility import objections
 from controller.rollout.facts import Facts, Release, place
-from controller.rollout.plan import Change, Plan, account, plan
+from controller.rollout.plan import Change, Plan, account, accounts, plan
 from controller.rollout.rollout import FINAL, Rollout, State, Wanted
 from protos.documents import Assignment, Directive
 from protos.manifest import Needs
@@ -281,7 +281,9 @@ def test_every_plan_says_why(before: Facts) -> None:
         if any(one.id == row.rollout and one.state is State.RUNNING for one in before.rollouts):
             assert row.device in str(made)
     assert all(change.because in str(made) for change in made.changes)
-    assert all(account(one, before, NOW).lines for one in before.rollouts)
+    each = [account(one, before, NOW) for one in before.rollouts]
+    assert all(one.lines for one in each)
+    assert accounts(before, NOW) == tuple(each)
 
 
 # --- The checks find what they are there for ------------------------------------------------------
