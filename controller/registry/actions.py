@@ -69,9 +69,8 @@ def register(
 ) -> Registered:
     """A new version of a model: validated if it passes its gates, else rejected with all reasons.
 
-    Takes seconds: the model is run over the reference, and the thresholds are calibrated. Files go
-    to the blobs first, then one transaction makes the version be; a crash before leaves blobs that
-    nothing names. A model that is not there yet is made, without approvers.
+    Takes seconds: the model is run over the reference, and the thresholds are calibrated. A model
+    that is not there yet is made, without approvers.
 
     Raises:
         BadModel, BadReference, TooLarge, InvalidInput: a file or the request is not what it must
@@ -82,10 +81,29 @@ def register(
     check(request)
     parent = _parent(store, blobs, request)
     prepared = prepare(runtime, request, parent, _GAUGES, rng, progress)
+    return insert(store, blobs, request, prepared, actor, now)
+
+
+def insert(
+    store: Store,
+    blobs: BlobStore,
+    request: Registration,
+    prepared: Prepared,
+    actor: str,
+    now: float,
+) -> Registered:
+    """Makes what was prepared the model's next version.
+
+    Files go to the blobs first, then one transaction makes the version be: a crash before leaves
+    blobs that nothing names.
+
+    Raises:
+        Conflict: the same is registered already; names the version.
+    """
     for data in prepared.files.values():
         blobs.put(data)
     lineage = Lineage(
-        parent=parent.manifest.version if parent else None,
+        parent=prepared.parent,
         training_run=request.training_run,
         round=request.round,
         data_profile=sha256(prepared.files[Role.REFERENCE]),

@@ -30,6 +30,7 @@ _HEADER: Final = re.compile(
     r"\{'descr': '([<>|=][A-Za-z][0-9]{1,6})', 'fortran_order': (True|False), "
     r"'shape': \(([0-9, ]*)\),? *\} *\n?"
 )
+_LAST_POINT: Final = 0x10FFFF  # of Unicode, whose surrogates (0xD800 on) are no characters
 _ENTRY: Final = b"PK\x01\x02"  # one for each file in an archive's directory
 _BROKEN: Final = (
     zipfile.BadZipFile,
@@ -144,10 +145,10 @@ def _native(array: Array, title: str) -> Array:
         except UnicodeDecodeError as error:
             raise BadReference(f"{title}: not UTF-8: {error}") from error
     if array.dtype.kind == "U":
-        try:
-            return array.astype(object)
-        except ValueError as error:
-            raise BadReference(f"{title}: not Unicode: {error}") from error
+        points = np.frombuffer(array.tobytes(), array.dtype.byteorder.replace("|", "=") + "u4")
+        if np.any((points > _LAST_POINT) | ((points >= 0xD800) & (points < 0xE000))):
+            _refuse(f"{title}: not Unicode")
+        return array.astype(object)
     if array.dtype.kind == "b" and array.view(np.uint8).max() > 1:
         _refuse(f"{title}: a bool that is neither 0 nor 1")
     return array.astype(array.dtype.newbyteorder("="), order="C")

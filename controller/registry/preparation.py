@@ -36,7 +36,10 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A bundle's parts, and what the gates say to them. ``reference_rows`` were run."""
+    """A bundle's parts, and what the gates say to them.
+
+    ``reference_rows`` were run; ``parent`` is the number of the version that this one follows.
+    """
 
     onnx: OnnxFile
     signature: Signature
@@ -46,6 +49,7 @@ class Prepared:
     reference_rows: int
     objections: tuple[str, ...]
     notes: tuple[str, ...]
+    parent: int | None
 
 
 def prepare(
@@ -97,6 +101,7 @@ def prepare(
         reference_rows=data.rows,
         objections=tuple(request.gates.objections(candidate)),
         notes=(*data.notes, *notes, *monitor.notes(profile)),
+        parent=parent.manifest.version if parent else None,
     )
 
 
