@@ -1,0 +1,37 @@
+from functools import reduce
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protos.mailbox import kind, queued
+from protos.v1 import command_pb2, common_pb2
+
+
+def directive(generation: int) -> bytes:
+    envelope = common_pb2.Envelope(payload=str(generation).encode())
+    return command_pb2.Command(directive=envelope).SerializeToString()
+
+
+REFRESH = command_pb2.Command(refresh_trust=command_pb2.RefreshTrust()).SerializeToString()
+COMMANDS = st.one_of(st.integers(0, 99).map(directive), st.just(REFRESH))
+
+
+def test_commands_have_kinds() -> None:
+    assert kind(directive(1)) == "directive"
+    assert kind(REFRESH) == "refresh_trust"
+    assert kind(b"") == kind(b"\xff\xff") == ""
+
+
+def test_a_newer_directive_replaces_the_older_and_stands_last() -> None:
+    waiting = reduce(queued, [directive(1), REFRESH, directive(2)], ())
+
+    assert waiting == (REFRESH, directive(2))
+
+
+@settings(max_examples=100)
+@given(commands=st.lists(COMMANDS, max_size=30))
+def test_what_waits_is_the_newest_of_each_kind_in_order(commands: list[bytes]) -> None:
+    waiting = reduce(queued, commands, ())
+    newest = {kind(command): index for index, command in enumerate(commands)}
+
+    assert waiting == tuple(commands[index] for index in sorted(newest.values()))
