@@ -1,9 +1,10 @@
+from collections.abc import Sequence
 from functools import reduce
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protos.mailbox import kind, queued
+from protos.mailbox import Waiting, kind, queued
 from protos.v1 import command_pb2, common_pb2
 
 
@@ -16,6 +17,11 @@ REFRESH = command_pb2.Command(refresh_trust=command_pb2.RefreshTrust()).Serializ
 COMMANDS = st.one_of(st.integers(0, 99).map(directive), st.just(REFRESH))
 
 
+def after(commands: Sequence[bytes]) -> Waiting:
+    nothing: Waiting = ()
+    return reduce(queued, commands, nothing)
+
+
 def test_commands_have_kinds() -> None:
     assert kind(directive(1)) == "directive"
     assert kind(REFRESH) == "refresh_trust"
@@ -23,7 +29,7 @@ def test_commands_have_kinds() -> None:
 
 
 def test_a_newer_directive_replaces_the_older_and_stands_last() -> None:
-    waiting = reduce(queued, [directive(1), REFRESH, directive(2)], ())
+    waiting = after([directive(1), REFRESH, directive(2)])
 
     assert waiting == (REFRESH, directive(2))
 
@@ -31,7 +37,7 @@ def test_a_newer_directive_replaces_the_older_and_stands_last() -> None:
 @settings(max_examples=100)
 @given(commands=st.lists(COMMANDS, max_size=30))
 def test_what_waits_is_the_newest_of_each_kind_in_order(commands: list[bytes]) -> None:
-    waiting = reduce(queued, commands, ())
+    waiting = after(commands)
     newest = {kind(command): index for index, command in enumerate(commands)}
 
     assert waiting == tuple(commands[index] for index in sorted(newest.values()))
