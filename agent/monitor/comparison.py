@@ -122,11 +122,7 @@ def compare(
     before, after = reference[..., :FINITE], window[..., :FINITE]
     totals = before.sum(axis=-1), after.sum(axis=-1)
     both = np.minimum(totals[0], totals[1]) > 0
-    distance = np.where(
-        numeric, statistics.ks_distance(before, after), _largest_change(before, after, totals)
-    )
-    p_ks = statistics.ks_tail(distance, statistics.effective_rows(*totals))
-    p_ks = np.where(numeric & both, p_ks, 1.0)
+    distance, p_ks = _distances(before, after, totals, numeric)
 
     cells = pooled.cells(before), pooled.cells(after)
     wide = pooled.spread(totals[0]), pooled.spread(totals[1])
@@ -144,7 +140,7 @@ def compare(
     effect = np.where(both, np.minimum(np.maximum(np.maximum(distance, psi), rare), 1.0), 0.0)
     return Comparison(
         rows=np.asarray(totals[1], np.float64),
-        distance=np.asarray(distance),
+        distance=distance,
         chi_square=chi_square,
         freedom=np.broadcast_to(freedom, chi_square.shape),
         rare=rare,
@@ -155,6 +151,21 @@ def compare(
         evidence=-np.log10(np.clip(p, _LEAST_P, 1.0)),
         effect=effect,
     )
+
+
+def _distances(
+    before: Numbers, after: Numbers, totals: tuple[Numbers, Numbers], numeric: NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
+    """Each series' distance, and the p-value of those of numeric series."""
+    distance = np.empty(np.broadcast_shapes(totals[0].shape, totals[1].shape))
+    distance[..., numeric] = statistics.ks_distance(before[..., numeric, :], after[..., numeric, :])
+    parts = totals[0][..., ~numeric], totals[1][..., ~numeric]
+    changes = _largest_change(before[..., ~numeric, :], after[..., ~numeric, :], parts)
+    distance[..., ~numeric] = changes
+    rows = statistics.effective_rows(*totals)
+    p = np.ones_like(distance)
+    p[..., numeric] = statistics.ks_tail(distance[..., numeric], rows[..., numeric])
+    return distance, p
 
 
 def _rare(cells: Numbers, numeric: NDArray[np.bool_]) -> Numbers:

@@ -104,6 +104,8 @@ class Observer:
             self.misfits += 1
             return empty(self.profile, len(self._reference.series))
         counts = empty(self.profile, len(self._reference.series))
+        if rows == {0}:
+            return counts
         for tap, batch in zip(self._sources, batches, strict=True):
             cells, sums, least, greatest = tap.count(batch)
             counts.cells[tap.span] = cells

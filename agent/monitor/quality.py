@@ -83,9 +83,12 @@ def _share_findings(reference: Reference, counts: Counts) -> Iterator[Finding]:
         at = [index for index, _ in which]
         known, seen = (side[at][:, list(cells)].sum(axis=1) for side in (before, after))
         totals = np.full(len(at), reference.rows), np.full(len(at), counts.rows)
-        p = statistics.rare_tail(known, seen, totals)
         was, now = known / totals[0], seen / totals[1]
-        for row in np.flatnonzero((p < limit) & (now - was > FLOOR)):
+        grown = now - was > FLOOR
+        if not grown.any():
+            continue
+        p = statistics.rare_tail(known, seen, totals)
+        for row in np.flatnonzero((p < limit) & grown):
             text = sentence.format(percent(now[row]), title(which[row][1]), percent(was[row]))
             yield Finding(
                 series=which[row][1].name,

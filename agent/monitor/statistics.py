@@ -204,10 +204,13 @@ def rare_tail(reference: Numbers, window: Numbers, totals: tuple[Numbers, Number
     >>> round(float(rare_tail(np.array(0), np.array(3), (np.array(900), np.array(100)))), 6)
     0.001
     """
-    window = np.asarray(window, np.float64)
     share = totals[1] / np.maximum(totals[0] + totals[1], 1)
-    p = beta_share(np.maximum(window, 1.0), np.asarray(reference, np.float64) + 1.0, share)
-    return np.asarray(np.where(window > 0, p, 1.0))
+    known, seen, share = np.broadcast_arrays(reference, window, share)
+    p = np.ones(seen.shape)
+    some = seen > 0  # nearly always nowhere
+    if some.any():
+        p[some] = beta_share(seen[some], known[some] + 1.0, share[some])
+    return p
 
 
 def psi_cells(reference: Numbers, window: Numbers, totals: tuple[Numbers, Numbers]) -> Floats:

@@ -190,7 +190,7 @@ def _names(source: Source) -> list[str]:
     if source.take is Take.IMAGE:
         summary = [f"{name}.{statistic}" for statistic in IMAGE_STATISTICS]
         return [*summary, *elements][: source.parts]
-    return elements if source.shape else [name]
+    return elements if len(elements) > 1 else [name]
 
 
 def _is_summary(source: Source, part: int) -> bool:
