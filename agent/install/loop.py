@@ -130,19 +130,14 @@ class InstallLoop:
             await self._recover()
             bench = self._bench
             bench.may_run = may_run
-            due = enforce(
-                tuple(bench.ledger.slots.values()),
-                tuple(bench.ledger.installs.values()),
-                may_run,
-                bench.now(),
-            )
+            due = recalling(bench, may_run)
             touched = {slot.key for slot in due.slots} | {one.key for one in due.installs}
             for key in touched:
                 await self._stop(key)
             for key in tuple(bench.seats):
                 bench.bind(key)
             if touched:
-                await bench.edit(partial(self._enforced, may_run))
+                await bench.edit(partial(recalling, bench, may_run))
         self._wake.set()
 
     async def lift(self, manifest_sha256: str) -> None:
@@ -230,12 +225,6 @@ class InstallLoop:
         renewed = replace(current, generation=wanted.generation, rollout=wanted.rollout)
         return Edit(installs=(renewed,))
 
-    def _enforced(self, may_run: MayRun) -> Edit:
-        ledger = self._bench.ledger
-        slots, installs = tuple(ledger.slots.values()), tuple(ledger.installs.values())
-        due = enforce(slots, installs, may_run, self._bench.now())
-        return Edit(installs=due.installs, slots=due.slots)
-
     def _tend(self, group: asyncio.TaskGroup) -> None:
         """Every slot that is not settled has a loop."""
         ledger = self._bench.ledger
@@ -258,6 +247,14 @@ class InstallLoop:
             found[1].cancel()
             await asyncio.wait({found[1]})
             self._loops.pop(key, None)
+
+
+def recalling(bench: Bench, may_run: MayRun) -> Edit:
+    """What must change now so that nothing is left that may not run."""
+    ledger = bench.ledger
+    slots, installs = tuple(ledger.slots.values()), tuple(ledger.installs.values())
+    due = enforce(slots, installs, may_run, bench.now())
+    return Edit(installs=due.installs, slots=due.slots)
 
 
 def key_of(step: Step) -> SlotKey:

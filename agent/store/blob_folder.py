@@ -60,9 +60,10 @@ class BlobFolder:
     def has(self, sha256: str) -> bool:
         """Whether the complete blob is there."""
         name = checked(sha256)
-        with translated(name):
+        with translated(name), contextlib.ExitStack() as undo:
             try:
-                found = os.stat(f"{name[:2]}/{name}", dir_fd=self._root, follow_symlinks=False)
+                bucket = self._open_bucket(name, undo)
+                found = os.stat(name, dir_fd=bucket, follow_symlinks=False)
             except FileNotFoundError:
                 return False
         return stat.S_ISREG(found.st_mode)
@@ -97,6 +98,11 @@ class BlobFolder:
         with translated(sha256):
             return BlobFileWriter(self._bucket(sha256[:2]), sha256, length)
 
+    def path_of(self, sha256: str) -> Path:
+        """Where the complete blob lies, or would: for a process that checks what it reads."""
+        name = checked(sha256)
+        return self._path / name[:2] / name
+
     def keep_only(self, sha256s: Iterable[str]) -> int:
         """Removes every other blob, and partials that nobody writes; returns the bytes freed."""
         kept = {checked(sha256) for sha256 in sha256s}
@@ -117,6 +123,12 @@ class BlobFolder:
         """Lets go of the folder."""
         os.close(self._root)
 
+    def _open_bucket(self, sha256: str, undo: contextlib.ExitStack) -> int:
+        """A descriptor of the blob's folder, until ``undo`` is closed; no link is followed."""
+        bucket = os.open(sha256[:2], _FOLDER, dir_fd=self._root)
+        undo.callback(os.close, bucket)
+        return bucket
+
     def _bucket(self, name: str) -> int:
         """A descriptor of the folder of that name, which is durable."""
         with contextlib.suppress(FileExistsError):
@@ -126,11 +138,11 @@ class BlobFolder:
 
     def _pieces(self, sha256: str) -> Iterator[bytes]:
         """The blob piece by piece; the last step raises if they were not the blob's."""
-        name = f"{sha256[:2]}/{sha256}"
         digest = hashlib.sha256()
-        with translated(sha256):
+        with translated(sha256), contextlib.ExitStack() as undo:
             try:
-                file = os.open(name, os.O_RDONLY | _FILE, dir_fd=self._root)
+                bucket = self._open_bucket(sha256, undo)
+                file = os.open(sha256, os.O_RDONLY | _FILE, dir_fd=bucket)
             except FileNotFoundError:
                 raise StoreError(f"blob {sha256}: not there") from None
             with os.fdopen(file, "rb", buffering=0) as source:
@@ -138,7 +150,7 @@ class BlobFolder:
                     digest.update(piece)
                     yield piece
             if digest.hexdigest() != sha256:
-                os.unlink(name, dir_fd=self._root)
+                os.unlink(sha256, dir_fd=bucket)
                 raise HashMismatch(f"blob {sha256}: the disk has changed it")
 
     def _sweep(self, bucket: str, kept: set[str]) -> int:
