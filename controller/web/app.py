@@ -12,7 +12,16 @@ from controller.access.operator import Role
 from controller.web import metrics, problem
 from controller.web.access import Services, caller, describe_access, roles
 from controller.web.body_limit import BodyLimit
-from controller.web.routes import devices, models, monitoring, operators, rollouts, signing
+from controller.web.routes import (
+    audit,
+    devices,
+    events,
+    models,
+    monitoring,
+    operators,
+    rollouts,
+    signing,
+)
 from controller.web.services import ControllerServices
 
 API: Final = "/api/v1"
@@ -48,7 +57,9 @@ ROUTERS: Final = (
     signing.router,
     rollouts.router,
     monitoring.router,
+    events.router,
     operators.router,
+    audit.router,
 )
 
 pages = APIRouter(include_in_schema=False)

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.monitor.observer import Observer
+from agent.monitor.reference import read_reference
+from agent.monitor.window import OpenWindow
+from agent.monitor.wire import window_message
 from controller.access.operator import Role
 from controller.fleet.device import SlotState
 from controller.rollout.loop import RolloutLoop
 from controller.signing.keyring import PublicKeyFile, encode
 from controller.store.sql.sql_store import SqlStore
 from controller.store.store import Store
-from controller.telemetry.record import StoredEvent
+from controller.telemetry.record import StoredEvent, StoredWindow
 from protos.documents import Directive, sha256
 from protos.envelope import peek
 from protos.keys import CryptoSigner
@@ -100,6 +104,7 @@ async def test_a_version_goes_from_registration_to_every_device_and_is_recalled(
     await registered_and_shown(api)
     await published_by_two(api, approvers)
     await rolled_out(api)
+    await watched(api)
     await recalled(api, approvers)
     chain = await api.get("audit/verify")
     assert chain["holds"]
@@ -207,6 +212,50 @@ async def rolled_out(api: Api) -> None:
     )
     twice = await api.refusal("POST", "rollouts/digits-1-1/abort", json={"how": "keep"})
     assert twice[:2] == (409, "conflict")
+
+
+async def watched(api: Api) -> None:
+    assert (await api.refusal("GET", "drift/digits"))[:2] == (404, "not-found")
+    version = await api.get("models/digits/versions/1")
+    digest = version["manifest"]["files"]["reference"]["sha256"]
+    profile = read_reference(b"".join(api.app.state.services.blobs.read(digest)))
+    rng = np.random.default_rng(5)
+    weights = np.arange(12, dtype=np.float32).reshape(4, 3)
+    stored = []
+    for number, (name, shift) in enumerate((("pi-01", 0), ("pi-02", 0), ("pi-03", 3))):
+        x = rng.normal(size=(600, 4)).astype(np.float32) + np.float32(shift)
+        scores = x @ weights
+        observer = Observer(profile)
+        observer.observe({"x": x}, {"scores": scores, "label": scores.argmax(axis=1)})
+        sha = version["manifest_sha256"]
+        counted = OpenWindow(f"w{number}", "digits", 1, sha, 1000, observer.drain())
+        message = window_message(counted, 2000)
+        stored.append(
+            StoredWindow(
+                device=name,
+                spool="s",
+                sequence=1,
+                model="digits",
+                version=1,
+                profile_sha256=digest,
+                window_id=f"w{number}",
+                started_ms=1000,
+                ended_ms=2000,
+                rows=600,
+                verdict=message.verdict,
+                payload=message.SerializeToString(),
+            )
+        )
+    with api.store.begin() as tx:
+        tx.telemetry.add_windows(stored)
+    report = await api.get("drift/digits")
+    assert (report["version"], report["windows"], report["verdict"]) == (1, 3, "ok")
+    assert [one["device"] for one in report["devices"] if one["broken"]] == ["pi-03"]
+    (broken,) = [one for one in report["devices"] if one["broken"]]
+    assert (broken["verdict"], broken["rows"]) == ("drift", 600)
+    assert broken["findings"][0]["kind"] == "drift"
+    assert broken["findings"][0]["effect"] > 0.5
+    assert report["sentences"][0] == "1 of 3 devices see data unlike the reference"
 
 
 async def recalled(api: Api, approvers: list[CryptoSigner]) -> None:
