@@ -120,8 +120,10 @@ class BlobFolder:
         return disk.f_bavail * disk.f_frsize
 
     def close(self) -> None:
-        """Lets go of the folder."""
-        os.close(self._root)
+        """Lets go of the folder. May be called twice."""
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
 
     def _open_bucket(self, sha256: str, undo: contextlib.ExitStack) -> int:
         """A descriptor of the blob's folder, until ``undo`` is closed; no link is followed."""
