@@ -156,7 +156,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         rows: how many rows the reference has.
-        dispersion: how much more the shares of consecutive rows vary than those of shuffled rows.
+        dispersion: how much more averages of neighbouring rows vary than those of shuffled rows.
     """
 
     rows: Annotated[int, msgspec.Meta(ge=1)]

@@ -80,19 +80,22 @@ def count_blocks(observer: Observer, rows: Rows) -> Blocks:
 
 
 def dispersion(blocks: Blocks, series: int) -> float:
-    """How much more the blocks' shares vary than independent rows' would: 1 if they are.
+    """How much more the blocks' averages vary than independent rows' would: about 1 if they are.
 
-    The median over series of the chi-square of homogeneity over its degrees of freedom.
+    The design effect (Kish 1965) of the mean cell, of the series for which it is largest.
     """
     cells = blocks.reshape(len(blocks), series, CELLS)[:, :, :FINITE].astype(np.float64)
-    means = cells.mean(axis=0)
-    filled = means > 0
-    spread = np.square(cells - means).sum(axis=0) / np.where(filled, means, 1.0)
-    freedom = (filled.sum(axis=1) - 1) * (len(blocks) - 1)
-    varied = freedom > 0
+    place = np.arange(FINITE)
+    rows = np.maximum(cells.sum(axis=2), 1)
+    means = (cells @ place) / rows
+    whole = cells.sum(axis=0)
+    share = whole / np.maximum(whole.sum(axis=1, keepdims=True), 1)
+    variance = share @ np.square(place) - np.square(share @ place)
+    varied = variance > 1e-9
     if not varied.any():
         return 1.0
-    return float(np.median(spread.sum(axis=1)[varied] / freedom[varied]))
+    spread = means.var(axis=0) * rows.mean(axis=0)
+    return float((spread[varied] / variance[varied]).max())
 
 
 def calibrate(

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from google.protobuf.message import DecodeError
+
 from agent.monitor.counts import Counts
 from agent.monitor.finding import Finding, Verdict
 from agent.monitor.wire import counts_of, finding_from, verdict_of
@@ -34,7 +36,7 @@ def read_stored(stored: StoredWindow) -> ClosedWindow:
     try:
         message = telemetry_pb2.Window.FromString(stored.payload)
         counts = counts_of(message)
-    except (DocumentError, ValueError) as error:
+    except (DocumentError, DecodeError) as error:
         raise InvalidInput(
             f"window {stored.window_id!r} of device {stored.device!r}: {error}"
         ) from error

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from agent.monitor.finding import Verdict
+from agent.monitor.verdict import judge
+from agent.monitor.window import OpenWindow
+from agent.monitor.wire import window_message
+from controller.errors import InvalidInput, NotFound
+from controller.monitor.actions import drift_report
+from controller.monitor.merge import latest
+from controller.registry.version import Model
+from controller.telemetry.record import StoredWindow
+from simulations.memory_controller_blobs import MemoryControllerBlobs
+from simulations.memory_store import MemoryStore
+from tests.agent.monitor import profiles
+
+REFERENCE = profiles.reference()
+
+
+def stored(
+    device: str, sequence: int, rows: int = 300, shift: float = 0.0, version: int = 1
+) -> StoredWindow:
+    counts = profiles.window(
+        np.random.default_rng([sequence, rows, *map(ord, device)]), rows, shift=shift
+    )
+    judgement = judge(REFERENCE, counts)
+    name = f"{device}-{sequence}"
+    window = OpenWindow(name, "pump", version, "a" * 64, 1000 * sequence, counts)
+    message = window_message(window, 1000 * sequence + 500, judgement)
+    return StoredWindow(
+        device=device,
+        spool="s",
+        sequence=sequence,
+        model="pump",
+        version=version,
+        profile_sha256=counts.profile,
+        window_id=name,
+        started_ms=window.started_ms,
+        ended_ms=1000 * sequence + 500,
+        rows=rows,
+        verdict=message.verdict,
+        payload=message.SerializeToString(),
+    )
+
+
+def controller(windows: list[StoredWindow]) -> tuple[MemoryStore, MemoryControllerBlobs]:
+    store, blobs = MemoryStore(), MemoryControllerBlobs()
+    blobs.put(REFERENCE.encode())
+    with store.begin() as tx:
+        tx.registry.put_model(Model(name="pump", created_at=0.0, threshold=1))
+        tx.telemetry.add_windows(windows)
+    return store, blobs
+
+
+def test_the_report_names_the_broken_devices_and_what_moved_on_them() -> None:
+    windows = [
+        stored(f"d{index}", sequence, shift=2.0 if index == 4 and sequence > 1 else 0.0)
+        for sequence in (1, 2)
+        for index in range(5)
+    ]
+
+    report = drift_report(*controller(windows), "pump")
+
+    assert (report.version, report.verdict, report.windows) == (1, Verdict.OK, 10)
+    assert report.rows == 4 * 300
+    assert report.last_ended_ms == 2500
+    assert [one.device for one in report.devices if one.broken] == ["d4"]
+    broken = report.devices[4]
+    assert (broken.verdict, broken.told, broken.windows) == (Verdict.DRIFT, Verdict.DRIFT, 1)
+    assert broken.findings[0].series in {"x[0]", "score"}
+    assert report.sentences[0] == "1 of 5 devices see data unlike the reference"
+
+
+def test_small_windows_of_a_quiet_device_are_added_up_until_they_are_enough() -> None:
+    windows = [stored("quiet", sequence, rows=120) for sequence in range(1, 6)]
+
+    report = drift_report(*controller(windows), "pump")
+
+    assert (report.devices[0].windows, report.devices[0].rows) == (3, 360)
+    assert report.devices[0].verdict is Verdict.OK
+    assert report.devices[0].told is Verdict.INSUFFICIENT_DATA
+
+
+def test_the_newest_version_is_shown_unless_one_is_named() -> None:
+    windows = [stored("d", 1, version=1), stored("d", 2, version=2)]
+    store, blobs = controller(windows)
+
+    assert drift_report(store, blobs, "pump").version == 2
+    assert drift_report(store, blobs, "pump", version=1).version == 1
+
+
+def test_what_does_not_exist_is_not_found() -> None:
+    store, blobs = controller([])
+
+    with pytest.raises(NotFound, match="no model 'pumpe'"):
+        drift_report(store, blobs, "pumpe")
+    with pytest.raises(NotFound, match="pump/7"):
+        drift_report(store, blobs, "pump", version=7)
+
+
+def test_a_stored_window_that_can_not_be_read_is_named() -> None:
+    one = stored("d", 1)
+    torn = StoredWindow(
+        **{name: getattr(one, name) for name in one.__slots__} | {"payload": b"\xff"}
+    )
+
+    with pytest.raises(InvalidInput, match="window 'd-1' of device 'd'"):
+        drift_report(*controller([torn]), "pump")
+
+
+def test_the_newest_windows_come_first_and_no_more_than_are_enough() -> None:
+    windows = [stored("a", 1), stored("b", 2, rows=100), stored("a", 3), stored("b", 4)]
+
+    found = latest(windows, 300)
+
+    assert {device: [one.sequence for one in some] for device, some in found.items()} == {
+        "a": [3],
+        "b": [4],
+    }
