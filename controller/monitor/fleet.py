@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from agent.monitor import thresholds
 from agent.monitor.counts import Counts
 from agent.monitor.finding import Judgement, Verdict
@@ -20,6 +18,9 @@ from controller.monitor.merge import merged
 
 FALSE_DISCOVERIES: Final = 0.05
 """Expected share of healthy devices among those that are called broken."""
+SURE: Final = 0.01
+"""In a small fleet that share alone would allow much: never is a device called broken on evidence
+that one healthy device in a hundred shows."""
 FEW: Final = 0.5
 """If so large a share of the devices has moved, it is the world that has."""
 WORLD_WARNING: Final = 0.02
@@ -60,16 +61,16 @@ class FleetDrift:
 
 
 def discoveries(chances: Sequence[float], share: float) -> float:
-    """The largest p-value that Benjamini and Hochberg's procedure rejects; 0 if it rejects none.
+    """The level up to which Benjamini and Hochberg's procedure rejects p-values; 0 if it rejects none.
 
     >>> discoveries([0.001, 0.02, 0.9, 0.5], 0.05)
-    0.02
+    0.025
     """
-    cut = 0.0
+    level = 0.0
     for rank, chance in enumerate(sorted(chances), 1):
         if chance <= share * rank / len(chances):
-            cut = chance
-    return cut
+            level = share * rank / len(chances)
+    return level
 
 
 def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrift:
@@ -84,10 +85,10 @@ def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrif
         for device, judgement in alone.items()
         if judgement.verdict is not Verdict.INSUFFICIENT_DATA
     }
-    cut = discoveries(list(enough.values()), FALSE_DISCOVERIES)
+    level = min(discoveries(list(enough.values()), FALSE_DISCOVERIES), SURE)
     moved = {}
-    for device in (device for device, chance in enough.items() if chance <= cut):
-        judgement = _at(reference, counts[device], alone[device], cut)
+    for device in (device for device, chance in enough.items() if chance <= level):
+        judgement = _at(reference, counts[device], alone[device], level)
         if judgement.findings:
             moved[device] = judgement
     faulty = [device for device in moved if moved[device].verdict is Verdict.BAD_DATA]
@@ -110,13 +111,13 @@ def _chance(judgement: Judgement) -> float:
     return judgement.p_value
 
 
-def _at(reference: Reference, counts: Counts, alone: Judgement, cut: float) -> Judgement:
-    """The device's judgement with the p-value that the fleet's size allows."""
+def _at(reference: Reference, counts: Counts, alone: Judgement, level: float) -> Judgement:
+    """The device's judgement at the level that the whole fleet allows."""
     if alone.verdict is Verdict.BAD_DATA:
         return alone
-    policy = msgspec.structs.replace(reference.policy, alpha=max(cut, 1e-300))
+    policy = reference.policy
     floor = thresholds.effect_floor(reference.table, counts.rows, policy.warning)
-    return drift(reference, counts, Floors(floor, max(policy.critical, floor)), policy.alpha)
+    return drift(reference, counts, Floors(floor, max(policy.critical, floor)), level)
 
 
 def _world(reference: Reference, counts: Counts | None, devices: int) -> Judgement:

@@ -31,11 +31,11 @@ def fleet(
 def test_discoveries_are_benjamini_and_hochbergs(chances: list[float]) -> None:
     adjusted = scipy.stats.false_discovery_control(chances)
 
-    cut = discoveries(chances, 0.05)
+    level = discoveries(chances, 0.05)
 
     # Where an adjusted value is 0.05 to the last digit, either answer is right.
     clear = [(p, q) for p, q in zip(chances, adjusted, strict=True) if abs(q - 0.05) > 1e-12]
-    assert [p <= cut for p, _ in clear] == [q <= 0.05 for _, q in clear]
+    assert [0 < level >= p for p, _ in clear] == [q <= 0.05 for _, q in clear]
 
 
 def test_nothing_is_found_of_nothing() -> None:
