@@ -161,3 +161,25 @@ def test_each_test_sees_what_it_is_there_for(
     rows: int, shift: float, scale: float, stuck: float, test: str, least: float
 ) -> None:
     assert rejections(shift, scale, stuck, rows, 400)[test] >= least
+
+
+def test_a_comparison_worked_by_hand() -> None:
+    before = np.zeros((1, CELLS), np.int64)
+    after = np.zeros((1, CELLS), np.int64)
+    before[0, FIRST : FIRST + 4] = [100, 100, 100, 100]
+    after[0, FIRST : FIRST + 4] = [10, 20, 30, 40]
+
+    found = compare(before, after, np.array([True]), pooling(before, 100))
+
+    # Cumulative shares .25 .5 .75 against .1 .3 .6: the most is .2.
+    assert found.distance[0] == pytest.approx(0.2)
+    # Expected 22, 24, 26, 28 of the window and four times that of the reference.
+    by_hand = 1.25 * (12**2 / 22 + 4**2 / 24 + 4**2 / 26 + 12**2 / 28)
+    assert found.chi_square[0] == pytest.approx(by_hand)
+    assert found.freedom[0] == 3
+    # (.1-.25)ln(.4) + (.2-.25)ln(.8) + (.3-.25)ln(1.2) + (.4-.25)ln(1.6), less 3(1/400 + 1/100).
+    assert found.psi[0] == pytest.approx(
+        0.137444 + 0.011157 + 0.009116 + 0.070501 - 0.0375, abs=1e-5
+    )
+    assert found.p_rare[0] == 1.0
+    assert found.effect[0] == pytest.approx(0.2)
