@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Generic
+from typing import Generic, NamedTuple
 
 from agent.errors import (
     HashMismatch,
@@ -42,8 +42,7 @@ from protos.errors import DocumentError
 from protos.manifest import Manifest, Role
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Outputs by name, in the order asked for, and the version that gave them."""
 
     version: int
