@@ -71,7 +71,7 @@ class MemoryRuntime:
         """
         try:
             file = msgspec.json.decode(model, type=LinearFile)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelLoadFailed(f"{manifest.reference}: {error}") from error
         if file.dtype not in _DTYPES or {len(row) for row in file.weights} != {len(file.bias)}:
             raise ModelLoadFailed(f"{manifest.reference}: weights, bias and dtype do not fit")

@@ -135,7 +135,7 @@ async def _message(
         raise _died(await child.wait(), manifest)
     try:
         return msgspec.json.decode(line, type=kind)
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise SelfTestCrashed(f"{manifest.reference}: the test process babbled") from error
 
 
