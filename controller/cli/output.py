@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ class Output(StrEnum):
     TABLE = "table"
     JSON = "json"
 
+
+PIPE_COLUMNS: Final = 240
+"""Lines that go to a file or another program are not broken at 80 columns."""
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
 
@@ -40,7 +43,9 @@ class CommandFailed(Exception):
 
 def console(*, error: bool = False) -> Console:
     """Standard output, or error; without colour or control codes where it is no terminal."""
-    return Console(highlight=False, soft_wrap=True, stderr=error)
+    stream = sys.stderr if error else sys.stdout
+    width = None if stream.isatty() else PIPE_COLUMNS
+    return Console(highlight=False, soft_wrap=True, stderr=error, width=width)
 
 
 def show_json(value: object) -> None:

@@ -75,6 +75,7 @@ class Stage:
     def __init__(self, folder: Path, devices: int, pace: Pace | None = None) -> None:
         self.folder = folder
         self.home = folder / "controller"
+        self.used_token = ""
         ports = free_ports(3 + 2 * devices)
         self._ports = ports[:3]
         self.environment = {
@@ -127,6 +128,7 @@ class Stage:
         """Makes a device of it, with a one-time token."""
         token = self.muster_json("token", "create", "--label", f"site={site}")["token"]
         run_command(device.command("enrol", token, "--name", device.name), {})
+        self.used_token = token
 
     def daemons(self) -> Sequence[Daemon]:
         """Every process that should run."""
@@ -137,6 +139,17 @@ class Stage:
         for device in self.devices:
             device.daemon.stop()
         self.controller.stop()
+
+    def how_to_go_on(self) -> str:
+        """The commands that start everything again, where it was left."""
+        lines = [
+            f"everything is in {self.folder}; to go on:",
+            *(f"  export {name}={value}" for name, value in self.environment.items()),
+            f"  muster serve --home {self.home} &",
+            *(f"  muster-agent --home {device.home} run &" for device in self.devices),
+            "  muster device list",
+        ]
+        return "\n".join(lines)
 
     def _answers(self) -> bool | None:
         url = f"https://localhost:{self._ports[0]}/readyz"

@@ -33,11 +33,13 @@ class Camera:
         show: what the camera does to an image before it is sent; may be exchanged at any time.
     """
 
-    def __init__(self, port: int, model: str, images: Images, truth: NDArray[np.int64]) -> None:
+    def __init__(
+        self, port: int, model: str, images: Images, truth: NDArray[np.int64], seed: int
+    ) -> None:
         self.answers = Answers()
         self.show: Callable[[Images], Images] = lambda images: images
         self._url = f"http://127.0.0.1:{port}/v2/models/{model}/infer"
-        self._images, self._truth = images, truth
+        self._images, self._truth, self._seed = images, truth, seed
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -51,7 +53,7 @@ class Camera:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        rng = np.random.default_rng(self._images.shape[0])
+        rng = np.random.default_rng(self._seed)
         with httpx.Client(timeout=10, trust_env=False) as http:
             while not self._stopping.is_set():
                 rows = rng.integers(0, len(self._images), size=8)

@@ -91,7 +91,9 @@ def test_many_threads_get_each_their_own_answer(case: Case) -> None:
         assert all(threads.map(ask, range(200)))
 
 
-@pytest.mark.parametrize("data", [b"", b"not a model", b"\x80\x04\x95pickle", b"{}", b'{"input": "\xff"}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"not a model", b"\x80\x04\x95pickle", b"{}", b'{"input": "\xff"}']
+)
 def test_bytes_that_are_no_model_are_refused(case: Case, data: bytes) -> None:
     with pytest.raises(ModelLoadFailed, match="linear/1"):
         case.runtime.load(data, linear_manifest(case.model))

@@ -1,0 +1,109 @@
+"""The people of the demo, at their commands: one registers, two approve, one rolls out."""
+
+from typing import Any, Final
+
+from protos.documents import sha256
+from simulations.demo import digits
+from simulations.demo.lookout import Lookout
+from simulations.demo.processes import ProcessFailed
+from simulations.demo.stage import Stage
+from simulations.demo.timeline import Timeline
+
+MODEL: Final = "digits"
+APPROVERS: Final = ("alice", "bob")
+
+
+class Operator:
+    """Uses the commands that the README shows, and notes what they answer."""
+
+    def __init__(self, stage: Stage, timeline: Timeline, data: digits.Digits) -> None:
+        self._stage, self._timeline, self._data = stage, timeline, data
+        self._lookout = Lookout(stage)
+
+    def appoint(self) -> None:
+        """Makes the approvers' keys, and has the targets key say that both must sign."""
+        for name in APPROVERS:
+            self._stage.muster("key", "create", name)
+        keys = self._stage.folder / "keys"
+        named = [part for name in APPROVERS for part in ("--approver", str(keys / f"{name}.json"))]
+        self._stage.muster(
+            *("model", "create", MODEL, *named, "--threshold", str(len(APPROVERS))),
+            *("--targets-key", str(self._stage.home / "offline" / "targets.pem"), "--yes"),
+        )
+        self._timeline.saw(f"the targets key says: versions of {MODEL} need alice and bob")
+
+    def register(self, version: int) -> None:
+        """Trains a version and registers it."""
+        with self._timeline.waiting(f"training version {version} on scikit-learn's digits"):
+            trained = digits.train(self._data, version)
+        folder = self._stage.folder / "models"
+        folder.mkdir(exist_ok=True)
+        onnx, reference = folder / f"{MODEL}-{version}.onnx", folder / "reference.npz"
+        onnx.write_bytes(trained.onnx)
+        images, labels = self._data.holdout_images, self._data.holdout_labels
+        reference.write_bytes(digits.reference_file(images, labels))
+        with self._timeline.waiting("registering: checks, profile, calibrated thresholds"):
+            made = self._stage.muster_json(
+                "model", "register", MODEL, str(onnx), "--reference", str(reference)
+            )
+        digest = made["manifest"]["files"]["model"]["sha256"]
+        self._timeline.saw(
+            f"{MODEL}/{made['version']} is {made['state']}: {trained.accuracy:.1%} right on "
+            f"photographs it has not seen; model {digest[:12]}",
+            held=made["version"] == version and digest == sha256(trained.onnx),
+        )
+
+    def approve(self, version: int, name: str) -> None:
+        """One approver checks and signs."""
+        key = str(self._stage.folder / "keys" / f"{name}.pem")
+        self._stage.muster("model", "approve", f"{MODEL}/{version}", "--key", key, "--yes")
+
+    def approve_all(self, version: int) -> None:
+        """Both approvers check and sign."""
+        for name in APPROVERS:
+            self.approve(version, name)
+        state = self._stage.muster_json("model", "show", f"{MODEL}/{version}")["state"]
+        self._timeline.saw(
+            f"alice and bob have signed, each on their side: {MODEL}/{version} is {state}",
+            held=state == "published",
+        )
+
+    def start(self, version: int, selector: str) -> str:
+        """Starts a rollout; returns its id."""
+        words = ("rollout", "start", f"{MODEL}/{version}", "--to", selector)
+        return str(self._stage.muster_json(*words)["id"])
+
+    def roll_out(self, version: int) -> None:
+        """Brings the version to every device, and checks what they have signed."""
+        rollout = self.start(version, "site in (berlin, oslo)")
+        with self._timeline.waiting(f"rolling out {MODEL}/{version}"):
+            ended = self._lookout.wait("end of the rollout", lambda: self._lookout.ended(rollout))
+        everyone = {device.name for device in self._stage.devices}
+        self._timeline.saw(ended["because"][0], held=ended["ok"] == len(everyone))
+        files = self._stage.muster_json("model", "show", f"{MODEL}/{version}")["manifest"]["files"]
+        digest = files["model"]["sha256"]
+        proven = self._lookout.running(MODEL, version)
+        self._timeline.saw(
+            f"each device has signed that it loaded model {digest[:12]} "
+            f"and verified {len(APPROVERS)} approvals",
+            held=proven.keys() == everyone
+            and all(_proves(slot, digest) for slot in proven.values()),
+        )
+
+    def refused(self, *words: str) -> str:
+        """What a command says that must be refused; "accepted" if it was not."""
+        try:
+            self._stage.muster(*words)
+        except ProcessFailed as error:
+            return error_line(error)
+        return "accepted"
+
+
+def _proves(slot: dict[str, Any], digest: str) -> bool:
+    return bool(slot["model_sha256"] == digest and slot["approvals"] == len(APPROVERS))
+
+
+def error_line(error: ProcessFailed) -> str:
+    """What a refused command said."""
+    lines = [one for one in str(error).splitlines() if one.startswith("error: ")]
+    return lines[0].removeprefix("error: ") if lines else str(error).splitlines()[-1]
