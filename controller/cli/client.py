@@ -2,12 +2,13 @@
 
 import ssl
 from collections.abc import Mapping
-from typing import IO, Any, Self
-
-import httpx
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from controller.cli.output import CommandFailed
 from controller.cli.profile import Profile, read_profile
+
+if TYPE_CHECKING:
+    import httpx
 
 Files = Mapping[str, tuple[str, IO[bytes]]]
 
@@ -16,11 +17,14 @@ class ApiClient:
     """One operator's connection. Use as a context manager."""
 
     def __init__(self, profile: Profile | None = None) -> None:
+        import httpx  # noqa: PLC0415 - half of the time that --help would take
+
         self.profile = profile or read_profile()
         try:
             context = ssl.create_default_context(cafile=self.profile.ca)
         except (OSError, ssl.SSLError) as error:
             raise CommandFailed("profile", f"{self.profile.ca}: {error}", "Log in anew.") from error
+        self._failures = httpx.HTTPError
         self._http = httpx.Client(
             base_url=f"{self.profile.url}/api/v1",
             headers={"Authorization": f"Bearer {self.profile.token}"},
@@ -60,10 +64,10 @@ class ApiClient:
         """The answer to a multipart upload."""
         return self._send("POST", path, files=dict(files), data=dict(fields)).json()
 
-    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, **request: Any) -> "httpx.Response":
         try:
             response = self._http.request(method, path, **request)
-        except httpx.HTTPError as error:
+        except self._failures as error:
             raise CommandFailed(
                 "unreachable",
                 f"{self.profile.url}: {error}",
@@ -74,7 +78,7 @@ class ApiClient:
         raise _failure(response)
 
 
-def _failure(response: httpx.Response) -> CommandFailed:
+def _failure(response: "httpx.Response") -> CommandFailed:
     try:
         error = response.json()["error"]
         return CommandFailed(error["code"], error["detail"], error.get("remedy", ""))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 Row = Mapping[str, Any]
@@ -65,7 +66,7 @@ def show_rows(rows: Sequence[Row], columns: Mapping[str, str], output: Output, e
     for title in columns.values():
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(*(cell(row.get(field)) for field in columns))
+        table.add_row(*(escape(cell(row.get(field))) for field in columns))
     console().print(table)
 
 
@@ -78,7 +79,7 @@ def show_fields(record: Row, titles: Mapping[str, str], output: Output) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for field, title in titles.items():
-        table.add_row(title, cell(record.get(field)))
+        table.add_row(title, escape(cell(record.get(field))))
     console().print(table)
 
 

@@ -31,13 +31,13 @@ def profile_path() -> Path:
     return Path(named) if named else Path.home() / ".config" / "muster" / "profile.toml"
 
 
-def read_profile() -> Profile:
-    """The profile.
+def read_profile(path: Path | None = None) -> Profile:
+    """The profile; without ``path`` the person's own.
 
     Raises:
         CommandFailed: there is none, or it can't be read; names the file and the key.
     """
-    path = profile_path()
+    path = path or profile_path()
     try:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Profile)
     except FileNotFoundError as error:

@@ -6,21 +6,26 @@ The controller is not trusted here: what is present is verified from the root th
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import typer
 
 from controller.cli.client import ApiClient
 from controller.cli.output import CommandFailed, console
+from controller.errors import BadSignature
 from controller.registry.version import Change
 from controller.signing import approval
 from controller.signing.keyring import PublicKeyFile, encode
+from controller.signing.metadata import parse
 from controller.signing.repository import named
 from controller.store.key_files import KeyFiles, read_public_key
 from protos.keys import Signer
 from protos.manifest import parse_reference, role_name
-from protos.tuf import Metadata, Root
+from protos.tuf import Metadata, Root, Targets
+
+MOST_FORMER: Final = 20
+"""How far back is searched for the targets that named former approvers."""
 
 
 def signer_at(path: Path) -> Signer:
@@ -32,12 +37,38 @@ def signer_at(path: Path) -> Signer:
     return KeyFiles(path.absolute().parent).signer(path.stem)
 
 
+def trusted_targets(api: ApiClient, model: str) -> approval.TrustedImage:
+    """The present root and targets, verified from the root that the profile pins.
+
+    Raises:
+        ControllerError, CommandFailed: they can't be had, or do not hold.
+    """
+    pinned, newer, targets = _top(api)
+    return approval.trusted_image(pinned, newer, targets, None, model)
+
+
 def trusted_image(api: ApiClient, model: str) -> approval.TrustedImage:
     """The present image metadata, verified from the root that the profile pins.
+
+    Right after a change of approvers the role is still signed by the former ones, whom older
+    targets name.
 
     Raises:
         ControllerError, CommandFailed: it can't be had, or does not hold.
     """
+    pinned, newer, targets = _top(api)
+    role = _metadata(api, f"{role_name(model)}.json")
+    try:
+        return approval.trusted_image(pinned, newer, targets, role, model)
+    except BadSignature:
+        if role is None:
+            raise
+        former = _older(api, "targets", targets)
+        return approval.trusted_image(pinned, newer, targets, role, model, former)
+
+
+def _top(api: ApiClient) -> tuple[bytes, list[bytes], bytes]:
+    """(the pinned root, those that followed it, the present targets)."""
     path = Path(api.profile.root)
     try:
         pinned = path.read_bytes()
@@ -47,9 +78,14 @@ def trusted_image(api: ApiClient, model: str) -> approval.TrustedImage:
     version = int(Metadata[Root].from_bytes(pinned).signed.version)
     while (root := _metadata(api, f"{version + len(newer) + 1}.root.json")) is not None:
         newer.append(root)
-    targets = _metadata(api, "targets.json") or b""
-    role = _metadata(api, f"{role_name(model)}.json")
-    return approval.trusted_image(pinned, newer, targets, role, model)
+    return pinned, newer, _metadata(api, "targets.json") or b""
+
+
+def _older(api: ApiClient, role: str, present: bytes) -> list[bytes]:
+    """The metadata that came before, newest first."""
+    version = parse(present, Targets, role).signed.version
+    names = [f"{older}.{role}.json" for older in range(version - 1, 0, -1)[:MOST_FORMER]]
+    return [data for name in names if (data := _metadata(api, name)) is not None]
 
 
 def sign_pending(
@@ -102,7 +138,7 @@ def sign_delegation(
     )
     metadata = proposed["metadata"]
     checked = approval.check_delegation(
-        trusted_image(api, model),
+        trusted_targets(api, model),
         metadata.encode(),
         model,
         [named(entry.key, entry.holder) for entry in entries],

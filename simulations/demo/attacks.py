@@ -19,19 +19,6 @@ class Attacks:
         self._thief = Thief(stage.home)
         self.made: list[Attack] = []
 
-    def tampered_bundle(self, device: Device, version: int) -> None:
-        """One bit of an approved model is another on the controller's disk."""
-        self._operator.register(version)
-        self._operator.approve_all(version)
-        with self._thief.tampered_model(MODEL, version):
-            self._attempt(
-                version,
-                device,
-                name="a tampered bundle",
-                what="one bit of an approved model is flipped on the controller's disk",
-                code="hash-mismatch",
-            )
-
     def too_few_approvals(self, device: Device, version: int) -> None:
         """Metadata that one approver has signed is published with the honest online keys."""
         self._operator.register(version)
@@ -45,12 +32,26 @@ class Attacks:
             code="too-few-approvals",
         )
         self._thief.put_back(MODEL, version)
+
+    def tampered_bundle(self, device: Device, version: int) -> None:
+        """One bit of an approved model is another on the controller's disk."""
         self._operator.approve(version, APPROVERS[1])
+        with self._thief.tampered_model(MODEL, version):
+            self._attempt(
+                version,
+                device,
+                name="a tampered bundle",
+                what="one bit of an approved model is flipped on the controller's disk",
+                code="hash-mismatch",
+            )
+
+    def honest_again(self, device: Device, version: int) -> None:
+        """The very version that was refused, once it is signed and whole."""
         rollout = self._operator.start(version, f"id={device.name}")
-        with self._timeline.waiting("bob signs, too"):
+        with self._timeline.waiting("signed by both, and whole"):
             ended = self._lookout.wait("version", lambda: self._lookout.ended(rollout))
         self._timeline.saw(
-            f"once bob has signed, {device.name} takes that very version: {ended['state']}",
+            f"signed by both, and whole: {device.name} takes that very version",
             held=ended["state"] == "succeeded",
         )
 

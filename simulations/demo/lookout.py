@@ -26,28 +26,28 @@ class Lookout:
         Raises:
             ProcessFailed: it took too long, or a process has ended.
         """
-        return wait_for(what, probe, seconds, self._stage.daemons(), interval=0.4)
+        return wait_for(what, probe, seconds, self._stage.daemons(), interval=0.2)
 
     def online(self) -> list[str] | None:
         """The devices, once all of them are online."""
         names = {device.name for device in self._stage.devices}
         found = [
             one["id"]
-            for one in self._stage.muster_json("device", "list")
+            for one in self._stage.get("/devices")
             if one["presence"] == "online" and one["id"] in names
         ]
         return sorted(found) if len(found) == len(names) else None
 
     def ended(self, rollout: str) -> dict[str, Any] | None:
         """The rollout, once it has ended."""
-        found: dict[str, Any] = self._stage.muster_json("rollout", "show", rollout)
+        found: dict[str, Any] = self._stage.get(f"/rollouts/{rollout}")
         return found if found["state"] in ENDED else None
 
     def running(self, model: str, version: int) -> dict[str, dict[str, Any]]:
         """By device, the slot that its signed reports say runs and has proven the version."""
         return {
             device["id"]: slot
-            for device in self._stage.muster_json("device", "list")
+            for device in self._stage.get("/devices")
             for slot in device["slots"]
             if (slot["model"], slot["version"], slot["running"]) == (model, version, True)
             and slot["state"] == "committed"
@@ -57,14 +57,14 @@ class Lookout:
         """By device, the slot that answers for the model, with the generation it was told."""
         return {
             device["id"]: slot
-            for device in self._stage.muster_json("device", "list")
+            for device in self._stage.get("/devices")
             for slot in device["slots"]
             if slot["model"] == model and slot["running"]
         }
 
     def drift(self, model: str) -> dict[str, Any]:
-        """What `muster drift show` says."""
-        found: dict[str, Any] = self._stage.muster_json("drift", "show", model)
+        """What the monitors have found, over all windows."""
+        found: dict[str, Any] = self._stage.get(f"/drift/{model}")
         return found
 
     def judged(self, model: str, devices: Collection[str], windows: int) -> dict[str, Any] | None:
@@ -81,5 +81,5 @@ class Lookout:
 
     def event(self, device: str, name: str) -> dict[str, Any] | None:
         """The device's newest event of that name."""
-        found: list[dict[str, Any]] = self._stage.muster_json("device", "events", device)
+        found: list[dict[str, Any]] = self._stage.get("/events", device=device)
         return next((one for one in found if one["name"] == name), None)

@@ -62,7 +62,7 @@ class Operator:
         """Both approvers check and sign."""
         for name in APPROVERS:
             self.approve(version, name)
-        state = self._stage.muster_json("model", "show", f"{MODEL}/{version}")["state"]
+        state = self._stage.get(f"/models/{MODEL}/versions/{version}")["state"]
         self._timeline.saw(
             f"alice and bob have signed, each on their side: {MODEL}/{version} is {state}",
             held=state == "published",
@@ -80,7 +80,7 @@ class Operator:
             ended = self._lookout.wait("end of the rollout", lambda: self._lookout.ended(rollout))
         everyone = {device.name for device in self._stage.devices}
         self._timeline.saw(ended["because"][0], held=ended["ok"] == len(everyone))
-        files = self._stage.muster_json("model", "show", f"{MODEL}/{version}")["manifest"]["files"]
+        files = self._stage.get(f"/models/{MODEL}/versions/{version}")["manifest"]["files"]
         digest = files["model"]["sha256"]
         proven = self._lookout.running(MODEL, version)
         self._timeline.saw(

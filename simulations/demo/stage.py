@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import httpx
 
+from controller.cli.client import ApiClient
+from controller.cli.profile import read_profile
 from simulations.demo.processes import SCRIPTS, Daemon, free_ports, run_command, run_json, wait_for
 
 SITES: Final = ("berlin", "oslo")
@@ -109,6 +111,11 @@ class Stage:
     def muster_json(self, *words: str) -> Any:
         """What an operator's command prints with ``--output json``."""
         return run_json([str(SCRIPTS / "muster"), *words], self.environment)
+
+    def get(self, path: str, **query: object) -> Any:
+        """What the controller's API has at ``path``: what a command with ``--output json`` shows."""
+        with ApiClient(read_profile(self.folder / "profile.toml")) as api:
+            return api.get(path, **query)
 
     def found(self) -> None:
         """Makes the controller and starts it; returns when it answers."""

@@ -5,8 +5,9 @@ controller's own code, on its own files, so that nothing is easier to refuse tha
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,6 @@ class Thief:
 
     def __init__(self, home: Path) -> None:
         self._home = Home(home)
-        self._config = read_config(home)
 
     @contextmanager
     def tampered_model(self, model: str, version: int) -> Iterator[None]:
@@ -65,11 +65,23 @@ class Thief:
             tx.registry.put_version(replace(found, state=State.PUBLISHED))
 
     def put_back(self, model: str, version: int) -> None:
-        """Restores the version's state as the honest controller had it."""
+        """Takes out what only ``publish_anyway`` put there, as restoring the row would.
+
+        The store itself never replaces or removes published metadata, so this goes past it. Snapshot
+        and timestamp stay: they only ever count upwards.
+        """
         with self._transaction() as tx:
+            pending = tx.registry.pending(model, version)
             found = tx.registry.version(model, version)
-            if found is not None:
-                tx.registry.put_version(replace(found, state=State.VALIDATED))
+            if pending is None or found is None:
+                raise NotFound(f"nothing of {model}/{version} waits")
+            number = parse(pending.metadata, Targets, "the pending metadata").signed.version
+            tx.registry.put_version(replace(found, state=State.VALIDATED))
+        with closing(sqlite3.connect(self._home.database, timeout=30)) as database, database:
+            database.execute(
+                "DELETE FROM image_metadata WHERE role = ? AND version = ?",
+                (role_name(model), number),
+            )
 
     def first_directive(self, device: str) -> SignedDirective:
         """What the device was first told, as it was honestly signed."""
@@ -78,9 +90,8 @@ class Thief:
 
     async def replay(self, directive: SignedDirective, seconds: float = 6.0) -> bool:
         """Answers in the controller's place and sends the directive; whether the device came."""
-        certificates = open_certificates(
-            self._home.certificates, self._config.names, datetime.now(UTC)
-        )
+        config = read_config(self._home.path)
+        certificates = open_certificates(self._home.certificates, config.names, datetime.now(UTC))
         came = asyncio.Event()
 
         async def arrived(device: str) -> None:
@@ -93,7 +104,7 @@ class Thief:
         courier = GrpcCourier(
             dispatch, certificates.server, certificates.device_authority.certificate_pem
         )
-        await courier.start(f"127.0.0.1:{self._config.listening.session_port}")
+        await courier.start(f"127.0.0.1:{config.listening.session_port}")
         try:
             async with asyncio.timeout(seconds):
                 await came.wait()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Timeline:
         moment = Moment(round(self.seconds, 2), self._chapter, line, held)
         self.moments.append(moment)
         mark = "[green]✓[/green]" if held else "[red]✗[/red]"
-        self._console.print(f"  {moment.at:6.1f} s  {mark} {line}")
+        self._console.print(f"  {moment.at:6.1f} s  {mark} {escape(line)}", highlight=False)
 
     @contextmanager
     def waiting(self, for_what: str) -> Iterator[None]:

@@ -78,6 +78,55 @@ class Camera:
         answers.by_version[version] = answers.by_version.get(version, 0) + 1
 
 
+class Traffic:
+    """One camera per device; what it answers is counted over all of them."""
+
+    def __init__(self, model: str, images: Images, truth: NDArray[np.int64]) -> None:
+        self.cameras: dict[str, Camera] = {}
+        self._model, self._images, self._truth = model, images, truth
+
+    def start(self, device: str, port: int) -> None:
+        """A camera begins to photograph for the device."""
+        camera = Camera(port, self._model, self._images, self._truth, seed=len(self.cameras))
+        self.cameras[device] = camera
+        camera.start()
+
+    def stop(self) -> None:
+        """Every camera ends after the request that is under way."""
+        for camera in self.cameras.values():
+            camera.stop()
+
+    @property
+    def asked(self) -> int:
+        """Requests so far."""
+        return sum(camera.answers.requests for camera in self.cameras.values())
+
+    @property
+    def failed(self) -> int:
+        """Requests that were not answered, or not with labels."""
+        return sum(camera.answers.failed for camera in self.cameras.values())
+
+    @property
+    def images(self) -> int:
+        """Photographs classified so far."""
+        return sum(camera.answers.images for camera in self.cameras.values())
+
+    def accuracy(self) -> dict[str, float]:
+        """By device, the share of right labels so far."""
+        return {
+            name: camera.answers.correct / max(1, camera.answers.images)
+            for name, camera in self.cameras.items()
+        }
+
+    def each_was_asked(self, count: int) -> bool | None:
+        """True once every device was asked so often."""
+        return all(one.answers.requests >= count for one in self.cameras.values()) or None
+
+    def each_answered_with(self, version: str) -> bool | None:
+        """True once every device has answered with that version."""
+        return all(version in one.answers.by_version for one in self.cameras.values()) or None
+
+
 def _infer(http: httpx.Client, url: str, images: Images) -> tuple[str, NDArray[np.int64]]:
     """(version that answered, labels), with the protocol's binary tensors."""
     body = images.tobytes()
