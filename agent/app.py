@@ -49,6 +49,7 @@ from agent.transport.link import Link
 from agent.trust.actions import ImageTrust
 from agent.trust.loop import RefreshLoop
 from agent.uplink import Uplink
+from protos.documents import Report
 from protos.v1 import command_pb2
 
 log = logging.getLogger(__name__)
@@ -75,14 +76,12 @@ async def run(home: Home, config: AgentConfig, clock: Clock | None = None) -> No
 class Agent:
     """One device's agent: every part, and what each tells the others."""
 
-    installs: InstallLoop
-
     def __init__(
         self, home: Home, config: AgentConfig, clock: Clock, store: DeviceStore, identity: Identity
     ) -> None:
         rng = random.Random()  # noqa: S311 - jitter, not secrets
         key_pem = device_key(home.key, identity)
-        self._home, self._config, self._identity = home, config, identity
+        self._home, self._config, self._identity, self._clock = home, config, identity, clock
         self._certificate = identity.certificate_pem
         blobs = BlobFolder(home.blobs)
         backoff = Backoff(config.connecting.backoff_seconds, config.connecting.backoff_cap_seconds)
@@ -109,35 +108,11 @@ class Agent:
         self.reporter = Reporter(
             store,
             keys.signer(key_pem),
-            lambda **moment: report(
-                device=identity.device,
-                agent_version=agent_version(),
-                loaded=self.installs.loaded(),
-                **moment,
-            ),
+            self._say,
             clock,
             self.uploads.wake,
         )
-        trying = config.installing
-        self.installs = InstallLoop(
-            store=store,
-            blobs=blobs,
-            trust=self.uplink,
-            fetcher=self.uplink,
-            self_test=ProcessSelfTest(blobs.path_of, trying.self_test_seconds),
-            deployments=self.deployments,
-            facts=partial(read_facts, home.path),
-            clock=clock,
-            on_change=self._on_change,
-            policy=ProbationPolicy(
-                minimum_seconds=min(ProbationPolicy().minimum_seconds, trying.probation_seconds),
-                minimum_requests=trying.probation_requests,
-                maximum_seconds=trying.probation_seconds,
-            ),
-            retry_seconds=trying.retry_seconds,
-            retry_cap_seconds=trying.retry_cap_seconds,
-            rng=rng,
-        )
+        self.installs = self._install_loop(store, blobs, rng)
         self.refreshes = RefreshLoop(
             self.trust,
             self.uplink.metadata,
@@ -160,6 +135,30 @@ class Agent:
             keep_renewed, home.key, store, clock, rng, EnrolmentClient, self._on_renewed
         )
 
+    def _install_loop(
+        self, store: DeviceStore, blobs: BlobFolder, rng: random.Random
+    ) -> InstallLoop:
+        trying = self._config.installing
+        return InstallLoop(
+            store=store,
+            blobs=blobs,
+            trust=self.uplink,
+            fetcher=self.uplink,
+            self_test=ProcessSelfTest(blobs.path_of, trying.self_test_seconds),
+            deployments=self.deployments,
+            facts=partial(read_facts, self._home.path),
+            clock=self._clock,
+            on_change=self._on_change,
+            policy=ProbationPolicy(
+                minimum_seconds=min(ProbationPolicy().minimum_seconds, trying.probation_seconds),
+                minimum_requests=trying.probation_requests,
+                maximum_seconds=trying.probation_seconds,
+            ),
+            retry_seconds=trying.retry_seconds,
+            retry_cap_seconds=trying.retry_cap_seconds,
+            rng=rng,
+        )
+
     async def run(self) -> None:
         """Until told to end. What is under way is finished; what was counted is kept."""
         serving = self._config.serving
@@ -175,7 +174,7 @@ class Agent:
             log.info("agent.up device=%s ports=%s", self._identity.device, ports)
             await self._until_told(
                 self.connection.run(),
-                self.installs.run(),
+                self._install(),
                 self.refreshes.run(),
                 self.monitor.run(),
                 self.uploads.run(),
@@ -201,6 +200,14 @@ class Agent:
             await told.wait()
             for task in tasks:
                 task.cancel()
+
+    async def _install(self) -> None:
+        """What is known to be recalled never answers, not even until the first refresh."""
+        try:
+            await self._on_limits()
+        except AgentError as error:  # it answers no more, but the disk does not say so yet
+            log.error("install.not-enforced code=%s detail=%s", error.code, error.detail)
+        await self.installs.run()
 
     async def _on_up(self, link: Link) -> None:
         """A link has come up: say what this is, and go on with what waited for it."""
@@ -252,6 +259,14 @@ class Agent:
 
     def _on_renewed(self, identity: Identity) -> None:
         self._certificate = identity.certificate_pem
+
+    def _say(self, **moment: Any) -> Report:
+        return report(
+            device=self._identity.device,
+            agent_version=agent_version(),
+            loaded=self.installs.loaded(),
+            **moment,
+        )
 
     def _report(self) -> None:
         try:

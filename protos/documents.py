@@ -43,7 +43,8 @@ class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
 
     ``state`` is an install state (``agent.install.machine.State``) by its value; ``model_sha256`` is
     the digest of the file that the runtime loaded, empty while none is; ``approvals`` is how many
-    approvers' signatures the device itself verified.
+    approvers' signatures the device itself verified; ``generation`` is of the directive that last
+    asked for it, 0 for what runs.
     """
 
     model: str
@@ -55,6 +56,7 @@ class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
     approvals: int = 0
     code: str = ""
     detail: str = ""
+    generation: int = 0
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -110,6 +110,11 @@ class MemoryInstallStore:
                 )
             contents.envelope, contents.generation = envelope, generation
 
+    def forget_directive(self) -> None:
+        """There was none."""
+        with self._store.turn() as contents:
+            contents.envelope, contents.generation = b"", 0
+
     def slots(self) -> Sequence[Slot]:
         """Every slot that points at something."""
         with self._store.turn() as contents:

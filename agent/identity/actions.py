@@ -70,6 +70,8 @@ async def join(
     identity = _identity(ticket, reply, key_pem)
     with store.transaction():
         store.identity.save(identity)
+        if known is not None and _who(known) != _who(identity):
+            store.installs.forget_directive()
         store.trust.save(mended(store.trust.load(), identity.root_metadata))
     _settle(key_path)
     log.info("identity.joined device=%s address=%s", identity.device, identity.session_address)
@@ -124,6 +126,11 @@ def device_key(key_path: Path, identity: Identity) -> bytes:
             _close_to_others(key_path)
             return key_pem
     raise StoreError(f"{key_path}: it is missing, or is not the key of {identity.device!r}")
+
+
+def _who(identity: Identity) -> tuple[str, bytes]:
+    """Whose directives are meant for this device: its name, at one controller."""
+    return identity.device, identity.server_ca_pem
 
 
 async def _ask(

@@ -68,4 +68,5 @@ def _wanted(install: Install) -> SlotReport:
         approvals=candidate.approvals if candidate is not None else install.approvals,
         code=install.code,
         detail=install.detail,
+        generation=install.generation,
     )

@@ -88,11 +88,15 @@ class InstallStore(Protocol):
         ...
 
     def generation(self) -> int:
-        """The highest generation accepted; 0 if there was none. Never decreases."""
+        """The highest generation accepted; 0 if there was none. Decreases only by ``forget_directive``."""
         ...
 
     def save_directive(self, envelope: bytes, generation: int) -> None:
         """Replaces the directive."""
+        ...
+
+    def forget_directive(self) -> None:
+        """There was none: for a new identity, whose generations begin anew. Slots stay."""
         ...
 
     def slots(self) -> Sequence[Slot]:

@@ -41,6 +41,11 @@ class SqliteInstallStore:
             record = {"id": 1, "generation": generation, "envelope": envelope}
             db.table("directive").upsert(record, pk="id")
 
+    def forget_directive(self) -> None:
+        """There was none."""
+        with self._database.turn() as db, db.atomic():
+            db.execute("DELETE FROM directive")
+
     def slots(self) -> Sequence[Slot]:
         """Every slot that points at something."""
         with self._database.turn() as db:

@@ -45,6 +45,7 @@ class SlotState:
         running: whether this version answers requests; else it is (or was) being tried.
         state: ``agent.install.machine.State`` by value.
         model_sha256: digest of the file that the runtime loaded.
+        generation: of the directive that asked for what is being tried; of the report for what runs.
         counter: of the report that says so.
     """
 

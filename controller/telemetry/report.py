@@ -82,7 +82,7 @@ def _slot(report: Report, slot: SlotReport, reported_at: int, *, running: bool) 
         manifest_sha256=_digest_or_none("manifest_sha256", slot.manifest_sha256),
         model_sha256=_digest_or_none("model_sha256", slot.model_sha256),
         approvals=number("approvals", slot.approvals, VERSION),
-        generation=report.generation,
+        generation=number("generation", slot.generation) or report.generation,
         counter=report.counter,
         reported_at=float(reported_at),
         code=text(slot.code, 64),

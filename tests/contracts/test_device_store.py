@@ -131,6 +131,18 @@ def test_the_generation_never_decreases(store: DeviceStore, opened: Opener) -> N
     assert again.installs.directive() == b"seven, again"
 
 
+def test_a_forgotten_directive_leaves_what_runs(store: DeviceStore, opened: Opener) -> None:
+    store.installs.save_slot(SLOT)
+    for _ in range(2):  # again is harmless
+        store.installs.save_directive(b"seven", 7)
+        store.installs.forget_directive()
+
+    again = reopened(store, opened)
+    assert (again.installs.directive(), again.installs.generation()) == (b"", 0)
+    assert list(again.installs.slots()) == [SLOT]
+    again.installs.save_directive(b"one", 1)
+
+
 def test_quarantine_keeps_the_first_reason_until_it_is_lifted(
     store: DeviceStore, opened: Opener
 ) -> None:

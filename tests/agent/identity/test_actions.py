@@ -212,11 +212,14 @@ async def test_a_revoked_device_is_enrolled_anew_with_another_key(
 ) -> None:
     first = await enrol(controller, store, key_path)
     first_key = device_key(key_path, first)
+    store.installs.save_directive(b"seven", 7)
     controller.revoke(first.device)
     second = await enrol(controller, store, key_path, anew=True)
 
     assert second.device != first.device
     assert device_key(key_path, second) != first_key
+    # The new device's generations begin at 1: what the old one was told must not outrank them.
+    assert (store.installs.directive(), store.installs.generation()) == (b"", 0)
 
 
 async def test_enrolling_anew_ends_a_damaged_trust(

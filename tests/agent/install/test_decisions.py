@@ -449,8 +449,10 @@ def test_a_report_says_what_answers_and_what_is_being_tried() -> None:
     assert decode(canonical(made), Report) == made
 
 
-def test_a_failed_install_is_reported_with_its_reason() -> None:
-    failed = replace(install(State.FAILED), code="self-test-mismatch", detail="output 3")
+def test_a_failed_install_is_reported_with_its_reason_and_what_it_answers() -> None:
+    failed = replace(
+        install(State.FAILED), code="self-test-mismatch", detail="output 3", generation=4
+    )
 
     made = report(
         device="d", counter=1, generation=6, reported_at=0, agent_version="0",
@@ -458,6 +460,6 @@ def test_a_failed_install_is_reported_with_its_reason() -> None:
     )  # fmt: skip
 
     assert [one.state for one in made.running] == ["committed"]
-    assert [(one.state, one.code, one.detail) for one in made.wanted] == [
-        ("failed", "self-test-mismatch", "output 3")
+    assert [(one.state, one.code, one.detail, one.generation) for one in made.wanted] == [
+        ("failed", "self-test-mismatch", "output 3", 4)
     ]

@@ -257,7 +257,9 @@ def test_whatever_is_lost_repeated_or_late_each_window_is_counted_once(
 
 
 def test_a_signed_report_says_what_the_slots_run(store: Store) -> None:
-    trying = replace_slot(version=4, state="failed", code="hash-mismatch", detail="x" * 5_000)
+    trying = replace_slot(
+        version=4, state="failed", code="hash-mismatch", detail="x" * 5_000, generation=6
+    )
 
     send(store, report(1, counter=5, wanted=(trying,)))
 
@@ -268,6 +270,8 @@ def test_a_signed_report_says_what_the_slots_run(store: Store) -> None:
     assert (running.running, running.version, running.model_sha256) == (True, 3, "b" * 64)
     assert (running.counter, running.generation, running.approvals) == (5, 7, 2)
     assert (wanted.running, wanted.version, wanted.code) == (False, 4, "hash-mismatch")
+    # It failed before the newest directive came: it is no answer to that.
+    assert wanted.generation == 6
     assert len(wanted.detail) == 2_000
     assert device is not None
     assert (device.counter, device.last_seen) == (5, NOW)
