@@ -16,7 +16,7 @@ from controller.registry.version import Version
 from controller.rollout.account import Progress
 from controller.rollout.compatibility import objections
 from controller.rollout.facts import Facts, Place, Release, place, proven, slots_by_place
-from controller.rollout.plan import account, accounts
+from controller.rollout.plan import account, account_ended, accounts
 from controller.rollout.revert import previous_committed
 from controller.rollout.rollout import FINAL, Rollout, SignedDirective, State, Wanted
 from controller.store.store import Transaction
@@ -123,7 +123,9 @@ def preview(tx: Transaction, reference: str, selector: str) -> Preview:
 
 def list_rollouts(tx: Transaction, now: float) -> tuple[Progress, ...]:
     """Every rollout with its accounts, newest first."""
-    return accounts(gather(tx), now)
+    facts = gather(tx)
+    closed = {one.id: tx.rollouts.standings(one.id) for one in facts.rollouts}
+    return accounts(facts, closed, now)
 
 
 def show(tx: Transaction, rollout_id: str, now: float) -> Progress:
@@ -132,7 +134,7 @@ def show(tx: Transaction, rollout_id: str, now: float) -> Progress:
     Raises:
         NotFound: there is none of that id.
     """
-    return account(_get(tx, rollout_id), gather(tx), now)
+    return _account(tx, _get(tx, rollout_id), now)
 
 
 def abort(
@@ -151,12 +153,18 @@ def abort(
             "a rollout of the version that they shall run"
         )
     done = dataclasses.replace(rollout, state=State.ABORTED, ended_at=now)
-    tx.rollouts.put(done)
+    close(tx, dataclasses.replace(_account(tx, rollout, now), rollout=done))
     outcome = Aborted(done, {}) if how is Abort.KEEP else _revert(tx, done, now)
     detail = {"how": how.value, "restored": str(len(outcome.restored))}
     tx.audit.append(Entry(actor, "rollout.abort", rollout_id, detail), int(now * 1000))
     log.info("rollout.aborted rollout=%s how=%s by=%s", rollout_id, how.value, actor)
     return outcome
+
+
+def close(tx: Transaction, progress: Progress) -> None:
+    """Records an ended rollout with what it has come to."""
+    tx.rollouts.put(progress.rollout)
+    tx.rollouts.put_standings(progress.rollout.id, progress.standings)
 
 
 def gather(tx: Transaction) -> Facts:
@@ -256,6 +264,12 @@ def _nobody(selector: str, found: Preview) -> str:
         return f"selector {selector!r} matches no active device"
     device, why = next(iter(found.incompatible.items()))
     return f"no device that {selector!r} matches can run it; {device}: {'; '.join(why)}"
+
+
+def _account(tx: Transaction, rollout: Rollout, now: float) -> Progress:
+    if rollout.state is State.RUNNING:
+        return account(rollout, gather(tx), now)
+    return account_ended(rollout, tx.rollouts.standings(rollout.id))
 
 
 def _get(tx: Transaction, rollout_id: str) -> Rollout:

@@ -24,11 +24,15 @@ def title(rollout: Rollout) -> str:
 
 
 def summary(progress: Progress) -> str:
-    """The sum: ``digits/2 -> site=berlin: 3 of 5 run it, 1 installing (fetching), 1 offline``."""
+    """The sum: ``digits/2 -> site=berlin: 3 of 5 run it, 1 installing (fetching), 1 offline``.
+
+    Of an ended rollout it says who proved it then: they may run another version by now.
+    """
     total = len(progress.standings)
     if total == 0:
         return f"{title(progress.rollout)}: {_nobody(progress)}"
-    parts = [f"{progress.count(Outcome.OK)} of {total} run it"]
+    does = "run it" if progress.rollout.state is State.RUNNING else "proved that they run it"
+    parts = [f"{progress.count(Outcome.OK)} of {total} {does}"]
     failed = [one for one in progress.standings if one.outcome is Outcome.FAILED]
     if failed:
         parts.append(f"{len(failed)} failed ({_reasons(failed)})")
@@ -84,7 +88,7 @@ def _nobody(progress: Progress) -> str:
         return "no device, none that matches can run it"
     if progress.rollout.state is State.RUNNING:
         return "no device matches yet"
-    return "no device has it from this rollout any more"
+    return "no device"
 
 
 def _reasons(failed: Sequence[Standing]) -> str:

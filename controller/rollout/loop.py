@@ -7,17 +7,17 @@ signed twice: a directive is made only where it would say something new.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from agent.clock import Clock
 from controller.errors import Conflict, DeviceOffline
 from controller.fleet.device import DeviceStatus
-from controller.rollout.actions import gather
+from controller.rollout.actions import close, gather
 from controller.rollout.assignments import assignments
 from controller.rollout.check import InvalidPlan, directive_violations, violations
 from controller.rollout.facts import Facts
 from controller.rollout.plan import Plan, plan
-from controller.rollout.rollout import Rollout, SignedDirective, Wanted
+from controller.rollout.rollout import SignedDirective, State, Wanted
 from controller.signing.directive import signed
 from controller.store.store import Store, Transaction
 from controller.transport.courier import Courier
@@ -111,8 +111,7 @@ class RolloutLoop:
             broken = violations(facts, made)
             if broken:
                 raise InvalidPlan("; ".join(broken))
-            rollouts = {one.rollout.id: one.rollout for one in made.progress}
-            _record(tx, made, [rollouts[change.rollout] for change in made.changes])
+            _record(tx, made)
             due = self._due(tx, facts, int(now))
         for line in made.because if not made.empty else ():
             log.info("rollout.plan %s", line)
@@ -200,10 +199,11 @@ def _said(directive: Directive | None) -> tuple[Assignment, ...]:
     return () if directive is None else directive.assignments
 
 
-def _record(tx: Transaction, made: Plan, ended: Iterable[Rollout]) -> None:
+def _record(tx: Transaction, made: Plan) -> None:
     for row in made.remove:
         tx.rollouts.remove_wanted(row.device, row.model, row.slot)
     for row in (*made.assign, *made.restore):
         tx.rollouts.put_wanted(row)
-    for rollout in ended:
-        tx.rollouts.put(rollout)
+    for progress in made.progress:
+        if progress.rollout.state is not State.RUNNING:
+            close(tx, progress)

@@ -15,7 +15,7 @@ Rules:
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controller.fleet.attributes import attributes
@@ -119,28 +119,24 @@ def plan(facts: Facts, now: float) -> Plan:
     )
 
 
-def accounts(facts: Facts, now: float) -> tuple[Progress, ...]:
-    """How every rollout stands, running or ended, in the order of ``facts``."""
+def accounts(
+    facts: Facts, closed: Mapping[str, Sequence[Standing]], now: float
+) -> tuple[Progress, ...]:
+    """How every rollout stands, in the order of ``facts``; ended ones as in ``closed``, by id."""
     running = {one.rollout.id: one for one in plan(facts, now).progress}
-    return tuple(running.get(one.id) or _ended(one, facts, now) for one in facts.rollouts)
+    return tuple(
+        running.get(one.id) or account_ended(one, closed.get(one.id, ())) for one in facts.rollouts
+    )
 
 
 def account(rollout: Rollout, facts: Facts, now: float) -> Progress:
-    """How one rollout of ``facts`` stands."""
-    if rollout.state is not State.RUNNING:
-        return _ended(rollout, facts, now)
-    planned = plan(facts, now).progress
-    return next(one for one in planned if one.rollout.id == rollout.id)
+    """How one rollout of ``facts`` that runs stands."""
+    return next(one for one in plan(facts, now).progress if one.rollout.id == rollout.id)
 
 
-def _ended(rollout: Rollout, facts: Facts, now: float) -> Progress:
-    """An ended rollout answers for the devices that still have its version from it."""
-    devices = {
-        row.device
-        for row in facts.wanted
-        if row.rollout == rollout.id and row.version == rollout.version
-    }
-    return _told(Progress(rollout, _standings(rollout, facts, devices, now)), {}, rollout.state)
+def account_ended(rollout: Rollout, standings: Sequence[Standing]) -> Progress:
+    """An ended rollout is what it had come to when it ended, whatever happened since."""
+    return _told(Progress(rollout, tuple(standings)), {}, rollout.state)
 
 
 def _claim(facts: Facts, running: list[Rollout], rows: Mapping[Place, Wanted]) -> _Claims:

@@ -13,6 +13,7 @@ from controller.audit import Entry, Record
 from controller.enrolment.token import JoinToken
 from controller.fleet.device import Device, SlotState
 from controller.registry.version import Model, Pending, Version
+from controller.rollout.account import Standing
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
 from controller.telemetry.record import StoredEvent, StoredReport, StoredResources, StoredWindow
 
@@ -109,6 +110,11 @@ class Rollouts(Protocol):
         ...
 
     def put(self, rollout: Rollout) -> None: ...  # noqa: D102
+    def standings(self, rollout: str) -> Sequence[Standing]:
+        """How the devices stood when the rollout ended, by device; empty while it runs."""
+        ...
+
+    def put_standings(self, rollout: str, standings: Sequence[Standing]) -> None: ...  # noqa: D102
     def wanted(self, device: str | None = None) -> Sequence[Wanted]: ...  # noqa: D102
     def put_wanted(self, wanted: Wanted) -> None: ...  # noqa: D102
     def remove_wanted(self, device: str, model: str, slot: str) -> None: ...  # noqa: D102

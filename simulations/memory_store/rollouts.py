@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from controller.errors import Conflict
+from controller.rollout.account import Standing
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
 from simulations.memory_store.journal import Journal
 
@@ -13,6 +14,7 @@ class MemoryRollouts:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._rollouts: dict[str, Rollout] = {}
+        self._standings: dict[str, tuple[Standing, ...]] = {}
         self._wanted: dict[str, dict[tuple[str, str], Wanted]] = {}
         self._directives: dict[str, list[SignedDirective]] = {}
 
@@ -26,6 +28,13 @@ class MemoryRollouts:
 
     def put(self, rollout: Rollout) -> None:  # noqa: D102
         self._journal.put(self._rollouts, rollout.id, rollout)
+
+    def standings(self, rollout: str) -> Sequence[Standing]:  # noqa: D102
+        return self._standings.get(rollout, ())
+
+    def put_standings(self, rollout: str, standings: Sequence[Standing]) -> None:  # noqa: D102
+        kept = tuple(sorted(standings, key=lambda one: one.device))
+        self._journal.put(self._standings, rollout, kept)
 
     def wanted(self, device: str | None = None) -> Sequence[Wanted]:  # noqa: D102
         of = [self._wanted.get(device, {})] if device is not None else self._wanted.values()

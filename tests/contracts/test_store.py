@@ -14,6 +14,7 @@ from controller.errors import Conflict, StoreError
 from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.registry.version import Change, Model, Pending, State, Version
 from controller.rollout import rollout as rollouts
+from controller.rollout.account import Outcome, Standing
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
 from controller.store.sql import SqlStore
 from controller.store.store import Store
@@ -323,6 +324,20 @@ def test_rollouts_come_newest_first(store: Store) -> None:
         assert tx.rollouts.get("r1") == ended
         assert tx.rollouts.get("r3") is None
         assert list(tx.rollouts.all()) == [newer, ended]
+
+
+def test_how_devices_stood_is_kept_with_the_rollout(store: Store) -> None:
+    first = Standing("dev-1", Outcome.OK, "committed")
+    second = Standing("dev-2", Outcome.FAILED, "failed", "hash-mismatch", "blob x")
+    with store.begin() as tx:
+        assert list(tx.rollouts.standings("r1")) == []
+        tx.rollouts.put_standings("r1", [second, Standing("dev-3", Outcome.UNREACHABLE)])
+        tx.rollouts.put_standings("r1", [second, first])
+        tx.rollouts.put_standings("r2", [])
+
+    with store.begin() as tx:
+        assert list(tx.rollouts.standings("r1")) == [first, second]
+        assert list(tx.rollouts.standings("r2")) == []
 
 
 def test_what_is_wanted_is_one_version_per_slot(store: Store) -> None:

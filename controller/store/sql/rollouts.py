@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Select, delete, insert, select
 
 from controller.errors import Conflict
+from controller.rollout.account import Outcome, Standing
 from controller.rollout.rollout import Rollout, SignedDirective, State, Wanted
 from controller.store.sql import tables
 from controller.store.sql.session import Row, Session, columns
@@ -27,6 +28,16 @@ class SqlRollouts:
 
     def put(self, rollout: Rollout) -> None:  # noqa: D102
         self._session.put(tables.rollouts, columns(rollout))
+
+    def standings(self, rollout: str) -> Sequence[Standing]:  # noqa: D102
+        table = tables.standings
+        query = select(table).where(table.c.rollout == rollout).order_by(table.c.device)
+        return [_standing(row) for row in self._session.all(query)]
+
+    def put_standings(self, rollout: str, standings: Sequence[Standing]) -> None:  # noqa: D102
+        table = tables.standings
+        self._session.run(delete(table).where(table.c.rollout == rollout))
+        self._session.add(table, [{"rollout": rollout, **columns(one)} for one in standings])
 
     def wanted(self, device: str | None = None) -> Sequence[Wanted]:  # noqa: D102
         table = tables.wanted
@@ -71,3 +82,9 @@ class SqlRollouts:
 
 def _rollout(row: Row) -> Rollout:
     return Rollout(**{**row, "state": State(row["state"])})
+
+
+def _standing(row: Row) -> Standing:
+    return Standing(
+        row["device"], Outcome(row["outcome"]), row["doing"], row["code"], row["detail"]
+    )

@@ -156,6 +156,17 @@ rollouts: Final = Table(
     Column("ended_at", Double, nullable=False),
 )
 
+standings: Final = Table(
+    "standings",
+    metadata,
+    Column("rollout", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("outcome", Text, nullable=False),
+    Column("doing", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
 wanted: Final = Table(
     "wanted",
     metadata,

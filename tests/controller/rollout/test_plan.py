@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from controller.fleet.device import DeviceStatus, SlotState
 from controller.registry import version as registry
-from controller.rollout.account import Outcome, standing
+from controller.rollout.account import Outcome, Standing, standing
 from controller.rollout.check import directive_violations, violations
 from controller.rollout.compatibility import objections
 from controller.rollout.facts import Facts, Release, place
-from controller.rollout.plan import Change, Plan, account, accounts, plan
+from controller.rollout.plan import Change, Plan, account, account_ended, accounts, plan
 from controller.rollout.rollout import FINAL, Rollout, State, Wanted
 from protos.documents import Assignment, Directive
 from protos.manifest import Needs
@@ -281,9 +281,15 @@ def test_every_plan_says_why(before: Facts) -> None:
         if any(one.id == row.rollout and one.state is State.RUNNING for one in before.rollouts):
             assert row.device in str(made)
     assert all(change.because in str(made) for change in made.changes)
-    each = [account(one, before, NOW) for one in before.rollouts]
+    closed = {"r0": (Standing("d1", Outcome.OK, "committed"),)}
+    each = [
+        account(one, before, NOW)
+        if one.state is State.RUNNING
+        else account_ended(one, closed.get(one.id, ()))
+        for one in before.rollouts
+    ]
     assert all(one.lines for one in each)
-    assert accounts(before, NOW) == tuple(each)
+    assert accounts(before, closed, NOW) == tuple(each)
 
 
 # --- The checks find what they are there for ------------------------------------------------------
