@@ -135,6 +135,11 @@ def _fill(home: Home, wish: Founding, now: datetime) -> str:
         targets=[offline.signer("targets")],
         targets_threshold=1,
         director=[online.public("director").key],
+        names={
+            files.public(name).key.keyid: name
+            for files, names in ((online, ONLINE_KEYS), (offline, (*roots, "targets")))
+            for name in names
+        },
     )
     act = signing.Act(ADMINISTRATOR, now, wish.config.lifetimes.metadata())
     store = home.open_store()

@@ -34,7 +34,7 @@ def read_state(data: bytes) -> AlertState:
     """
     try:
         return msgspec.json.decode(data, type=AlertState)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError("malformed", f"alert state: {error}") from error
 
 

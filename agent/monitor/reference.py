@@ -198,7 +198,7 @@ def read_reference(data: bytes) -> Reference:
         )
     try:
         reference = msgspec.json.decode(data, type=Reference)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError("malformed", f"reference profile: {error}") from error
     for fault in _faults(reference):
         raise DocumentError("malformed", f"reference profile: {fault}")

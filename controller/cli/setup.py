@@ -70,6 +70,8 @@ def serve(home: HomeOption = Path("controller")) -> None:
     logging.basicConfig(
         level=config.log_level, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
+    # It tells of every signature that is not there yet, as of an approver who has not signed.
+    logging.getLogger("tuf").setLevel(logging.WARNING)
     asyncio.run(run(Home(home.absolute()), config))
 
 

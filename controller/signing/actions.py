@@ -4,8 +4,8 @@ Nothing here can publish what people did not sign: the signatures are verified a
 ``root`` and ``targets`` name, as every device will do again.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from controller.errors import BadSignature, Conflict, InvalidInput, NotFound
 from controller.registry.version import Change, Model, Pending, State, Version
@@ -47,13 +47,22 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Founders:
-    """The offline signers at the beginning, and the keys that directives are signed with."""
+    """The offline signers at the beginning, and the keys that directives are signed with.
+
+    ``names`` are what people know the keys by, by key id; they stand in the metadata.
+    """
 
     root: Sequence[Signer]
     root_threshold: int
     targets: Sequence[Signer]
     targets_threshold: int
     director: Sequence[Key]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def key(self, key: Key) -> Key:
+        """``key`` as it stands in metadata."""
+        name = self.names.get(key.keyid)
+        return key if name is None else repository.named(key, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +89,19 @@ def create_repository(
     if tx.metadata.current(ROOT) is not None:
         raise Conflict("the image metadata is there already")
     keys = TopLevelKeys(
-        root=[signer.public_key for signer in founders.root],
+        root=[founders.key(signer.public_key) for signer in founders.root],
         root_threshold=founders.root_threshold,
-        targets=[signer.public_key for signer in founders.targets],
+        targets=[founders.key(signer.public_key) for signer in founders.targets],
         targets_threshold=founders.targets_threshold,
-        snapshot=online.snapshot.public_key,
-        timestamp=online.timestamp.public_key,
+        snapshot=founders.key(online.snapshot.public_key),
+        timestamp=founders.key(online.timestamp.public_key),
     )
     root = sign(repository.first_root(keys, act.now, act.lifetimes), founders.root)
     metadata = parse(root, Root, ROOT)
     require_signed(metadata.signed, ROOT, metadata)
     tx.metadata.put(ROOT, 1, root)
-    targets = sign(
-        repository.first_targets(founders.director, act.now, act.lifetimes), founders.targets
-    )
+    director = [founders.key(key) for key in founders.director]
+    targets = sign(repository.first_targets(director, act.now, act.lifetimes), founders.targets)
     require_signed(metadata.signed, TARGETS, parse(targets, Targets, TARGETS))
     publish(tx, {TARGETS: (1, targets)}, online, act)
     record(tx, act, "root.create", ROOT, [("keys", str(len(founders.root)))])

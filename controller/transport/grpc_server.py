@@ -12,7 +12,13 @@ from google.protobuf.message import DecodeError
 
 from agent.identity.keys import read_certificate
 from controller.enrolment.authority import KeyPair
-from controller.errors import ControllerError, DeviceOffline, InvalidInput, NotAuthenticated
+from controller.errors import (
+    ControllerError,
+    DeviceOffline,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+)
 from controller.transport.courier import Endpoint
 from controller.transport.enrolment_server import bind
 from controller.transport.grpc_channel import options, refuse
@@ -165,7 +171,9 @@ class GrpcCourier:
             await self._endpoint.admit(device, serial)
             yield device
         except ControllerError as error:
-            log.info("call.refused device=%s code=%s: %s", device, error.code, error.detail)
+            # Devices ask for the next root until there is none: that is no news.
+            level = logging.DEBUG if isinstance(error, NotFound) else logging.INFO
+            log.log(level, "call.refused device=%s code=%s: %s", device, error.code, error.detail)
             await refuse(context, error)
         except asyncio.CancelledError:
             if task not in self._cut:

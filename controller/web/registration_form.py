@@ -136,5 +136,5 @@ def _options(part: UploadFile | str) -> Options:
         raise InvalidInput("form: the part 'options' must be text, not a file")
     try:
         return msgspec.json.decode(part, type=Options)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"options: {error}") from error

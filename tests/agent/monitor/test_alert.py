@@ -50,6 +50,7 @@ def test_a_change_is_told_once_and_a_warning_only_when_it_persists(
     assert told(*judgements) == expected
 
 
-def test_a_torn_state_is_named() -> None:
+@pytest.mark.parametrize("data", [b"{", b'{"told": "\xff"}', b"[" * 100_000])
+def test_a_torn_state_is_named(data: bytes) -> None:
     with pytest.raises(DocumentError, match="alert state"):
-        read_state(b"{")
+        read_state(data)

@@ -12,7 +12,7 @@ from controller.signing.actions import Founders
 from controller.signing.publication import OnlineSigners
 from controller.signing.roles import DEFAULT_LIFETIMES
 from protos.keys import CryptoSigner
-from protos.tuf import Metadata, Targets
+from protos.tuf import Metadata, Root, Targets
 from simulations.memory_store.store import MemoryStore
 from tests.attacks.world import DeviceUnderAttack, World, manifest, new_key, outcome, resigned
 
@@ -39,6 +39,27 @@ def test_a_repository_is_made_once(world: World) -> None:
 
     with pytest.raises(Conflict, match="there already"), world.store.begin() as tx:
         actions.create_repository(tx, founders, world.keys.online, world.act())
+
+
+def test_founders_keys_bear_the_names_that_people_know(world: World) -> None:
+    root, targets, director = new_key(), new_key(), new_key().public_key
+    names = {root.public_key.keyid: "root-1", targets.public_key.keyid: "targets"}
+    names[director.keyid] = "director"
+    store = MemoryStore()
+    with store.begin() as tx:
+        founders = Founders([root], 1, [targets], 1, [director], names)
+        actions.create_repository(tx, founders, world.keys.online, world.act())
+        made = Metadata[Root].from_bytes(tx.metadata.current("root") or b"").signed
+        top = Metadata[Targets].from_bytes(tx.metadata.current("targets") or b"").signed
+
+    known = {
+        name: [repository.holder(made.keys[keyid]) for keyid in role.keyids]
+        for name, role in made.roles.items()
+    }
+    assert (known["root"], known["targets"]) == (["root-1"], ["targets"])
+    assert known["snapshot"] == [world.keys.online.snapshot.public_key.keyid[:12]]
+    assert top.delegations is not None
+    assert [repository.holder(key) for key in top.delegations.keys.values()] == ["director"]
 
 
 @pytest.mark.parametrize(("keys", "threshold"), [(1, 2), (0, 1)])

@@ -282,6 +282,7 @@ async def recalled(api: Api, approvers: list[CryptoSigner]) -> None:
         ({"model": b"x"}, "{}", (422, "invalid-input", "form: the part 'reference' is missing")),
         ({"weights": b"x"}, "{}", (422, "invalid-input", "form: no part 'weights' is known")),
         ({"model": b"x", "reference": b"y"}, "{", (422, "invalid-input", "options: ")),
+        ({"model": b"x", "reference": b"y"}, "[" * 9000, (422, "invalid-input", "options: ")),
         (
             {"model": b"x", "reference": b"y"},
             '{"stages": 1}',
