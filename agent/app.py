@@ -186,6 +186,7 @@ class Agent:
             await rest.stop()
             await rpc.stop()
             workers.close()
+            await self._rest()
             self.deployments.close()
             log.info("agent.down device=%s", self._identity.device)
 
@@ -208,6 +209,12 @@ class Agent:
         except AgentError as error:  # it answers no more, but the disk does not say so yet
             log.error("install.not-enforced code=%s detail=%s", error.code, error.detail)
         await self.installs.run()
+
+    async def _rest(self) -> None:
+        try:
+            await self.installs.rest()
+        except AgentError as error:
+            log.warning("install.not-rested code=%s detail=%s", error.code, error.detail)
 
     async def _on_up(self, link: Link) -> None:
         """A link has come up: say what this is, and go on with what waited for it."""

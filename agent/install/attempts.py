@@ -12,16 +12,21 @@ from agent.install.record import Install
 def resume(install: Install, now: float) -> Install:
     """The install as the agent goes on with it after a restart; the same one if nothing changes.
 
-    A restart where the version's own code was running is counted; one more than
-    ``MAX_RESUMPTIONS`` fails it as a crash loop.
+    A restart where the version's own code was running is counted, unless the agent was asked to end;
+    one more than ``MAX_RESUMPTIONS`` fails it as a crash loop.
     """
-    counted = install.state in COUNTED
-    resumed = replace(install, resumptions=install.resumptions + counted)
+    counted = install.state in COUNTED and not install.rested
+    resumed = replace(install, resumptions=install.resumptions + counted, rested=False)
     if counted and resumed.resumptions > MAX_RESUMPTIONS:
         reason = CrashLoop(f"{resumed.resumptions} restarts in the middle of this install")
         return refused(resumed, outcome_of(reason), now)
     state = RESUME[install.state]
     return resumed if state is install.state else replace(resumed, state=state, since=now)
+
+
+def rest(install: Install) -> Install:
+    """The install as an agent leaves it that was asked to end; the same one if that says nothing."""
+    return replace(install, rested=True) if install.state in COUNTED else install
 
 
 def retry_delay(deferrals: int, first: float, cap: float, share: float) -> float:

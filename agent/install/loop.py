@@ -10,7 +10,7 @@ from functools import partial
 from agent.clock import Clock
 from agent.errors import MalformedDocument
 from agent.install.actions import Bench, sleep_unless
-from agent.install.attempts import resume
+from agent.install.attempts import rest, resume
 from agent.install.change import Change
 from agent.install.fallback import MayRun, enforce
 from agent.install.ledger import Edit, Ledger
@@ -140,6 +140,17 @@ class InstallLoop:
                 await bench.edit(partial(recalling, bench, may_run))
         self._wake.set()
 
+    async def rest(self) -> None:
+        """Notes that the agent ends because it was asked to. Call after ``run`` has ended.
+
+        Raises:
+            DiskFull, StoreError: it could not be written; the restart will count as a crash.
+        """
+        installs = self._bench.ledger.installs.values()
+        due = tuple(after for one in installs if (after := rest(one)) != one)
+        if due:
+            await self._bench.edit(lambda: Edit(installs=due))
+
     async def lift(self, manifest_sha256: str) -> None:
         """Lets a version be tried again that failed here."""
         await self.offload(partial(self.store.installs.lift_quarantine, manifest_sha256))
@@ -210,20 +221,12 @@ class InstallLoop:
                 slots = (slot,) if slot is not None else ()
                 await bench.edit(lambda: Edit(installs=(install,), slots=slots))
             case Renew(install=install):
-                await bench.edit(partial(self._renewed, install))
+                await bench.edit(partial(renewing, bench, install))
             case Retire():
                 await bench.edit(lambda: Edit(forgotten=(key,)), then=partial(bench.unseat, key))
                 await bench.collect()
             case Wait():
                 pass
-
-    def _renewed(self, wanted: Install) -> Edit:
-        """The install as it stands by now, under the newer generation."""
-        current = self._bench.ledger.installs[wanted.key]
-        if current.state in {State.FAILED, State.REVERTING}:
-            return Edit()  # the next look at the directive decides
-        renewed = replace(current, generation=wanted.generation, rollout=wanted.rollout)
-        return Edit(installs=(renewed,))
 
     def _tend(self, group: asyncio.TaskGroup) -> None:
         """Every slot that is not settled has a loop."""
@@ -255,6 +258,14 @@ def recalling(bench: Bench, may_run: MayRun) -> Edit:
     slots, installs = tuple(ledger.slots.values()), tuple(ledger.installs.values())
     due = enforce(slots, installs, may_run, bench.now())
     return Edit(installs=due.installs, slots=due.slots)
+
+
+def renewing(bench: Bench, wanted: Install) -> Edit:
+    """The install as it stands by now, under the newer generation."""
+    current = bench.ledger.installs[wanted.key]
+    if current.state in {State.FAILED, State.REVERTING}:
+        return Edit()  # the next look at the directive decides
+    return Edit(installs=(replace(current, generation=wanted.generation, rollout=wanted.rollout),))
 
 
 def key_of(step: Step) -> SlotKey:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent import errors
 from agent.errors import AgentError, Recalled, SelfTestMismatch, TransportError
-from agent.install.attempts import resume, retry_delay
+from agent.install.attempts import rest, resume, retry_delay
 from agent.install.fallback import bound, enforce, fallback, goal
 from agent.install.gates import shadow_gate, window_gate
 from agent.install.machine import COUNTED, MAX_RESUMPTIONS, RESUME, Event, State
@@ -120,6 +120,14 @@ def test_a_restart_follows_the_table_and_counts_where_it_must(state: State) -> N
 
     assert after.state is RESUME[state]
     assert after.resumptions == (state in COUNTED)
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_restart_that_somebody_asked_for_is_not_counted(state: State) -> None:
+    after = resume(rest(install(state)), NOW)
+
+    assert (after.state, after.resumptions, after.rested) == (RESUME[state], 0, False)
+    assert resume(replace(after, state=state), NOW).resumptions == (state in COUNTED)
 
 
 @pytest.mark.parametrize("state", sorted(COUNTED))

@@ -435,6 +435,23 @@ async def test_a_version_that_takes_the_device_down_is_given_up(outside: Outside
     assert device.deployments.history == [(KEY, 1)], "it was not even loaded"
 
 
+async def test_restarts_that_somebody_asked_for_do_not_speak_against_a_version(
+    outside: Outside,
+) -> None:
+    device = await running_one(outside)
+    device.direct(2, TWO.assignment())
+    for _ in range(6):
+        async with device.running():
+            await device.until(lambda d=device: d.deployments.answers() == 2)  # type: ignore[misc]
+        await device.loop.rest()
+        device = device.restarted()
+
+    await device.settle()
+
+    assert device.install.state is State.COMMITTED
+    assert device.versions() == (2, 2)
+
+
 async def test_a_recalled_version_falls_back_to_the_one_before(outside: Outside) -> None:
     device = await running_one(outside)
     device.direct(2, TWO.assignment())
