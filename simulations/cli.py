@@ -2,8 +2,10 @@
 
 from controller.cli.main import START, app, run
 from simulations.demo.command import demo
+from simulations.demo.example import example
 
 app.command("demo", rich_help_panel=START)(demo)
+app.command("example", rich_help_panel=START)(example)
 
 
 def main() -> None:

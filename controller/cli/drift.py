@@ -36,7 +36,7 @@ def show(
     for sentence in found["sentences"]:
         console().print(sentence, markup=False)
     console().print()
-    columns = {"device": "device", "verdict": "verdict", "broken": "unlike the rest", "rows": "rows",
+    columns = {"device": "device", "verdict": "verdict", "broken": "stands out", "rows": "rows",
                "windows": "windows", "last": "last window", "moved": "what moved most"}  # fmt: skip
     rows = [_row(one) for one in found["devices"]]
     show_rows(rows, columns, output, "no windows yet: a window closes after enough predictions")

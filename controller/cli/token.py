@@ -20,6 +20,9 @@ def create(
         float | None,
         typer.Option(min=0.01, help="How long it serves; else the controller's default."),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the token and nothing else.")
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a token with which one machine may become a device, once.
@@ -30,6 +33,9 @@ def create(
     seconds = None if hours is None else hours * 3600
     with ApiClient() as api:
         made = api.post("/tokens", {"labels": labels, "lifetime_seconds": seconds})
+    if quiet:
+        typer.echo(made["text"])
+        return
     if output is Output.JSON:
         show_json({"token": made["text"], **made["token"]})
         return

@@ -87,6 +87,13 @@ def reference_file(images: Images, labels: Labels) -> bytes:
     return file.getvalue()
 
 
+def image_file(images: Images) -> bytes:
+    """An ``.npz`` file as ``muster predict --input`` takes it."""
+    file = io.BytesIO()
+    np.savez_compressed(file, image=images)
+    return file.getvalue()
+
+
 def inverted(images: Images) -> Images:
     """The same photographs with their contrast inverted, as from a camera set up wrongly."""
     return np.float32(1) - images
