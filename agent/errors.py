@@ -292,7 +292,7 @@ class ConfigError(AgentError):
     """The configuration is wrong; the message names the file and the key."""
 
     code = "config"
-    remedy = "Correct the file; the README lists every key."
+    remedy = "Correct the file; fleet_configs/agent.toml in the source lists every key."
 
 
 class NotEnrolled(AgentError):

@@ -217,4 +217,4 @@ class ConfigError(ControllerError):
     """The configuration is wrong; the message names the file and the key."""
 
     code = "config"
-    remedy = "Correct the file; the README lists every key."
+    remedy = "Correct the file; fleet_configs/controller.toml in the source lists every key."
