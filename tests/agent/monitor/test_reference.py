@@ -63,9 +63,7 @@ def test_what_is_wrong_with_a_profile_is_named(change: Change, named: str) -> No
         read_reference(changed(change))
 
 
-@pytest.mark.parametrize(
-    "data", [b"\x80\x04not json", b'{"schema": "\xff"}', b"[" * 100_000, b""]
-)
+@pytest.mark.parametrize("data", [b"\x80\x04not json", b'{"schema": "\xff"}', b"[" * 100_000, b""])
 def test_what_is_no_json_is_refused(data: bytes) -> None:
     with pytest.raises(DocumentError, match="reference profile"):
         read_reference(data)
