@@ -186,6 +186,7 @@ class Agent:
             await rest.stop()
             await rpc.stop()
             workers.close()
+            self.monitor.keep()  # what was answered while the loops ended is counted too
             await self._rest()
             self.deployments.close()
             log.info("agent.down device=%s", self._identity.device)

@@ -28,7 +28,7 @@ from protos.errors import DocumentError
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0
-ORPHAN_SECONDS: Final = 120.0
+ORPHAN_SECONDS: Final = 30.0
 """So long after a start, a window whose version has not come back is closed."""
 _STATE: Final = "#alerts"
 """Ends the key of what was told of a version; its open window's key is its manifest's digest."""
@@ -59,16 +59,12 @@ class MonitorLoop:
             self._resume(key, value)
 
     async def run(self) -> None:
-        """Runs until cancelled; then keeps what was counted."""
-        try:
-            while True:
-                await self._clock.sleep(INTERVAL)
-                for watched in list(self._watch.watched()):
-                    await asyncio.to_thread(watched.observer.flush)
-                self._guarded_tick()
-        except asyncio.CancelledError:
-            self._guarded_tick()
-            raise
+        """Runs until cancelled; ``keep`` afterwards, when the last request is answered."""
+        while True:
+            await self._clock.sleep(INTERVAL)
+            for watched in list(self._watch.watched()):
+                await asyncio.to_thread(watched.observer.flush)
+            self.keep()
 
     def tick(self) -> None:
         """One turn: count, then close or keep each window.
@@ -98,7 +94,8 @@ class MonitorLoop:
         for window in list(self._orphans()):
             self._close(window, now_ms)
 
-    def _guarded_tick(self) -> None:
+    def keep(self) -> None:
+        """One turn; what goes wrong is logged, and done by a later turn."""
         try:
             self.tick()
         except AgentError as error:

@@ -362,14 +362,17 @@ async def test_a_store_that_fails_for_a_while_loses_nothing(
     assert windows[0].rows == 400
 
 
-async def test_what_was_counted_is_kept_when_the_loop_is_stopped() -> None:
+async def test_what_was_answered_when_the_loop_had_ended_is_kept_too() -> None:
     store, clock, one = MemoryDeviceStore(), HandClock(), Running()
-    running = asyncio.create_task(MonitorLoop(store, Serving([one]), clock).run())
+    loop = MonitorLoop(store, Serving([one]), clock)
+    running = asyncio.create_task(loop.run())
     await clock.slept.wait()
-    one.serve(17)
+    one.serve(15)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+    one.serve(2)
+    loop.keep()
 
     saved = store.windows.checkpoints()[one.manifest_sha256]
 
