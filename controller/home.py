@@ -1,7 +1,10 @@
 """The controller's folder: what stands where, and how one is made."""
 
+import contextlib
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -64,6 +67,33 @@ class Home:
         """The first TUF root, which approvers and devices pin; public."""
         return self.path / "root.json"
 
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Holds the folder for this process; the kernel lets go of it when the process dies.
+
+        Raises:
+            Conflict: another controller runs in it.
+            ConfigError: it can't be written.
+        """
+        path = self.path / "controller.lock"
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            lock = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
+            yield
+        except BlockingIOError as error:
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            raise Conflict(
+                f"{self.path}: a controller runs in it already, as process {holder}"
+            ) from error
+        finally:
+            os.close(lock)
+
     def open_store(self) -> SqlStore:
         """The database, brought up to date.
 
@@ -103,8 +133,7 @@ def found(home: Home, wish: Founding, now: datetime) -> str:
     """
     if not 1 <= wish.root_threshold <= wish.root_keys:
         raise InvalidInput(f"root: {wish.root_threshold} of {wish.root_keys} keys can't sign")
-    if home.path.exists() and (not home.path.is_dir() or any(home.path.iterdir())):
-        raise Conflict(f"{home.path} is there and not empty")
+    _require_room(home.path)
     scratch = Home(home.path.with_name(f".{home.path.name}.new"))
     try:
         shutil.rmtree(scratch.path, ignore_errors=True)
@@ -114,10 +143,23 @@ def found(home: Home, wish: Founding, now: datetime) -> str:
             home.path.rmdir()
         scratch.path.rename(home.path)
     except OSError as error:
-        raise ConfigError(f"{error.filename}: {error.strerror}") from error
+        raise ConfigError(f"{home.path} can't be made: {error.strerror}") from error
+    except ConfigError as error:  # it names the folder as it would have been called
+        named = str(error).replace(str(scratch.path), str(home.path))
+        raise ConfigError(named) from error
     finally:
         shutil.rmtree(scratch.path, ignore_errors=True)
     return token
+
+
+def _require_room(path: Path) -> None:
+    try:
+        if path.exists() and not path.is_dir():
+            raise Conflict(f"{path} is a file; name a folder that is empty or missing")
+        if path.exists() and any(path.iterdir()):
+            raise Conflict(f"{path} is not empty; name a folder that is empty or missing")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
 
 
 def _fill(home: Home, wish: Founding, now: datetime) -> str:

@@ -131,7 +131,8 @@ class GrpcCourier:
                 async with turn:
                     await self._endpoint.connected(device)
                 await session.open()
-                log.info("session.up device=%s", device)
+                _, serial = _identity(context)
+                log.info("session.up device=%s certificate=%s", device, serial)
                 await session.listen(self._endpoint)
             finally:
                 session.close()
