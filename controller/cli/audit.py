@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from controller.cli.client import ApiClient
+from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
-from controller.cli.output import CommandFailed, Output, OutputOption, console, show_json, show_rows
+from controller.cli.output import CommandFailed, Output, OutputOption, say, show_json, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="The audit record: list, verify.")
 operators = typer.Typer(no_args_is_help=True, help="Who may use the controller.")
@@ -48,8 +48,8 @@ def verify(output: OutputOption = Output.TABLE) -> None:
             "Somebody has altered the database. Keep a copy of it before you do anything else.",
         )
     if output is Output.TABLE:
-        console().print(f"{found['records']} records hold together")
-        typer.echo(f"last digest {found['last_digest']}")
+        say(f"{found['records']} records hold together")
+        say(f"last digest {found['last_digest']}")
 
 
 @operators.command("create")
@@ -64,8 +64,8 @@ def create_operator(
     if output is Output.JSON:
         show_json({**made["operator"], "token": made["token"]})
         return
-    console().print(f"{name} is {role}. The token, for `muster login`:")
-    typer.echo(made["token"])
+    say(f"{name} is {role}. The token, for `muster login`, is shown this once:\n")
+    say(made["token"])
 
 
 @operators.command("list")
@@ -84,5 +84,5 @@ def list_operators(output: OutputOption = Output.TABLE) -> None:
 def revoke_operator(name: Annotated[str, typer.Argument(help="Whose token.")]) -> None:
     """Make an operator's token serve no more."""
     with ApiClient() as api:
-        api.post(f"/operators/{name}/revoke")
-    console().print(f"the token of {name} serves no more")
+        api.post(place("operators", name, "revoke"))
+    say(f"the token of {name} serves no more")

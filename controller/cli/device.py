@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from controller.cli.client import ApiClient
-from controller.cli.output import Output, OutputOption, console, show_fields, show_json, show_rows
+from controller.cli.arguments import pairs
+from controller.cli.client import ApiClient, place
+from controller.cli.output import Output, OutputOption, say, show_fields, show_json, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="Devices: list, show, label, revoke, events.")
 
@@ -20,7 +21,12 @@ COLUMNS = {"id": "device", "presence": "presence", "runs": "runs", "trying": "tr
 
 @app.command("list")
 def list_(selector: SelectorOption = "all", output: OutputOption = Output.TABLE) -> None:
-    """Show devices and what each has proven to run."""
+    """Show devices and what each has proven to run.
+
+    ```
+    muster device list --to 'site=berlin and not line=3'
+    ```
+    """
     with ApiClient() as api:
         devices = api.get("/devices", selector=selector)
     if output is Output.JSON:
@@ -34,7 +40,7 @@ def list_(selector: SelectorOption = "all", output: OutputOption = Output.TABLE)
 def show(device: DeviceArgument, output: OutputOption = Output.TABLE) -> None:
     """Show one device: facts, labels, what it was told and what it runs."""
     with ApiClient() as api:
-        found = api.get(f"/devices/{device}")
+        found = api.get(place("devices", device))
     if output is Output.JSON:
         show_json(found)
         return
@@ -46,7 +52,7 @@ def show(device: DeviceArgument, output: OutputOption = Output.TABLE) -> None:
               "certificate_expires": "certificate until", "generation": "told generation",
               "facts": "facts"}  # fmt: skip
     show_fields({**found, **times}, titles, output)
-    console().print()
+    say()
     columns = {"model": "model", "version": "version", "slot": "slot", "running": "answers",
                "state": "state", "approvals": "approvals", "generation": "generation",
                "code": "code", "detail": "detail"}  # fmt: skip
@@ -57,22 +63,23 @@ def show(device: DeviceArgument, output: OutputOption = Output.TABLE) -> None:
 def label(
     device: DeviceArgument,
     labels: Annotated[list[str], typer.Argument(help="KEY=VALUE sets, KEY- removes.")],
+    output: OutputOption = Output.TABLE,
 ) -> None:
-    """Set and remove labels; running rollouts follow at once."""
-    wanted: dict[str, str] = {}
-    removed: list[str] = []
-    for one in labels:
-        key, equals, value = one.partition("=")
-        if not equals and one.endswith("-"):
-            removed.append(one[:-1])
-        elif equals and key:
-            wanted[key] = value
-        else:
-            raise typer.BadParameter(f"{one!r} is neither KEY=VALUE nor KEY-")
+    """Set and remove labels; running rollouts follow at once.
+
+    ```
+    muster device label cam-1 site=berlin line=3 spare-
+    ```
+    """
+    removed = [one[:-1] for one in labels if "=" not in one and one.endswith("-")]
+    wanted = pairs(one for one in labels if "=" in one or not one.endswith("-"))
     with ApiClient() as api:
-        found = api.put(f"/devices/{device}/labels", {"set": wanted, "remove": removed})
+        found = api.put(place("devices", device, "labels"), {"set": wanted, "remove": removed})
+    if output is Output.JSON:
+        show_json(found)
+        return
     shown = ", ".join(f"{key}={value}" for key, value in found["labels"].items())
-    console().print(f"{device}: {shown or 'no labels'}")
+    say(f"{device}: {shown or 'no labels'}")
 
 
 @app.command()
@@ -80,12 +87,15 @@ def revoke(
     device: DeviceArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Shut a device out for good: its link is cut and its key refused."""
+    """Shut a device out for good: its link is cut at once and its key refused.
+
+    What it runs goes on running there: nobody can reach into a machine that is cut off.
+    """
     if not yes:
         typer.confirm(f"revoke {device} for good?", abort=True)
     with ApiClient() as api:
-        api.post(f"/devices/{device}/revoke")
-    console().print(f"{device} is revoked; it must be enrolled anew to come back")
+        api.post(place("devices", device, "revoke"))
+    say(f"{device} is revoked; it must be enrolled anew to come back")
 
 
 @app.command()

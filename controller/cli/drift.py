@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from controller.cli.client import ApiClient
+from controller.cli.arguments import named
+from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
-from controller.cli.output import Output, OutputOption, console, show_json, show_rows
+from controller.cli.output import Output, OutputOption, say, show_json, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="Drift: over the fleet, and device by device.")
 
@@ -18,24 +19,33 @@ MOVED = 3
 def show(
     model: Annotated[str, typer.Argument(help="MODEL or MODEL/VERSION.")],
     since_hours: Annotated[
-        float | None, typer.Option(min=0, help="Only windows that ended in the last so many hours.")
+        float | None,
+        typer.Option(min=0, max=1e6, help="Only windows that ended in the last so many hours."),
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show which devices are unlike the rest, whether the world has changed, and what moved.
 
     Devices send counts per window, never data. Too little data is `insufficient_data`, never `ok`.
+
+    ```
+    muster drift show digits --since-hours 24
+    ```
     """
-    name, _, version = model.partition("/")
+    asked = named(model)
+    if asked.alias:
+        raise typer.BadParameter(f"{model!r} is not MODEL or MODEL/VERSION")
     since_ms = None if since_hours is None else _ago(since_hours)
     with ApiClient() as api:
-        found = api.get(f"/drift/{name}", version=version or None, since_ms=since_ms)
+        found = api.get(
+            place("drift", asked.model), version=asked.version or None, since_ms=since_ms
+        )
     if output is Output.JSON:
         show_json(found)
         return
     for sentence in found["sentences"]:
-        console().print(sentence, markup=False)
-    console().print()
+        say(sentence)
+    say()
     columns = {"device": "device", "verdict": "verdict", "broken": "stands out", "rows": "rows",
                "windows": "windows", "last": "last window", "moved": "what moved most"}  # fmt: skip
     rows = [_row(one) for one in found["devices"]]

@@ -1,35 +1,49 @@
 """A client of the Open Inference Protocol, as small as `muster predict` needs it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import numpy as np
-from numpy.typing import NDArray
 
+from agent.inference.datatypes import DATATYPES, Array, datatype_of, to_raw
+from controller.cli.arguments import Named
+from controller.cli.client import place
 from controller.cli.output import CommandFailed
+from controller.errors import ControllerError
+from controller.registry.npz_file import read_arrays
+from protos.limits import INFER_BYTES
 
-NUMPY_TYPES: Final = {
-    "BOOL": "bool", "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64",
-    "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
-    "FP16": "float16", "FP32": "float32", "FP64": "float64",
-}  # fmt: skip
-Array = NDArray[Any]
 Answer = dict[str, Any]
 
+HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+_REMEDIES: Final = {
+    400: "Compare the file with the model's signature: `muster model show MODEL/VERSION`.",
+    404: "`muster-agent status` on the device says what runs there.",
+    413: "Send fewer rows: --rows.",
+    503: "`muster-agent status` on the device says what it waits for.",
+}
 
-def infer(url: str, model: str, inputs: Path, rows: int) -> Answer:
+
+def infer(url: str, model: Named, inputs: Path, rows: int) -> Answer:
     """The answer of the agent at ``url`` to at most ``rows`` rows of a file.
 
     Raises:
         CommandFailed: the file is not what the model takes, or the agent does not answer.
     """
-    name, _, version = model.partition("/")
-    path = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
+    path = "/v2" + place("models", model.model)
+    path += place("versions", model.version) if model.version else ""
+    read = _protocol_request if inputs.suffix == ".json" else _arrays
+    given = read(inputs)
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
         signature = _ask(http, "GET", path)
-        return _ask(http, "POST", f"{path}/infer", _request(inputs, signature, rows))
+        content, headers = given, {}
+        if not isinstance(content, bytes):
+            content, length = _request(inputs, signature, content, rows)
+            headers = {HEADER_LENGTH: str(length)}
+        return _ask(http, "POST", f"{path}/infer", content=content, headers=headers)
 
 
 def as_rows(answer: Answer) -> list[dict[str, object]]:
@@ -39,54 +53,88 @@ def as_rows(answer: Answer) -> list[dict[str, object]]:
     }
     count = max((len(values) for values in outputs.values() if values.ndim), default=0)
     return [
-        {"row": i, **{name: _short(values[i]) for name, values in outputs.items()}}
+        {
+            "row": i,
+            **{
+                name: _short(values[i])
+                for name, values in outputs.items()
+                if values.ndim and i < len(values)
+            },
+        }
         for i in range(count)
     ]
 
 
-def _request(path: Path, signature: dict[str, Any], rows: int) -> dict[str, Any]:
-    if path.suffix == ".json":
-        try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CommandFailed("bad-input", f"{path}: {error}") from error
-        if not isinstance(body, dict):
-            raise CommandFailed("bad-input", f"{path}: not a JSON object")
-        return body
-    arrays = _arrays(path)
-    wanted = signature["inputs"]
-    if len(wanted) == 1 and wanted[0]["name"] not in arrays and len(arrays) == 1:
-        arrays = {wanted[0]["name"]: next(iter(arrays.values()))}
-    return {"inputs": [_tensor(path, spec, arrays, rows) for spec in wanted]}
-
-
-def _arrays(path: Path) -> dict[str, Array]:
+def _protocol_request(path: Path) -> bytes:
+    data = _read(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
-                return {"": file}
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise CommandFailed("bad-input", f"{path}: {error}") from error
+        body = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _bad(f"{path}: not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise _bad(f"{path}: not a JSON object")
+    return data
 
 
-def _tensor(
-    path: Path, spec: dict[str, Any], arrays: dict[str, Array], rows: int
-) -> dict[str, Any]:
-    name, datatype = spec["name"], spec["datatype"]
-    if name not in arrays:
-        raise CommandFailed(
-            "bad-input", f"{path}: no array {name!r}; it has {', '.join(sorted(arrays)) or 'none'}"
+def _arrays(path: Path) -> Mapping[str, Array]:
+    data = _read(path)
+    try:
+        return read_arrays(data, str(path))
+    except ControllerError as error:
+        raise _bad(error.detail) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > 8 * INFER_BYTES:
+            raise _bad(f"{path}: larger than {8 * INFER_BYTES:,} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise _bad(f"{path}: {error.strerror}") from error
+
+
+def _request(
+    path: Path, signature: Answer, arrays: Mapping[str, Array], rows: int
+) -> tuple[bytes, int]:
+    """A request in the binary tensor extension, which also takes NaN, and its JSON part's length."""
+    wanted = signature["inputs"]
+    if len(wanted) == 1 and len(arrays) == 1:
+        arrays = {wanted[0]["name"]: next(iter(arrays.values()))}
+    tensors, tails = [], []
+    for spec in wanted:
+        array = _fitting(path, spec["name"], spec["datatype"], arrays)[:rows]
+        tails.append(to_raw(array))
+        tensors.append(
+            {
+                "name": spec["name"],
+                "datatype": spec["datatype"],
+                "shape": list(array.shape),
+                "parameters": {"binary_data_size": len(tails[-1])},
+            }
         )
-    if datatype not in NUMPY_TYPES:
-        raise CommandFailed("bad-input", f"{path}: input {name!r} is {datatype}: send JSON instead")
-    array = arrays[name][:rows].astype(NUMPY_TYPES[datatype])
-    return {
-        "name": name,
-        "datatype": datatype,
-        "shape": list(array.shape),
-        "data": array.reshape(-1).tolist(),
-    }
+    header = json.dumps({"inputs": tensors}).encode()
+    return b"".join((header, *tails)), len(header)
+
+
+def _fitting(path: Path, name: str, datatype: str, arrays: Mapping[str, Array]) -> Array:
+    if name not in arrays:
+        there = ", ".join(sorted(arrays)) or "none"
+        raise _bad(f"{path}: no array {name!r}; there are: {there}")
+    array, kind = arrays[name], DATATYPES.get(datatype)
+    if kind is None:
+        raise _bad(f"input {name!r} is {datatype}, which this command can't send")
+    if array.ndim == 0:
+        raise _bad(f"{path}: array {name!r} is a single value; its first axis must be rows")
+    text = datatype_of(array.dtype) == "BYTES"
+    if text != (datatype == "BYTES") or not (
+        text or np.can_cast(array.dtype, kind.numpy, "same_kind")
+    ):
+        raise _bad(f"{path}: array {name!r} is of {array.dtype}; the model takes {datatype}")
+    return array if text else array.astype(kind.numpy)
+
+
+def _bad(detail: str) -> CommandFailed:
+    return CommandFailed("bad-input", detail, "Correct the file; `muster predict --help` says how.")
 
 
 def _short(value: Array) -> str:
@@ -97,22 +145,25 @@ def _short(value: Array) -> str:
     return shown + (" …" if flat.size > 10 else "")
 
 
-def _ask(
-    http: httpx.Client, method: str, path: str, body: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def _ask(http: httpx.Client, method: str, path: str, **request: Any) -> Answer:
     try:
-        response = http.request(method, path, json=body)
-    except httpx.HTTPError as error:
+        response = http.request(method, path, **request)
+        answer = response.json()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CommandFailed(
             "unreachable",
-            f"{http.base_url}: {error}",
+            f"{str(http.base_url).rstrip('/')}: {str(error) or type(error).__name__}",
             "Check that `muster-agent run` runs there: `muster-agent status` says on which port.",
         ) from error
-    if response.is_success:
-        answer: dict[str, Any] = response.json()
+    except ValueError:
+        answer = None
+    if response.is_success and isinstance(answer, dict):
         return answer
-    try:
-        detail = str(response.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        detail = response.reason_phrase
-    raise CommandFailed(f"http-{response.status_code}", detail)
+    if not isinstance(answer, dict) or "error" not in answer:
+        raise CommandFailed(
+            "unreachable",
+            f"{str(http.base_url).rstrip('/')} does not answer as an agent does",
+            "`muster-agent status` says on which port the agent serves REST.",
+        )
+    remedy = _REMEDIES.get(response.status_code, "See the agent's log.")
+    raise CommandFailed(f"http-{response.status_code}", str(answer["error"]), remedy)

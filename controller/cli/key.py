@@ -64,5 +64,7 @@ def _row(files: "KeyFiles", folder: Path, name: str) -> dict[str, str]:
         "holder": entry.holder,
         "keyid": entry.key.keyid,
         "public": str(folder / f"{name}.json"),
-        "uri": entry.uri,
+        "uri": str(folder / entry.uri.removeprefix("file2:"))
+        if entry.uri.startswith("file2:")
+        else entry.uri,
     }

@@ -1,22 +1,27 @@
 """`muster model`: models and their versions, from a file to a recall."""
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from controller.cli.client import ApiClient
+from controller.cli.arguments import model_name, named, pairs, version_of
+from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
 from controller.cli.output import (
     CommandFailed,
     Output,
     OutputOption,
     console,
+    say,
     show_fields,
     show_json,
     show_rows,
 )
+from protos.limits import MIB
 
 app = typer.Typer(no_args_is_help=True, help="Models: create, register, approve, recall, alias, …")
 
@@ -24,6 +29,7 @@ ModelArgument = Annotated[str, typer.Argument(help="The model's name.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/VERSION")]
 KeyOption = Annotated[Path, typer.Option("--key", help="Your private key: NAME.pem.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before signing.")]
+MOST_BYTES: Final = 512 * MIB  # as the controller: better told before the upload than after
 COLUMNS = {"version": "version", "state": "state", "waits": "waits for", "aliases": "aliases",
            "metrics": "metrics", "registered": "registered", "registered_by": "by"}  # fmt: skip
 
@@ -40,13 +46,22 @@ def create(
 ) -> None:
     """Say who approves a model's versions, or change it: signed with the offline targets key.
 
-    Devices check the approvers' signatures themselves, against what is signed here.
+    Devices check the approvers' signatures themselves, against what is signed here. It must be done
+    once before a model's versions can be approved; the versions may be registered before.
+
+    ```
+    muster model create digits --approver alice.json --approver bob.json
+        --threshold 2 --targets-key offline/targets.pem
+    ```
     """
+    if threshold > len(approver):
+        raise typer.BadParameter(f"--threshold {threshold}, with {len(approver)} --approver")
+    model_name(name)
     from controller.cli.signing import sign_delegation  # noqa: PLC0415 - quick --help
 
     with ApiClient() as api:
         sign_delegation(api, name, approver, threshold, targets_key, ask=not yes)
-    console().print(f"versions of {name} need {threshold} of {len(approver)} approvers")
+    say(f"versions of {name} need {threshold} of {len(approver)} approvers")
 
 
 @app.command()
@@ -55,24 +70,36 @@ def register(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The model.")],
     reference: Annotated[
         Path,
-        typer.Option(help=".npz with an array for each input; `label` holds the truth, if known."),
+        typer.Option(help=".npz with an array for each input, and `y` with the truth, if known."),
     ],
     semantic: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=numeric|categorical|image|label|probability|score."),
+        typer.Option(
+            help="What a tensor means: NAME=numeric, categorical, image, label, probability or score."
+        ),
     ] = None,
-    at_least: Annotated[list[str] | None, typer.Option(help="Gate: METRIC=VALUE.")] = None,
+    at_least: Annotated[
+        list[str] | None, typer.Option(help="A gate: METRIC=VALUE, or it is rejected.")
+    ] = None,
     card: Annotated[Path | None, typer.Option(help="Text for the card: .toml or .md.")] = None,
     git_commit: Annotated[str, typer.Option(help="Where its code stands.")] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Register a version: check the file, build its monitor and golden vectors, run the gates.
 
-    What comes out waits for its approvers, or was rejected with all reasons.
+    What comes out waits for its approvers, or was rejected with all reasons. The reference data are
+    rows like those that the devices will see, and that the model was not trained on.
+
+    ```
+    muster model register digits digits.onnx --reference holdout.npz
+    muster model register digits digits.onnx --reference holdout.npz
+        --at-least accuracy=0.95 --card card.md --semantic image=image
+    ```
     """
-    options: dict[str, Any] = {"semantics": dict(_pair(one) for one in semantic or ())}
+    model_name(name)
+    options: dict[str, Any] = {"semantics": _semantics(semantic or ())}
     options["metrics_at_least"] = {
-        key: _number(key, text) for key, text in map(_pair, at_least or ())
+        key: _number(key, text) for key, text in pairs(at_least or ()).items()
     }
     if git_commit:
         options["git_commit"] = git_commit
@@ -83,7 +110,7 @@ def register(
     else:
         _show(made["version"])
         for note in made["notes"]:
-            console().print(f"  note: {note}", markup=False)
+            say(f"  note: {note}")
     if made["version"]["state"] == "rejected":
         raise CommandFailed(
             "rejected",
@@ -108,7 +135,7 @@ def list_(output: OutputOption = Output.TABLE) -> None:
             "versions": len(one["versions"]),
             "newest": one["versions"][-1]["version"] if one["versions"] else "",
             "state": one["versions"][-1]["state"] if one["versions"] else "",
-            "approvers": f"{one['threshold']} of {', '.join(one['approvers'].values()) or 'nobody yet'}",
+            "approvers": _approvers(one),
             "aliases": one["aliases"],
         }
         for one in found
@@ -124,21 +151,20 @@ def show(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show a model with all its versions, or one version with everything that is signed for."""
-    model, _, version = name.replace("@", "/").partition("/")
+    model, number, alias = named(name)
+    version = alias or number
     with ApiClient() as api:
-        place = f"/models/{model}" + (f"/versions/{version}" if version else "")
-        found = api.get(place)
+        path = place("models", model, "versions", version) if version else place("models", model)
+        found = api.get(path)
     if output is Output.JSON:
         show_json(found)
     elif version:
         _show(found)
         _next_step(found)
     else:
-        title = f"{found['threshold']} of {', '.join(found['approvers'].values()) or 'nobody yet'}"
-        show_fields(
-            {"name": model, "approvers": title}, {"name": "model", "approvers": "approvers"}, output
-        )
-        console().print()
+        titles = {"name": "model", "approvers": "approvers"}
+        show_fields({"name": model, "approvers": _approvers(found)}, titles, output)
+        say()
         show_rows([_row(one) for one in found["versions"]], COLUMNS, output, "no versions")
 
 
@@ -148,7 +174,12 @@ def approve(version: VersionArgument, key: KeyOption, yes: YesOption = False) ->
 
     It is first checked on this machine, against the root that your profile pins, that it adds what is
     shown and changes nothing else.
+
+    ```
+    muster model approve digits/2 --key keys/alice.pem
+    ```
     """
+    version_of(version)
     from controller.cli.signing import sign_pending  # noqa: PLC0415 - quick --help
     from controller.registry.version import Change  # noqa: PLC0415
 
@@ -171,11 +202,10 @@ def recall(
     """
     from controller.cli.signing import sign_pending  # noqa: PLC0415 - quick --help
     from controller.registry.version import Change  # noqa: PLC0415
-    from protos.manifest import parse_reference  # noqa: PLC0415
 
-    model, number = parse_reference(version)
+    model, number = version_of(version)
     with ApiClient() as api:
-        api.post(f"/models/{model}/versions/{number}/recall", {"release_floor": floor})
+        api.post(place("models", model, "versions", number, "recall"), {"release_floor": floor})
         answer = sign_pending(api, version, Change.RECALL, key, floor, ask=not yes)
         _say(version, answer, "recalled")
 
@@ -185,12 +215,10 @@ def withdraw(
     version: VersionArgument, reason: Annotated[str, typer.Option(help="For the record.")] = ""
 ) -> None:
     """Reject a version that is not published yet."""
-    from protos.manifest import parse_reference  # noqa: PLC0415 - quick --help
-
-    model, number = parse_reference(version)
+    model, number = version_of(version)
     with ApiClient() as api:
-        api.post(f"/models/{model}/versions/{number}/withdraw", {"reason": reason})
-    console().print(f"{version} is rejected")
+        api.post(place("models", model, "versions", number, "withdraw"), {"reason": reason})
+    say(f"{version} is rejected")
 
 
 @app.command()
@@ -200,27 +228,31 @@ def alias(
         int | None, typer.Argument(min=1, help="Left out: remove the alias.")
     ] = None,
 ) -> None:
-    """Make MODEL@ALIAS name a version, or nothing."""
-    model, at, called = name.partition("@")
-    if not at:
+    """Make MODEL@ALIAS name a version, or nothing.
+
+    ```
+    muster model alias digits@champion 2
+    muster model alias digits@champion
+    ```
+    """
+    model, _, called = named(name)
+    if not called:
         raise typer.BadParameter(f"{name!r} is not MODEL@ALIAS, such as digits@champion")
     with ApiClient() as api:
-        place = f"/models/{model}/aliases/{called}"
+        path = place("models", model, "aliases", called)
         if version is None:
-            api.delete(place)
+            api.delete(path)
         else:
-            api.put(place, {"version": version})
-    console().print(f"{name} is now {f'{model}/{version}' if version else 'nothing'}")
+            api.put(path, {"version": version})
+    say(f"{name} is now {f'{model}/{version}' if version else 'nothing'}")
 
 
 @app.command()
 def card(version: VersionArgument) -> None:
     """Print a version's card, as CycloneDX JSON."""
-    from protos.manifest import parse_reference  # noqa: PLC0415 - quick --help
-
-    model, number = parse_reference(version)
+    model, number = version_of(version)
     with ApiClient() as api:
-        typer.echo(api.download(f"/models/{model}/versions/{number}/card").decode())
+        typer.echo(api.download(place("models", model, "versions", number, "card")).decode())
 
 
 def _upload(name: str, paths: dict[str, Path], options: dict[str, Any]) -> Any:
@@ -228,14 +260,22 @@ def _upload(name: str, paths: dict[str, Path], options: dict[str, Any]) -> Any:
     try:
         for part, path in paths.items():
             opened[part] = (path.name, path.open("rb"))
+            if path.stat().st_size > MOST_BYTES:
+                raise CommandFailed(
+                    "too-large",
+                    f"{path}: {path.stat().st_size:,} bytes; {MOST_BYTES:,} at most",
+                    "Make it smaller; a sample of the reference data will do.",
+                )
         with (
             ApiClient() as api,
             console(error=True).status(f"registering {name}: check, run, profile, calibrate …"),
         ):
             fields = {"options": json.dumps(options)}
-            return api.upload(f"/models/{name}/versions", opened, fields)
+            return api.upload(place("models", name, "versions"), opened, fields)
     except OSError as error:
-        raise CommandFailed("bad-input", f"{error.filename}: {error.strerror}") from error
+        raise CommandFailed(
+            "bad-input", f"{error.filename}: {error.strerror}", "Check the path."
+        ) from error
     finally:
         for _, file in opened.values():
             file.close()
@@ -280,32 +320,39 @@ def _show(version: dict[str, Any]) -> None:
 def _next_step(version: dict[str, Any]) -> None:
     named = f"{version['model']}/{version['version']}"
     if version["waits_for"] == "add":
-        console().print(
-            f"\nnext: each approver runs [bold]muster model approve {named} --key …[/bold]"
-        )
+        say(f"\nnext: each approver runs `muster model approve {named} --key NAME.pem`")
     elif version["state"] == "validated":
-        console().print(
-            f"\nnext: say who approves it: [bold]muster model create {version['model']} …[/bold]"
-        )
+        say(f"\nnext: say who approves it: `muster model create {version['model']} --help`")
     elif version["state"] == "published":
-        console().print(f"\nnext: [bold]muster rollout start {named} --to SELECTOR[/bold]")
+        say(f"\nnext: `muster rollout start {named} --to SELECTOR`")
 
 
 def _say(version: str, answer: dict[str, Any], done: str) -> None:
     signed, threshold = len(answer["signed_by"]), answer["threshold"]
     text = f"{version} is {done}" if answer["published"] else f"{threshold - signed} more must sign"
-    console().print(f"signed: {signed} of {threshold}; {text}")
+    say(f"signed: {signed} of {threshold}; {text}")
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (equals and key and value):
-        raise typer.BadParameter(f"{text!r} is not NAME=VALUE")
-    return key, value
+def _approvers(model: dict[str, Any]) -> str:
+    names = ", ".join(model["approvers"].values())
+    return f"{model['threshold']} of {names}" if names else "nobody yet"
+
+
+def _semantics(texts: Sequence[str]) -> dict[str, str]:
+    from protos.manifest import Semantic  # noqa: PLC0415 - quick --help
+
+    found = pairs(texts)
+    for name, meaning in found.items():
+        if meaning not in set(Semantic):
+            raise typer.BadParameter(f"{name}={meaning}: must be one of {', '.join(Semantic)}")
+    return found
 
 
 def _number(key: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise typer.BadParameter(f"{key}={text}: {text!r} is no number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise typer.BadParameter(f"{key}={text}: {text!r} is no number")
+    return number

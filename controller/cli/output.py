@@ -1,17 +1,31 @@
 """What commands print: a table for people, JSON for programs, errors with their remedy."""
 
 import json
+import os
+import re
+import shutil
 import sys
+import textwrap
+import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Row = Mapping[str, Any]
+
+GAP: Final = 2
+INDENT: Final = "    "
+PIPE_COLUMNS: Final = 240
+"""The width of what rich draws for a file or another program."""
+LEAST_WRAP: Final = 20
+"""Text is not broken into columns narrower than this."""
+
+_BACKTICKS: Final = re.compile("`([^`]*)`")
 
 
 class Output(StrEnum):
@@ -21,10 +35,9 @@ class Output(StrEnum):
     JSON = "json"
 
 
-PIPE_COLUMNS: Final = 240
-"""Lines that go to a file or another program are not broken at 80 columns."""
-
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="A table for people, or JSON for programs.")
+]
 
 
 class CommandFailed(Exception):
@@ -42,11 +55,18 @@ class CommandFailed(Exception):
         self.remedy = remedy
 
 
-def console(*, error: bool = False) -> Console:
-    """Standard output, or error; without colour or control codes where it is no terminal."""
+def console(*, error: bool = False) -> "Console":
+    """Standard output, or error, for what moves or has colour; plain where it is no terminal."""
+    from rich.console import Console  # noqa: PLC0415 - a third of a short command's time
+
     stream = sys.stderr if error else sys.stdout
     width = None if stream.isatty() else PIPE_COLUMNS
     return Console(highlight=False, soft_wrap=True, stderr=error, width=width)
+
+
+def say(text: str = "") -> None:
+    """Writes text to standard output; words in `backticks` stand out in a terminal."""
+    sys.stdout.write(_emphasised(printable(text)) + "\n")
 
 
 def show_json(value: object) -> None:
@@ -55,19 +75,19 @@ def show_json(value: object) -> None:
 
 
 def show_rows(rows: Sequence[Row], columns: Mapping[str, str], output: Output, empty: str) -> None:
-    """Writes rows: all of their fields as JSON, or the named columns (field → title) as a table."""
+    """Writes rows: all of their fields as JSON, or the named columns (field → title) as a table.
+
+    In a terminal that is too narrow, the widest columns stand below their row. In a pipe every row is
+    one line.
+    """
     if output is Output.JSON:
         show_json(list(rows))
-        return
-    if not rows:
-        console().print(empty)
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in columns.values():
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(cell(row.get(field))) for field in columns))
-    console().print(table)
+    elif rows:
+        cells = [{field: cell(row.get(field)) for field in columns} for row in rows]
+        header, *lines = table_lines(cells, columns, _width())
+        _write([_bold(header), *lines])
+    else:
+        say(empty)
 
 
 def show_fields(record: Row, titles: Mapping[str, str], output: Output) -> None:
@@ -75,32 +95,123 @@ def show_fields(record: Row, titles: Mapping[str, str], output: Output) -> None:
     if output is Output.JSON:
         show_json(record)
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    broad = max(map(len, titles.values()))
+    lines = []
     for field, title in titles.items():
-        table.add_row(title, escape(cell(record.get(field))))
-    console().print(table)
+        first, *rest = _wrapped(cell(record.get(field)), _width(), broad + GAP)
+        lines.append(_bold(title.ljust(broad)) + " " * GAP + first)
+        lines += [" " * (broad + GAP) + line for line in rest]
+    _write(lines)
+
+
+def table_lines(
+    rows: Sequence[Mapping[str, str]], titles: Mapping[str, str], width: int | None
+) -> list[str]:
+    """A header and the rows, no line wider than ``width`` columns (None: without limit).
+
+    A word that is wider stays whole, so that it can be copied.
+    """
+    broad = {
+        field: max(map(_columns, (title, *(row[field] for row in rows))))
+        for field, title in titles.items()
+    }
+    beside, below = _placed(rows, broad, width)
+    lines = [_line({field: titles[field] for field in beside}, broad)]
+    for row in rows:
+        lines.append(_line({field: row[field] for field in beside}, broad))
+        for field in below:
+            if row[field] != "-":
+                text = _wrapped(f"{titles[field]}: {row[field]}", width, len(INDENT))
+                lines += [INDENT + line for line in text]
+    return lines
 
 
 def cell(value: object) -> str:
-    """A value as people read it: no None, no braces."""
-    if value is None or value in ("", [], {}):
+    """A value as people read it: no None, no braces, nothing that a terminal would act on."""
+    if value is None or value in ("", [], {}, ()):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={inner}" for key, inner in value.items())
+        return ", ".join(f"{printable(str(key))}={cell(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(str(one) for one in value)
-    return str(value)
+        return ", ".join(cell(one) for one in value)
+    return " ".join(printable(str(value)).split("\n"))
+
+
+def printable(text: str) -> str:
+    """The text with its control characters shown and not sent: devices and models' authors wrote it."""
+    return "".join(
+        one if one == "\n" or unicodedata.category(one)[0] != "C" else repr(one)[1:-1]
+        for one in text
+    )
 
 
 def fail(error: CommandFailed) -> NoReturn:
     """Writes what is wrong and what to do to standard error, and exits with 1."""
-    sys.stderr.write(f"error: {error.detail} [{error.code}]\n")
+    sys.stderr.write(f"error: {printable(error.detail)} [{error.code}]\n")
     if error.remedy:
-        sys.stderr.write(f"  what to do: {error.remedy}\n")
+        sys.stderr.write(f"  what to do: {printable(error.remedy)}\n")
     raise SystemExit(1)
+
+
+def _placed(
+    rows: Sequence[Mapping[str, str]], broad: Mapping[str, int], width: int | None
+) -> tuple[list[str], list[str]]:
+    """The fields that stand beside each other, and those that stand below; the first stays."""
+    beside, below = list(broad), []
+    while width is not None and len(beside) > 1:
+        if sum(broad[field] + GAP for field in beside) - GAP <= width:
+            break
+        empty = [one for one in beside[1:] if all(row[one] == "-" for row in rows)]
+        widest = empty[0] if empty else max(beside[1:], key=lambda field: broad[field])
+        beside.remove(widest)
+        below.append(widest)
+    return beside, [field for field in broad if field in below]
+
+
+def _line(cells: Mapping[str, str], broad: Mapping[str, int]) -> str:
+    padded = [text + " " * (broad[field] - _columns(text)) for field, text in cells.items()]
+    return (" " * GAP).join(padded).rstrip()
+
+
+def _wrapped(text: str, width: int | None, indent: int) -> list[str]:
+    if width is None:
+        return [text]
+    room = max(LEAST_WRAP, width - indent)
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )
+
+
+def _width() -> int | None:
+    """Of the terminal; None where it is none: lines for other programs are not broken."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _styled() -> bool:
+    return (
+        sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM", "dumb") != "dumb"
+    )
+
+
+def _bold(text: str) -> str:
+    return f"\x1b[1m{text}\x1b[0m" if _styled() else text
+
+
+def _emphasised(text: str) -> str:
+    return _BACKTICKS.sub(lambda found: _bold(found[1]), text) if _styled() else text
+
+
+def _write(lines: Sequence[str]) -> None:
+    sys.stdout.write("\n".join(lines) + "\n")

@@ -5,31 +5,46 @@ from typing import Annotated
 
 import typer
 
-from controller.cli.output import Output, OutputOption, show_json, show_rows
+from controller.cli.arguments import named
+from controller.cli.output import Output, OutputOption, say, show_json, show_rows
 
 URL = "http://127.0.0.1:8500"
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="The model, or MODEL/VERSION.")],
+    model: Annotated[str, typer.Argument(help="MODEL, or MODEL/VERSION.")],
     inputs: Annotated[
-        Path, typer.Option("--input", help=".npz with one array an input, or the protocol's .json.")
+        Path,
+        typer.Option("--input", help=".npz with an array for each input, or the protocol's .json."),
     ],
-    url: Annotated[str, typer.Option(help="Where the agent answers.")] = URL,
-    rows: Annotated[int, typer.Option(min=1, help="Send at most so many rows.")] = 10,
+    url: Annotated[
+        str, typer.Option(help="Where the agent serves REST: `muster-agent status` says.")
+    ] = URL,
+    rows: Annotated[int, typer.Option(min=1, help="Send at most so many rows of an .npz.")] = 10,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Ask a model on a device for predictions.
 
-    Speaks the Open Inference Protocol to the agent on this machine, or at --url.
+    Speaks the Open Inference Protocol to the agent on this machine, or at --url, as any client of the
+    protocol would. Arrays are named as the model's inputs; a single one may have any name.
+
+    ```
+    muster predict digits --input photographs.npz
+    muster predict digits/2 --input request.json --url http://127.0.0.1:8510 -o json
+    ```
     """
+    asked = named(model)
+    if asked.alias:
+        raise typer.BadParameter(f"{model!r}: a device knows versions, no aliases")
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"--url {url!r} is not http://HOST:PORT")
     from controller.cli.inference_client import as_rows, infer  # noqa: PLC0415 - a quick --help
 
-    answer = infer(url, model, inputs, rows)
+    answer = infer(url, asked, inputs, rows)
     if output is Output.JSON:
         show_json(answer)
         return
     shown = as_rows(answer)
     columns = {key: key for key in (shown[0] if shown else {"row": 0})}
     show_rows(shown, columns, output, "no rows")
-    typer.echo(f"answered by {answer['model_name']}/{answer.get('model_version', '?')}")
+    say(f"answered by {answer['model_name']}/{answer.get('model_version', '?')}")

@@ -6,6 +6,7 @@
 import os
 import tomllib
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -35,33 +36,116 @@ def read_profile(path: Path | None = None) -> Profile:
     """The profile; without ``path`` the person's own.
 
     Raises:
-        CommandFailed: there is none, or it can't be read; names the file and the key.
+        CommandFailed: there is none, others may read it, or it can't be read; names file and key.
     """
     path = path or profile_path()
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Profile)
+        text = path.read_text(encoding="utf-8")
+        mode = path.stat().st_mode
     except FileNotFoundError as error:
         raise CommandFailed(
             "no-profile",
             f"{path} is missing: no controller to talk to",
             "Run `muster init` on the controller's machine, or `muster login URL` on yours.",
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise CommandFailed("profile", f"{path}: {error}", "Correct it, or log in anew.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise _unusable(path, str(why)) from error
+    if mode & 0o077:
+        raise CommandFailed(
+            "profile",
+            f"{path}: others may read it, and your token stands in it",
+            f"Run `chmod 600 {path}`; if somebody may have seen it, ask for a new token.",
+        )
+    try:
+        return _checked(path, msgspec.convert(tomllib.loads(text), Profile))
+    except tomllib.TOMLDecodeError as error:
+        raise _unusable(path, f"not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise _unusable(path, str(error)) from error
 
 
-def write_profile(profile: Profile, path: Path | None = None) -> Path:
-    """Writes the profile for its owner's eyes only; returns where."""
-    path = path or profile_path()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fields = msgspec.structs.asdict(profile)
-    text = "".join(
-        f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in fields.items()
+def _checked(path: Path, profile: Profile) -> Profile:
+    if not profile.url.startswith("https://") or profile.url == "https://":
+        raise _unusable(path, f"`url` is {profile.url!r}; it must be https://HOST:PORT")
+    if not fits_a_header(profile.token):
+        raise _unusable(path, "`token` is no operator's token")
+    return profile
+
+
+def fits_a_header(token: str) -> bool:
+    """Whether the text can be sent as a token at all."""
+    return token.isascii() and token.isprintable() and bool(token) and " " not in token
+
+
+class NewProfile:
+    """A profile that is about to be written: its place is made sure of first.
+
+    A token that is shown once must not be lost because the file can't be written. Use as a context
+    manager; without ``write`` nothing stays.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or profile_path()
+        self._fresh = self.path.with_name(f".{self.path.name}.new")
+
+    def __enter__(self) -> Self:
+        """Makes the folder and the file.
+
+        Raises:
+            CommandFailed: they can't be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self.path.is_dir():
+                raise IsADirectoryError(21, "Is a directory")
+            self._fresh.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            self._descriptor = os.open(self._fresh, flags, 0o600)
+        except OSError as error:
+            raise CommandFailed(
+                "profile",
+                f"{self.path} can't be written: {error.strerror}",
+                "Name another file: `export MUSTER_PROFILE=FILE`.",
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+        self._fresh.unlink(missing_ok=True)
+
+    def write(self, profile: Profile) -> Path | None:
+        """Puts it in place, for its owner's eyes only.
+
+        Returns where a former profile with another token was moved to, if there was one: the token of
+        a controller's only administrator may stand nowhere else.
+        """
+        fields = msgspec.structs.asdict(profile)
+        text = "".join(
+            f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in fields.items()
+        )
+        os.write(self._descriptor, text.encode())
+        os.fsync(self._descriptor)
+        former = self._set_aside(profile)
+        self._fresh.replace(self.path)
+        return former
+
+    def _set_aside(self, profile: Profile) -> Path | None:
+        if not self.path.exists():
+            return None
+        try:
+            if read_profile(self.path).token == profile.token:
+                return None
+        except CommandFailed:
+            pass  # not ours to judge: keep it
+        number = 1
+        while (former := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            number += 1
+        self.path.rename(former)
+        return former
+
+
+def _unusable(path: Path, why: str) -> CommandFailed:
+    return CommandFailed(
+        "profile", f"{path}: {why}", "Correct it, or log in anew with `muster login URL`."
     )
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    fresh.replace(path)
-    return path

@@ -1,15 +1,26 @@
 """`muster rollout`: bringing versions to devices."""
 
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.live import Live
-from rich.text import Text
 
-from controller.cli.client import ApiClient
+from controller.cli.arguments import named
+from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
-from controller.cli.output import CommandFailed, Output, OutputOption, console, show_json, show_rows
+from controller.cli.output import (
+    CommandFailed,
+    Output,
+    OutputOption,
+    console,
+    printable,
+    say,
+    show_json,
+    show_rows,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Rollouts: start, list, show, watch, abort.")
 
@@ -32,8 +43,21 @@ def start(
     """Bring a version to the devices that match, now and for as long as the rollout runs.
 
     A device counts once a report, signed by itself, says that its runtime has loaded the version and
-    that its probation is over.
+    that its probation is over. Devices that come to match later get it too, until another rollout has them.
+
+    ```
+    muster rollout start digits/2 --to 'site=berlin and hw!=pi3' --dry-run
+    muster rollout start digits@champion --to all --watch
+    ```
     """
+    if not named(version).version and not named(version).alias:
+        raise typer.BadParameter(
+            f"{version!r} is not MODEL/VERSION or MODEL@ALIAS, such as digits/3"
+        )
+    if watch_it and output is Output.JSON:
+        raise typer.BadParameter(
+            "--watch is for people: with --output json, use `rollout watch` after"
+        )
     with ApiClient() as api:
         if dry_run:
             _preview(api.get("/rollouts/preview", version=version, selector=selector), output)
@@ -42,7 +66,7 @@ def start(
     if output is Output.JSON:
         show_json(made)
     else:
-        console().print(f"{made['id']} has begun: [bold]muster rollout watch {made['id']}[/bold]")
+        say(f"{made['id']} has begun: `muster rollout watch {made['id']}`")
     if watch_it:
         watch(made["id"])
 
@@ -69,11 +93,11 @@ def list_(output: OutputOption = Output.TABLE) -> None:
 def show(rollout: RolloutArgument, output: OutputOption = Output.TABLE) -> None:
     """Show one rollout: who runs the version, who does not, and why."""
     with ApiClient() as api:
-        found = api.get(f"/rollouts/{rollout}")
+        found = api.get(place("rollouts", rollout))
     if output is Output.JSON:
         show_json(found)
         return
-    console().print(_story(found))
+    say(_story(found))
     columns = {"device": "device", "outcome": "outcome", "doing": "state", "code": "code",
                "detail": "detail"}  # fmt: skip
     show_rows(found["standings"], columns, output, "no devices")
@@ -86,10 +110,10 @@ def watch(
 ) -> None:
     """Watch a rollout until it ends; status 0 only if it succeeded."""
     deadline = time.monotonic() + seconds
-    with ApiClient() as api, Live(console=console(), refresh_per_second=4) as live:
+    with ApiClient() as api, _display() as display:
         while True:
-            found = api.get(f"/rollouts/{rollout}")
-            live.update(_story(found))
+            found = api.get(place("rollouts", rollout))
+            display(_story(found))
             if found["state"] in ENDED:
                 break
             if time.monotonic() > deadline:
@@ -113,17 +137,40 @@ def abort(
 ) -> None:
     """End a rollout; what was assigned stays, unless --revert."""
     with ApiClient() as api:
-        done = api.post(f"/rollouts/{rollout}/abort", {"how": "revert" if revert else "keep"})
+        done = api.post(
+            place("rollouts", rollout, "abort"), {"how": "revert" if revert else "keep"}
+        )
     if output is Output.JSON:
         show_json(done)
         return
-    console().print(f"{rollout} is aborted; {len(done['restored'])} devices go back")
+    say(f"{rollout} is aborted; {len(done['restored'])} devices go back")
     for device in done["left"]:
-        console().print(f"  {device} keeps the version: it has proven no earlier one")
+        say(f"  {device} keeps the version: it has proven no earlier one")
 
 
-def _story(found: dict[str, Any]) -> Text:
-    return Text("\n".join(found["because"]))
+@contextmanager
+def _display() -> Iterator[Callable[[str], None]]:
+    """Shows a text that changes: in its place in a terminal, else every new text once."""
+    if sys.stdout.isatty():
+        from rich.live import Live  # noqa: PLC0415 - quick --help
+        from rich.text import Text  # noqa: PLC0415
+
+        with Live(console=console(), refresh_per_second=4) as live:
+            yield lambda text: live.update(Text(text))
+        return
+    shown: list[str] = []
+
+    def show_new(text: str) -> None:
+        if shown[-1:] != [text]:
+            shown.append(text)
+            say(text)
+            sys.stdout.flush()
+
+    yield show_new
+
+
+def _story(found: dict[str, Any]) -> str:
+    return printable("\n".join(found["because"]))
 
 
 def _preview(found: dict[str, Any], output: Output) -> None:
@@ -131,6 +178,6 @@ def _preview(found: dict[str, Any], output: Output) -> None:
         show_json(found)
         return
     devices = found["devices"]
-    console().print(f"it would reach {len(devices)} devices: {', '.join(devices) or '-'}")
+    say(f"it would reach {len(devices)} devices: {', '.join(devices) or 'none matches'}")
     for device, reasons in found["incompatible"].items():
-        console().print(f"  {device} can't run it: {'; '.join(reasons)}")
+        say(f"  {device} can't run it: {'; '.join(reasons)}")

@@ -1,16 +1,16 @@
 """`muster init`, `muster serve`, `muster login`: a controller, and a way to it."""
 
-import asyncio
-import logging
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from controller.cli.client import ApiClient
-from controller.cli.output import CommandFailed, Output, OutputOption, console, show_json
-from controller.cli.profile import Profile, profile_path, write_profile
+from controller.cli.output import CommandFailed, Output, OutputOption, say, show_json
+from controller.cli.profile import NewProfile, Profile, fits_a_header
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="MUSTER_HOME", help="The controller's folder.")
@@ -22,20 +22,33 @@ def init(
     name: Annotated[
         list[str] | None,
         typer.Option(
-            help="Host name or address that devices use; the first stands in join tokens."
+            help="Host name or address that devices and operators use; may come several times. "
+            "The first stands in join tokens. Else localhost."
         ),
     ] = None,
-    api_port: Annotated[int, typer.Option(help="For operators.")] = 8443,
-    session_port: Annotated[int, typer.Option(help="For devices.")] = 8444,
-    enrolment_port: Annotated[int, typer.Option(help="For machines that join.")] = 8445,
-    root_keys: Annotated[int, typer.Option(min=1, help="How many root keys to make.")] = 3,
+    api_port: Annotated[int, typer.Option(min=1, max=65535, help="For operators.")] = 8443,
+    session_port: Annotated[int, typer.Option(min=1, max=65535, help="For devices.")] = 8444,
+    enrolment_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="For machines that join.")
+    ] = 8445,
+    root_keys: Annotated[int, typer.Option(min=1, max=64, help="How many root keys to make.")] = 3,
     root_threshold: Annotated[int, typer.Option(min=1, help="How many of them must sign.")] = 2,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a controller: keys, certificates, database and your administrator's profile.
 
-    FOLDER/offline holds the root and targets keys: carry them to a machine that is never online.
+    FOLDER/offline holds the root and targets keys: carry them to a machine that is never online. The
+    profile holds your token; it stands nowhere else.
+
+    ```
+    muster init controller
+    muster init /srv/muster --name muster.example.org --name 192.0.2.7
+    ```
     """
+    if len({api_port, session_port, enrolment_port}) < 3:
+        raise typer.BadParameter("--api-port, --session-port, --enrolment-port: one for each")
+    if root_threshold > root_keys:
+        raise typer.BadParameter(f"--root-threshold {root_threshold} of --root-keys {root_keys}")
     from controller.config import ControllerConfig, Listening  # noqa: PLC0415 - quick --help
     from controller.home import Founding, Home, found  # noqa: PLC0415
 
@@ -45,52 +58,104 @@ def init(
     )
     config = ControllerConfig(names=names, listening=listening)
     home = Home(folder.absolute())
-    token = found(home, Founding(config, root_keys, root_threshold), datetime.now(UTC))
-    url = f"https://{names[0]}:{api_port}"
-    profile = write_profile(Profile(url=url, token=token, ca=str(home.ca), root=str(home.root)))
+    host = f"[{names[0]}]" if ":" in names[0] else names[0]
+    url = f"https://{host}:{api_port}"
+    with NewProfile() as profile:
+        token = found(home, Founding(config, root_keys, root_threshold), datetime.now(UTC))
+        former = profile.write(Profile(url=url, token=token, ca=str(home.ca), root=str(home.root)))
     if output is Output.JSON:
-        show_json({"home": str(home.path), "url": url, "profile": str(profile)})
+        show_json({"home": str(home.path), "url": url, "profile": str(profile.path)})
         return
-    console().print(
-        f"[bold]A controller is in {home.path}[/bold]\n"
-        f"  you are its administrator   {profile}\n"
-        f"  offline keys                {home.offline}  (carry them away)\n"
-        f"  approvers pin               {home.root}\n"
-        f"next: [bold]muster serve --home {folder}[/bold]"
-    )
+    say(f"a controller is in {home.path}")
+    say(f"  you are its administrator   {profile.path}")
+    if former is not None:
+        say(f"  your former profile         {former}")
+    say(f"  offline keys                {home.offline}  (carry them away)")
+    say(f"  approvers pin               {home.root}")
+    say(f"next: `muster serve --home {folder}`")
 
 
 def serve(home: HomeOption = Path("controller")) -> None:
-    """Run the controller, until it is told to end."""
-    from controller.app import run  # noqa: PLC0415 - quick --help
-    from controller.config import read_config  # noqa: PLC0415
-    from controller.home import Home  # noqa: PLC0415
+    """Run the controller, until it is told to end (Ctrl-C, or SIGTERM).
+
+    Its configuration is controller.toml in its folder.
+
+    ```
+    muster serve --home controller
+    ```
+    """
+    from controller.config import read_config  # noqa: PLC0415 - quick --help
 
     config = read_config(home)
+    import asyncio  # noqa: PLC0415
+    import logging  # noqa: PLC0415
+
+    from controller.app import run  # noqa: PLC0415
+    from controller.home import Home  # noqa: PLC0415
+
     logging.basicConfig(
         level=config.log_level, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
-    # It tells of every signature that is not there yet, as of an approver who has not signed.
-    logging.getLogger("tuf").setLevel(logging.WARNING)
-    asyncio.run(run(Home(home.absolute()), config))
+    for chatty in ("alembic", "uvicorn", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    place = Home(home.absolute())
+    with place.claim():
+        asyncio.run(run(place, config))
 
 
 def login(
-    url: Annotated[str, typer.Argument(help="https://HOST:PORT of the controller.")],
+    url: Annotated[str, typer.Argument(help="https://HOST:PORT of the controller's API.")],
     ca: Annotated[Path, typer.Option(help="The controller's server-ca.crt, from its owner.")],
     root: Annotated[Path, typer.Option(help="The controller's root.json, from its owner.")],
     token: Annotated[
-        str, typer.Option(help="Your token.", prompt=True, hide_input=True, envvar="MUSTER_TOKEN")
-    ],
+        str | None,
+        typer.Option(
+            envvar="MUSTER_TOKEN",
+            help="Your token. Better left out: then it is asked for, or read from standard input, "
+            "and nobody sees it in the list of processes.",
+        ),
+    ] = None,
 ) -> None:
-    """Write your profile, once the controller has accepted your token."""
-    for path in (ca, root):
-        if not path.is_file():
-            raise CommandFailed("bad-input", f"{path}: no such file")
-    profile = Profile(
+    """Write your profile, once the controller has accepted your token.
+
+    The two files are public, and what you trust: get them from the controller's owner, not over the
+    network that you don't trust yet.
+
+    ```
+    muster login https://muster.example.org:8443 --ca server-ca.crt --root root.json
+    muster login https://muster.example.org:8443 --ca server-ca.crt --root root.json < token.txt
+    ```
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.path not in {"", "/"}:
+        raise typer.BadParameter(f"{url!r} is not https://HOST:PORT")
+    _check_root(root)
+    if token is None:
+        asked = sys.stdin.isatty()
+        token = typer.prompt("token", hide_input=True) if asked else sys.stdin.readline()
+    token = token.strip()
+    if not fits_a_header(token):
+        raise CommandFailed(
+            "bad-input", "this is no operator's token", "Copy the whole token, or ask for another."
+        )
+    made = Profile(
         url=url.rstrip("/"), token=token, ca=str(ca.absolute()), root=str(root.absolute())
     )
-    with ApiClient(profile) as api:
+    with ApiClient(made) as api:
         me = api.get("/whoami")
-    write_profile(profile)
-    console().print(f"you are {me['name']} ({me['role']}) at {url}: {profile_path()}")
+    with NewProfile() as profile:
+        former = profile.write(made)
+    say(f"you are {me['name']} ({me['role']}) at {made.url}: {profile.path}")
+    if former is not None:
+        say(f"your former profile is kept: {former}")
+
+
+def _check_root(path: Path) -> None:
+    from controller.signing.metadata import parse  # noqa: PLC0415 - quick --help
+    from protos.tuf import Root  # noqa: PLC0415
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CommandFailed("bad-input", f"{path}: {error.strerror}", "Check the path.") from error
+    parse(data, Root, str(path))

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
+from controller.cli.arguments import pairs
 from controller.cli.client import ApiClient
 from controller.cli.device import moment
-from controller.cli.output import Output, OutputOption, console, show_json, show_rows
+from controller.cli.output import Output, OutputOption, say, show_json, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="One-time join tokens for new devices.")
 
@@ -18,7 +19,7 @@ def create(
     ] = None,
     hours: Annotated[
         float | None,
-        typer.Option(min=0.01, help="How long it serves; else the controller's default."),
+        typer.Option(min=0.01, max=8760, help="How long it serves; else the controller's default."),
     ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print the token and nothing else.")
@@ -28,8 +29,12 @@ def create(
     """Make a token with which one machine may become a device, once.
 
     It is shown this once. It pins the controller's certificate and root of trust.
+
+    ```
+    muster token create --label site=berlin --hours 2
+    ```
     """
-    labels = dict(_pair(one) for one in label or ())
+    labels = pairs(label or ())
     seconds = None if hours is None else hours * 3600
     with ApiClient() as api:
         made = api.post("/tokens", {"labels": labels, "lifetime_seconds": seconds})
@@ -39,9 +44,9 @@ def create(
     if output is Output.JSON:
         show_json({"token": made["text"], **made["token"]})
         return
-    console().print("on the new device, once:\n", soft_wrap=True)
-    typer.echo(f"muster-agent enrol {made['text']}")
-    console().print(f"\nit serves until {moment(made['token']['expires_at'])}")
+    say("on the new device, once:\n")
+    say(f"muster-agent enrol {made['text']}")
+    say(f"\nit serves until {moment(made['token']['expires_at'])} UTC")
 
 
 @app.command("list")
@@ -56,10 +61,3 @@ def list_(output: OutputOption = Output.TABLE) -> None:
     columns = {"id": "token", "state": "state", "expires": "until", "labels": "labels",
                "created_by": "by", "used_by": "made"}  # fmt: skip
     show_rows(rows, columns, output, "no tokens: make one with `muster token create`")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (equals and key):
-        raise typer.BadParameter(f"{text!r} is not KEY=VALUE")
-    return key, value
