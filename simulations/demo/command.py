@@ -11,7 +11,7 @@ from controller.cli.output import CommandFailed, console
 
 
 def demo(
-    devices: Annotated[int, typer.Option(min=4, max=12, help="How many devices.")] = 5,
+    devices: Annotated[int, typer.Option(min=5, max=12, help="How many devices.")] = 5,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the evidence to this file.")
     ] = None,

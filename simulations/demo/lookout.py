@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
+from controller.cli.output import CommandFailed
 from simulations.demo.processes import wait_for
 from simulations.demo.stage import Stage
 
@@ -65,6 +66,17 @@ class Lookout:
     def drift(self, model: str) -> dict[str, Any]:
         """What the monitors have found, over all windows."""
         found: dict[str, Any] = self._stage.get(f"/drift/{model}")
+        return found
+
+    def windows_stored(self, model: str) -> int:
+        """How many windows of all versions the controller has stored."""
+        found = 0
+        for one in self._stage.get(f"/models/{model}")["versions"]:
+            try:
+                found += self._stage.get(f"/drift/{model}", version=one["version"])["windows"]
+            except CommandFailed as error:
+                if error.code != "not-found":  # no device has told of that version
+                    raise
         return found
 
     def judged(self, model: str, devices: Collection[str], windows: int) -> dict[str, Any] | None:

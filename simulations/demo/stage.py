@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ grpc_port = {grpc}
 threads = 1
 
 [installing]
-probation_seconds = 5.0
+probation_seconds = {probation}
 probation_requests = 20
 retry_seconds = 0.5
 retry_cap_seconds = 2.0
@@ -42,10 +43,16 @@ backoff_cap_seconds = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often devices judge their data: so many rows, at least so many seconds apart."""
+    """How fast devices go.
+
+    Attributes:
+        rows, seconds: they judge their data after so many rows, at least so many seconds apart.
+        probation_seconds: how long a new version must hold that nobody asks anything.
+    """
 
     rows: int = 300
     seconds: float = 2.0
+    probation_seconds: float = 5.0
 
 
 class Device:
@@ -57,7 +64,11 @@ class Device:
         self.rest_port, self.grpc_port = ports
         home.mkdir(parents=True)
         config = AGENT_CONFIG.format(
-            rest=ports[0], grpc=ports[1], rows=pace.rows, seconds=pace.seconds
+            rest=ports[0],
+            grpc=ports[1],
+            rows=pace.rows,
+            seconds=pace.seconds,
+            probation=pace.probation_seconds,
         )
         (home / "agent.toml").write_text(config)
         self.daemon = Daemon(name, self.command("run"), home.with_suffix(".log"), {})
@@ -78,6 +89,7 @@ class Stage:
         self.folder = folder
         self.home = folder / "controller"
         self.used_token = ""
+        self._api: ApiClient | None = None
         ports = free_ports(3 + 2 * devices)
         self._ports = ports[:3]
         self.environment = {
@@ -114,22 +126,31 @@ class Stage:
 
     def get(self, path: str, **query: object) -> Any:
         """What the controller's API has at ``path``: what a command with ``--output json`` shows."""
-        with ApiClient(read_profile(self.folder / "profile.toml")) as api:
-            return api.get(path, **query)
+        return self.api().get(path, **query)
+
+    def api(self) -> ApiClient:
+        """The administrator's connection, kept until ``stop``."""
+        if self._api is None:
+            self._api = ApiClient(read_profile(self.folder / "profile.toml"))
+        return self._api
 
     def found(self) -> None:
         """Makes the controller and starts it; returns when it answers."""
+        self.make_controller()
+        self.start_controller()
+
+    def make_controller(self) -> None:
+        """Makes the controller's folder; its configuration may be changed before it is started."""
         api, session, enrolment = (str(port) for port in self._ports)
         self.muster(
             *("init", str(self.home), "--name", "localhost", "--name", "127.0.0.1"),
             *("--api-port", api, "--session-port", session, "--enrolment-port", enrolment),
         )
-        self.start_controller()
 
     def start_controller(self) -> None:
         """Starts the controller; returns when it answers."""
         self.controller.start()
-        wait_for("answer of the controller", self._answers, 30, [self.controller])
+        wait_for("answer of the controller", self._answers, 60, [self.controller])
 
     def enrol(self, device: Device, site: str) -> None:
         """Makes a device of it, with a one-time token."""
@@ -143,9 +164,16 @@ class Stage:
 
     def stop(self) -> None:
         """Ends every process."""
-        for device in self.devices:
-            device.daemon.stop()
+        with ThreadPoolExecutor(max_workers=len(self.devices)) as pool:
+            list(pool.map(lambda device: device.daemon.stop(), self.devices))
         self.controller.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Ends the administrator's connection."""
+        if self._api is not None:
+            self._api.__exit__()
+            self._api = None
 
     def how_to_go_on(self) -> str:
         """The commands that start everything again, where it was left."""
