@@ -1,0 +1,59 @@
+"""Real processes: quick to start, seen when they fail, and ended whatever happens."""
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulations.demo.stage import Pace
+from tests.end_to_end.fleet import Fleet
+
+MakeFleet = Callable[..., Fleet]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_starts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled modules are kept, so that the many processes of these tests do not compile anew."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPYCACHEPREFIX", str(shared / "compiled"))
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def make_fleet(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) -> Iterator[MakeFleet]:
+    """Makes a fleet whose processes end with the module's last test."""
+    made: list[Fleet] = []
+
+    def make(devices: int, pace: Pace | None = None, **settings: Any) -> Fleet:
+        fleet = Fleet(tmp_path_factory.mktemp("fleet"), devices, pace, **settings)
+        made.append(fleet)
+        fleet.open()
+        return fleet
+
+    yield make
+    for fleet in made:
+        fleet.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: "pytest.CallInfo[None]"
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows the ends of its processes' logs."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for fleet in (one for one in item.funcargs.values() if isinstance(one, Fleet)):
+            for daemon in fleet.stage.daemons():
+                report.sections.append((f"log of {daemon.name}", daemon.last_words(60)))
+    return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that nobody waits for it at the end."""
+    demo = Path(__file__).with_name("test_demo.py")
+    items.sort(key=lambda item: item.path != demo)

@@ -1,0 +1,93 @@
+"""`muster demo`, as a person runs it."""
+
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from simulations.demo.evidence import Evidence
+from simulations.demo.processes import SCRIPTS
+
+DEVICES = 5
+DEADLINE = 400.0
+ATTACKS = {
+    "one approval too few": "too-few-approvals",
+    "a tampered bundle": "hash-mismatch",
+    "a replayed directive": "stale-directive",
+}
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) -> Evidence:
+    folder = tmp_path_factory.mktemp("demo")
+    file, kept = folder / "evidence.json", folder / "kept"
+    done = subprocess.run(
+        [SCRIPTS / "muster", "demo", "--devices", str(DEVICES), "--json", file, "--keep", kept],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + logs(kept)
+    return msgspec.json.decode(file.read_bytes(), type=Evidence)
+
+
+def logs(folder: Path) -> str:
+    found = sorted(folder.rglob("*.log"))
+    return "".join(f"\n--- {one.name}\n{one.read_text()[-6000:]}" for one in found)
+
+
+def test_the_demo_observes_all_that_it_tells(evidence: Evidence) -> None:
+    assert evidence.passed
+    assert len(evidence.timeline) >= 20
+    assert all(moment["held"] for moment in evidence.timeline)
+    assert 0 < evidence.seconds < DEADLINE
+
+
+def test_every_device_proves_what_it_runs_and_drops_no_request(evidence: Evidence) -> None:
+    assert [one.device for one in evidence.devices] == [f"cam-{n + 1}" for n in range(DEVICES)]
+    for one in evidence.devices:
+        assert (one.model, one.approvals_verified) == ("digits", 2)
+        assert len(one.model_sha256) == 64
+        assert one.generation >= 2
+        assert one.requests_failed == 0
+        assert one.requests_served >= 150
+        assert one.images == 8 * one.requests_served
+        assert sum(one.answered_by_version.values()) == one.requests_served
+        assert {"1", "2"} <= set(one.answered_by_version)
+        assert one.accuracy_before_drift >= 0.9
+        assert 0 < one.slowest_seconds < 30
+    # All run the second version, but for the one that took the third when it was honestly signed.
+    assert sorted(one.version for one in evidence.devices) == [2, 2, 2, 2, 3]
+    assert len({one.model_sha256 for one in evidence.devices}) == 2
+
+
+def test_just_the_devices_whose_cameras_broke_are_found_with_the_numbers(
+    evidence: Evidence,
+) -> None:
+    assert sum(one.inverted for one in evidence.devices) == 2
+    for one in evidence.devices:
+        assert one.unlike_the_rest is one.inverted
+        assert one.verdict == ("drift" if one.inverted else "ok")
+        if not one.inverted:
+            continue
+        assert one.findings
+        for finding in one.findings:
+            assert finding.series
+            assert finding.detail
+        compared = [f for f in one.findings if f.value is not None and f.threshold is not None]
+        assert compared
+        assert all(f.value > f.threshold for f in compared if f.value and f.threshold)
+
+
+def test_every_attack_is_refused_by_the_device_for_its_own_reason(evidence: Evidence) -> None:
+    assert {one.name: one.code for one in evidence.attacks} == ATTACKS
+    assert all(one.refused and one.detail for one in evidence.attacks)
+    honest = {one.device for one in evidence.devices if not one.inverted}
+    assert {one.device for one in evidence.attacks} <= honest
+
+
+def test_the_controller_has_stored_what_happened(evidence: Evidence) -> None:
+    assert evidence.windows_stored >= DEVICES
+    assert evidence.audit_records >= 20
