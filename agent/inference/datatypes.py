@@ -21,6 +21,8 @@ from agent.errors import InvalidRequest
 Array = NDArray[Any]
 
 MAX_RANK: Final = 16
+MAX_AXIS: Final = 2**31
+"""Longer than any axis of data that fits a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,10 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: bytes | memor
         InvalidRequest: ``data`` does not hold just that; names the input ``name``.
     """
     kind = known(name, datatype)
+    elements = _elements(name, shape)
     if kind.numpy.hasobject:
         return _shaped(name, _texts(_from_prefixed(name, data)), shape)
-    expected = math.prod(shape) * kind.numpy.itemsize
+    expected = elements * kind.numpy.itemsize
     if len(data) != expected:
         raise InvalidRequest(
             f"input {name!r}: {len(data)} bytes of data; {datatype} {list(shape)} has {expected}"
@@ -173,8 +176,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: bytes | memo
     kind = known(name, datatype)
     if kind.element is None:
         raise InvalidRequest(f"input {name!r}: {datatype} has no JSON form; send it as binary data")
-    if len(shape) > MAX_RANK:
-        raise InvalidRequest(f"input {name!r}: {len(shape)} axes; {MAX_RANK} at most")
+    _elements(name, shape)
     depth = _depth(bytes(data[:256]))
     if depth not in {1, max(1, len(shape))}:
         raise InvalidRequest(
@@ -193,6 +195,7 @@ def from_values(name: str, datatype: str, shape: Sequence[int], values: Sequence
         InvalidRequest: of another shape, or out of the datatype's range; names the input ``name``.
     """
     kind = known(name, datatype)
+    _elements(name, shape)
     nested = bool(values) and isinstance(values[0], list)
     try:
         array = _array(kind, values)
@@ -228,10 +231,24 @@ def _texts(values: Sequence[Any]) -> Array:
     return np.array(values, dtype=object) if values else np.empty(0, dtype=object)
 
 
+def _elements(name: str, shape: Sequence[int]) -> int:
+    """How many elements a tensor of that shape has.
+
+    Bounded before anything is multiplied: the product of a million axes takes minutes, in which no
+    other thread would run.
+    """
+    if len(shape) > MAX_RANK:
+        raise InvalidRequest(f"input {name!r}: {len(shape)} axes; {MAX_RANK} at most")
+    if any(not 0 <= length <= MAX_AXIS for length in shape):
+        raise InvalidRequest(f"input {name!r}: shape: an axis is not from 0 to {MAX_AXIS}")
+    return math.prod(shape)
+
+
 def _shaped(name: str, array: Array, shape: Sequence[int]) -> Array:
-    if array.size != math.prod(shape):
+    elements = _elements(name, shape)
+    if array.size != elements:
         raise InvalidRequest(
-            f"input {name!r}: {array.size} elements; shape {list(shape)} has {math.prod(shape)}"
+            f"input {name!r}: {array.size} elements; shape {list(shape)} has {elements}"
         )
     try:
         return array.reshape(tuple(shape))

@@ -150,6 +150,21 @@ def test_more_axes_than_any_model_has_are_refused() -> None:
         from_json("x", "FP32", [1] * (MAX_RANK + 1), b"[1]")
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param([10**300] * MAX_RANK, id="a product of more digits than can be printed"),
+        pytest.param([1] * 100_000, id="axes without end"),
+        pytest.param([0, 2**62], id="an axis longer than memory"),
+    ],
+)
+def test_a_shape_that_no_tensor_has_is_refused_before_it_is_multiplied(shape: list[int]) -> None:
+    with pytest.raises(InvalidRequest, match=r"^input 'x': (shape: an axis|\d+ axes)"):
+        from_raw("x", "FP32", shape, b"")
+    with pytest.raises(InvalidRequest, match=r"^input 'x': (shape: an axis|\d+ axes)"):
+        from_values("x", "FP32", shape, [])
+
+
 @pytest.mark.parametrize("data", [b"", b"\0" * 15, b"\0" * 17])
 def test_raw_data_of_another_length_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidRequest, match=r"FP32 \[2, 2\] has 16"):
