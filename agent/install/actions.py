@@ -62,6 +62,7 @@ class Bench:
         since: by slot, when its active version began to answer; monotonic seconds.
         model_turns: a model's candidate is loaded and activated by one slot at a time.
         pen: one writer at a time reads the ledger, decides and writes.
+        resumed: what the restart means to every install is written: they may go on.
     """
 
     ledger: Ledger
@@ -78,6 +79,7 @@ class Bench:
     since: dict[SlotKey, float] = field(default_factory=dict)
     model_turns: dict[str, asyncio.Lock] = field(default_factory=dict)
     pen: asyncio.Lock = field(default_factory=asyncio.Lock)
+    resumed: bool = False
 
     def now(self) -> float:
         """Unix seconds."""
@@ -204,7 +206,7 @@ class Seat:
             return
         if wanted is None:
             bench.unseat(self.key)
-        elif wanted == standing.previous and not standing.proven:
+        elif wanted == standing.previous and not standing.proven and not bench.may_run(wanted):
             bench.deployments.revert(*self.key)
             bench.seat(self.key, reverted(standing).standing)
         elif wanted != self._failed or self.wait_seconds <= 0:
@@ -230,6 +232,9 @@ class Seat:
 
     async def _load(self, wanted: Deployed) -> None:
         """Loads from the blob store; what the disk has lost is fetched again, where it is known."""
+        reason = self.bench.may_run(wanted)  # a full disk may still point at what is recalled
+        if reason is not None:
+            raise reason
         try:
             await self._prepare_and_activate(wanted)
         except (StoreError, HashMismatch):

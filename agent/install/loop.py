@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from agent.clock import Clock
-from agent.errors import MalformedDocument
+from agent.errors import AgentError, MalformedDocument
 from agent.install.actions import Bench, sleep_unless
 from agent.install.attempts import rest, resume
 from agent.install.change import Change
@@ -64,7 +64,7 @@ class InstallLoop:
     )
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
-    _recovered: bool = field(init=False, default=False)
+    _loaded: bool = field(init=False, default=False)
     _looking: bool = field(init=False, default=True)
     _collected: bool = field(init=False, default=False)
 
@@ -94,13 +94,15 @@ class InstallLoop:
         """Follows directives until it is cancelled."""
         failures = 0
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._collect_leftovers(), name="install leftovers")
             while True:
                 self._wake.clear()
                 self._looking = True
                 try:
                     await self._follow()
                     failures = 0
+                except AgentError as error:
+                    log.warning("install.not-followed code=%s detail=%s", error.code, error.detail)
+                    failures += 1
                 except Exception:
                     log.exception("install.not-followed")
                     failures += 1
@@ -108,6 +110,8 @@ class InstallLoop:
                 self._looking = False
                 if failures:
                     await sleep_unless(self.clock, self._bench.delay(failures - 1), self._wake)
+                elif not self._collected:
+                    await self._collect_leftovers()
                 else:
                     await self._wake.wait()
 
@@ -126,10 +130,10 @@ class InstallLoop:
             DiskFull, StoreError: it could not be made durable; what is recalled answers no more
                 all the same.
         """
+        bench = self._bench
+        bench.may_run = may_run  # first of all: from here on nothing is loaded that may not run
         async with self._turn:
             await self._recover()
-            bench = self._bench
-            bench.may_run = may_run
             due = recalling(bench, may_run)
             touched = {slot.key for slot in due.slots} | {one.key for one in due.installs}
             for key in touched:
@@ -171,16 +175,21 @@ class InstallLoop:
         return self._collected and not busy
 
     async def _recover(self) -> None:
-        """Reads what is durable, once, and notes what the restart means to every install."""
-        if self._recovered:
-            return
-        ledger, now = self._bench.ledger, self._bench.now()
-        await self.offload(ledger.load)
-        resumed = [(one, resume(one, now)) for one in ledger.installs.values()]
-        moved = tuple(after for before, after in resumed if after != before)
-        if moved:
-            await self._bench.edit(lambda: Edit(installs=moved))
-        self._recovered = True
+        """Reads what is durable, once, and notes what the restart means to every install.
+
+        Until that is written no install goes on, but what the slots point at is loaded.
+        """
+        bench = self._bench
+        if not self._loaded:
+            await self.offload(bench.ledger.load)
+            self._loaded = True
+        if not bench.resumed:
+            now = bench.now()
+            resumed = [(one, resume(one, now)) for one in bench.ledger.installs.values()]
+            moved = tuple(after for before, after in resumed if after != before)
+            if moved:
+                await bench.edit(lambda: Edit(installs=moved))
+            bench.resumed = True
 
     async def _follow(self) -> None:
         """Carries out what the directive asks for, slots that it touches stopped."""
@@ -199,9 +208,10 @@ class InstallLoop:
 
     async def _collect_leftovers(self) -> None:
         """Removes what a run before was about to remove when it ended."""
-        async with self._turn:
-            await self._recover()
+        try:
             await self._bench.collect()
+        except Exception:
+            log.exception("install.leftovers-kept")
         self._collected = True
 
     def _plan(self) -> Sequence[Step]:

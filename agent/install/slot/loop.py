@@ -70,6 +70,9 @@ class SlotLoop:
         """Loads what shall answer, then takes the install one state further."""
         await self.seat.restore()
         install = self.seat.install
+        if not self.bench.resumed:
+            await self._back_off()
+            return
         if install is None or install.state in FINAL:
             if not self.is_settled:
                 await self._pause(self.seat.wait_seconds)
