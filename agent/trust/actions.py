@@ -29,7 +29,7 @@ from agent.errors import (
 )
 from agent.install.record import Deployed
 from agent.store.device_store import DeviceStore, Identity, TrustedState
-from agent.trust.directive import check_directive
+from agent.trust.directive import check_directive, directs
 from agent.trust.floor import objection_to
 from agent.trust.growth import Update, grown
 from agent.trust.questions import NOT_FOUND, Fetch, Questions
@@ -162,15 +162,15 @@ class ImageTrust:
     def _accept(self, envelope: bytes) -> Directive:
         with self._accepting:
             installs = self._store.installs
-            directive = check_directive(
-                envelope,
-                self._opened().files.get(TARGETS),
-                self._identity().device,
-                installs.generation(),
-                installs.directive(),
-            )
-            if directive.generation > installs.generation():
+            targets = self._opened().files.get(TARGETS)
+            highest, stored = installs.generation(), installs.directive()
+            directive = check_directive(envelope, targets, self._identity().device, highest, stored)
+            if directive.generation > highest:
                 installs.save_directive(envelope, directive.generation)
+            elif targets is not None and not directs(targets, stored):
+                with self._store.transaction():
+                    installs.forget_directive()
+                    installs.save_directive(envelope, directive.generation)
             return directive
 
     def _models(self) -> frozenset[str]:

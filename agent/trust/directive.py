@@ -22,6 +22,8 @@ from protos.manifest import DIRECTOR_ROLE
 
 _MODEL: Final = re.compile(MODEL_NAME)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+MAX_GENERATION: Final = 2**53 - 1  # exact in JSON everywhere, and in every database
+MAX_VERSION: Final = 2**31 - 1
 
 
 def director_keys(targets: bytes) -> tuple[list[Key], int]:
@@ -48,7 +50,8 @@ def check_directive(
     """The directive in ``envelope``, if the device must act on it.
 
     ``targets`` are the verified ones; ``highest`` is the generation that was accepted last, and
-    ``stored`` the envelope that had it.
+    ``stored`` the envelope that had it. It binds for as long as its director does: so a fleet
+    recovers from a thief of that key who has signed the highest generation there is.
 
     Raises:
         NotYetTrusted: there are no verified targets yet.
@@ -66,11 +69,23 @@ def check_directive(
     _check_form(directive)
     if directive.device != device:  # (7b)
         raise WrongDevice(f"a directive for {directive.device!r}; this is {device!r}")
+    if not directs(targets, stored):
+        return directive
     if directive.generation < highest:  # (7c)
         raise StaleDirective(f"generation {directive.generation}; {highest} was accepted before")
     if directive.generation == highest and directive.assignments != _assignments(stored):
         raise StaleDirective(f"generation {highest} was accepted with other content")
     return directive
+
+
+def directs(targets: bytes, envelope: bytes) -> bool:
+    """Whether those who direct by the verified ``targets`` have signed this directive."""
+    keys, threshold = director_keys(targets)
+    try:
+        unseal(envelope, Directive, keys, threshold)
+    except DocumentError:
+        return False
+    return True
 
 
 def _assignments(envelope: bytes) -> tuple[Assignment, ...] | None:
@@ -89,8 +104,8 @@ def _untrusted(error: DocumentError) -> Untrusted:
 
 def _check_form(directive: Directive) -> None:
     """Bounds that the type does not express."""
-    if directive.generation < 1:
-        raise MalformedDocument("directive: `generation` must be 1 or higher")
+    if not 1 <= directive.generation <= MAX_GENERATION:
+        raise MalformedDocument(f"directive: `generation` must be from 1 to {MAX_GENERATION}")
     places = [(one.model, one.slot) for one in directive.assignments]
     if len(set(places)) < len(places):
         raise MalformedDocument("directive: two `assignments` for one slot")
@@ -104,7 +119,7 @@ def _wrong_field(one: Assignment) -> str:
     checks = {
         "model": _MODEL.fullmatch(one.model) is not None,
         "slot": _MODEL.fullmatch(one.slot) is not None,
-        "version": one.version >= 1,
+        "version": 1 <= one.version <= MAX_VERSION,
         "sha256": _SHA256.fullmatch(one.sha256) is not None,
         "length": 0 < one.length <= MANIFEST_BYTES,
     }

@@ -12,7 +12,8 @@ Values in, a value or a refusal out. Nothing here asks the network or the clock.
 #  (5)  Targets: the ones that the snapshot names, signed by root's targets keys.        actions.py
 #  (6)  No version is below one that was seen, whatever python-tuf's files say.          growth.py
 #  (7)  The directive is signed by the director that targets name (a), is for this       directive.py
-#       device (b), and is not older than the one accepted before (c).
+#       device (b), and is not older than the one accepted before (c), for as long as who
+#       signed that one may direct.
 #  (8)  The model's role is the newest (a), delegated to by targets for this model       here
 #       alone (b), and signed by as many different approvers as the threshold (c).
 #  (9)  The directive's path is the path of its model and version (a), and listed (b).   here

@@ -12,6 +12,7 @@ from agent.install.record import Slot
 from controller.signing import repository
 from controller.signing.roles import DEFAULT_LIFETIMES
 from protos.documents import Assignment, Directive
+from protos.keys import CryptoSigner
 from protos.tuf import DelegatedRole, Metadata, TargetFile
 from tests.attacks.world import (
     DEVICE,
@@ -76,10 +77,8 @@ async def test_7a_an_altered_directive_is_refused(world: World, device: DeviceUn
     assert await accept(device, envelope) == "bad-signature"
 
 
-async def test_7a_the_keys_of_a_dismissed_director_count_no_more(
-    world: World, device: DeviceUnderAttack
-) -> None:
-    await device.refresh()
+def dismiss_the_director(world: World) -> CryptoSigner:
+    """The administrators name another director; returns the old one's key."""
     successor = new_key()
     targets = repository.with_director(
         world.current("targets").signed,
@@ -89,6 +88,14 @@ async def test_7a_the_keys_of_a_dismissed_director_count_no_more(
     )
     world.force("targets", Metadata(targets), [world.keys.targets])
     dismissed, world.keys.director = world.keys.director, successor
+    return dismissed
+
+
+async def test_7a_the_keys_of_a_dismissed_director_count_no_more(
+    world: World, device: DeviceUnderAttack
+) -> None:
+    await device.refresh()
+    dismissed = dismiss_the_director(world)
 
     assert await accept(device, world.directive(1)) == "accepted"
     world.keys.director = dismissed
@@ -150,6 +157,33 @@ async def test_7c_an_older_directive_is_refused_after_a_restart_too(
     assert await accept(device, older) == "stale-directive"
     assert await accept(DeviceUnderAttack(world, device.store), older) == "stale-directive"
     assert device.store.installs.generation() == 4
+
+
+@pytest.mark.parametrize("generation", [2**53 - 1, 3, 2])
+async def test_7c_fast_forward_is_recovered_from_by_dismissing_the_director(
+    world: World, device: DeviceUnderAttack, generation: int
+) -> None:
+    """The thief of the director's key has signed the highest generation that there can be."""
+    await device.refresh()
+    forged = world.directive(generation, world.assignment("digits", 1))
+    assert await accept(device, forged) == "accepted"
+    assert await accept(device, world.directive(2)) == "stale-directive"
+    dismiss_the_director(world)
+
+    assert await accept(device, world.directive(2)) == "accepted"
+
+    assert device.store.installs.generation() == 2
+    assert await accept(device, forged) == "bad-signature"
+    assert await accept(device, world.directive(1)) == "stale-directive"
+
+
+@pytest.mark.parametrize("generation", [0, -1, 2**53, 2**64])
+async def test_7c_a_generation_that_no_store_can_keep_is_malformed(
+    world: World, device: DeviceUnderAttack, generation: int
+) -> None:
+    await device.refresh()
+
+    assert await accept(device, world.directive(generation)) == "malformed"
 
 
 async def test_7c_a_directive_may_come_twice_but_not_say_two_things(
