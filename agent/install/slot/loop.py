@@ -86,10 +86,10 @@ class SlotLoop:
             await self._reject(outcome_of(error))
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, unless somebody wakes the loop."""
+        """Waits, unless somebody wakes the loop, or has since it last waited."""
         if seconds > 0:
-            self.nudge.clear()
             await sleep_unless(self.bench.clock, seconds, self.nudge)
+            self.nudge.clear()
 
     async def _back_off(self) -> None:
         delay = self.bench.delay(self._failures)

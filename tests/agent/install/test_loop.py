@@ -194,6 +194,25 @@ async def test_waking_tries_again_at_once_what_was_put_off(outside: Outside) -> 
         assert device.clock.seconds == 0.0
 
 
+async def test_a_link_that_comes_up_while_a_failure_is_noted_is_made_use_of_at_once(
+    outside: Outside,
+) -> None:
+    outside.errors["verify"] = [TransportError("no link yet")]
+    device = Device(outside)
+    device.direct(1, ONE.assignment())
+    device.on_change = lambda change: (
+        device.loop.wake() if change.name == "install.deferred" else None
+    )
+    async with device.running():
+        await device.until(lambda: "install.switching" in names(device))
+        assert names(device)[:3] == ["install.verifying", "install.deferred", "install.preflight"]
+        assert device.clock.seconds == 0.0
+
+
+def names(device: Device) -> list[str]:
+    return [change.name for change in device.changes]
+
+
 async def test_expired_metadata_put_off_an_install_and_never_fail_it(outside: Outside) -> None:
     device = await running_one(outside)
     outside.errors["verify"] = [ExpiredMetadata("timestamp expired an hour ago")]

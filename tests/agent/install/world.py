@@ -318,6 +318,7 @@ class Device:
         self.blobs = PoweredBlobs(self.power, blobs)
         self.clock = VirtualClock()
         self.changes: list[Change] = []
+        self.on_change: Callable[[Change], None] = lambda _: None
         self.fetcher = PretendFetcher(outside, self.power, self.blobs)
         self.self_test = PretendSelfTest(outside, self.power)
         self.deployments = PretendDeployments(outside, self.power, self.blobs, self.clock)
@@ -330,12 +331,16 @@ class Device:
             self.deployments,
             lambda: outside.facts,
             self.clock,
-            self.changes.append,
+            self._changed,
             policy=POLICY,
             rng=random.Random(1),  # noqa: S311 - a seed
             offload=_inline,
         )
         self._task: asyncio.Task[None] | None = None
+
+    def _changed(self, change: Change) -> None:
+        self.changes.append(change)
+        self.on_change(change)
 
     def restarted(self, power: Power | None = None) -> "Device":
         return Device(self.outside, power, self.inner, self.blobs)
