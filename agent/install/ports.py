@@ -108,7 +108,11 @@ class Deployments(Protocol):
         ...
 
     def activate(self, model: str, slot: str) -> None:
-        """The model's candidate answers from now on; the version before it is kept warm."""
+        """The model's candidate answers from now on; the version before it is kept warm.
+
+        Raises:
+            ModelLoadFailed: there is no candidate: another slot of the model may have freed it.
+        """
         ...
 
     def release_previous(self, model: str, slot: str) -> None:

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field, replace
 
-from agent.errors import AgentError, NotReady, ProbationFailed, StoreError
+from agent.errors import AgentError, ModelLoadFailed, NotReady, ProbationFailed, StoreError
 from agent.install.actions import Bench, Seat, sleep_unless
 from agent.install.fallback import fallback
 from agent.install.ledger import Edit
@@ -131,9 +131,17 @@ class SlotLoop:
             slot = replace(self.seat.slot, active=candidate)
             return Edit(installs=(self._passed(install),), slots=(slot,))
 
+        def activate() -> None:
+            try:
+                self.seat.activate(candidate)
+            except ModelLoadFailed as error:
+                # Another slot of the model went back or ended, and took the candidate along: no
+                # fault of the version. The slot points at it by now, so it is loaded again.
+                log.info("install.candidate-lost detail=%s", error.detail)
+
         async with bench.model_turn(install.model):
             await bench.deployments.prepare(candidate, manifest)
-            await bench.edit(point, then=lambda: self.seat.activate(candidate))
+            await bench.edit(point, then=activate)
 
     async def _probation(self, install: Install) -> None:
         bench = self.bench

@@ -11,7 +11,9 @@ from agent.errors import (
     TransportError,
 )
 from agent.install.machine import State
-from protos.manifest import Needs
+from agent.install.ports import SelfTestResult
+from agent.install.record import Deployed
+from protos.manifest import Manifest, Needs
 from tests.agent.install.world import KEY, Device, Outside, bundle, recalling
 
 ONE, TWO, THREE = (bundle(version=number) for number in (1, 2, 3))
@@ -380,6 +382,35 @@ async def test_slots_install_side_by_side(outside: Outside) -> None:
         KEY: 1, ("other", "champion"): 5, ("digits", "challenger"): 2,
     }  # fmt: skip
     assert device.lost() == []
+
+
+async def test_a_slot_that_goes_back_is_no_fault_of_what_another_slot_has_just_loaded(
+    outside: Outside,
+) -> None:
+    device = await running_one(outside)
+    outside.failing = {THREE.sha256: SelfTestMismatch("x")}
+    prepare, self_test = device.deployments.prepare, device.self_test.run
+
+    async def prepare_and_wait(deployed: Deployed, manifest: Manifest) -> None:
+        await prepare(deployed, manifest)
+        if deployed.version == 2:
+            await device.clock.sleep(2.0)  # meanwhile the champion's revert frees the candidate
+
+    async def test_and_wait(manifest: Manifest) -> SelfTestResult:
+        await device.clock.sleep(1.0)
+        return await self_test(manifest)
+
+    device.deployments.prepare = prepare_and_wait  # type: ignore[method-assign]
+    device.self_test.run = test_and_wait  # type: ignore[method-assign]
+    device.direct(2, ONE.assignment(), TWO.assignment(slot="challenger"))
+    async with device.running():
+        await device.until(lambda: 2 in device.deployments.loads)
+        device.direct(3, TWO.assignment(slot="challenger"), THREE.assignment())
+        await device.until(lambda: device.loop.is_settled)
+
+    states = {one.slot: (one.version, one.state) for one in device.inner.installs.installs()}
+    assert states == {"challenger": (2, State.COMMITTED), "champion": (3, State.FAILED)}
+    assert device.deployments.answers(("digits", "challenger")) == 2
 
 
 async def test_one_version_in_two_slots_is_fetched_once(outside: Outside) -> None:

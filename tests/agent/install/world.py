@@ -247,7 +247,9 @@ class PretendDeployments:
 
     def activate(self, model: str, slot: str) -> None:
         self.power.step("activate")
-        candidate = self.candidates.pop(model)
+        candidate = self.candidates.pop(model, None)
+        if candidate is None:
+            raise ModelLoadFailed(f"no version of model {model!r} is prepared")
         self._set((model, slot), activated(self._standing(model, slot), candidate).standing)
 
     def release_previous(self, model: str, slot: str) -> None:
