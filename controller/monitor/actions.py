@@ -9,9 +9,10 @@ from controller.errors import InvalidInput, NotFound
 from controller.monitor.fleet import DeviceDrift, FleetDrift, judge_fleet
 from controller.monitor.merge import ClosedWindow, latest, merged, read_stored
 from controller.store.blob_store import BlobStore
-from controller.store.store import Store
+from controller.store.store import Store, Transaction
 from controller.telemetry.record import StoredWindow
 from protos.errors import DocumentError
+from protos.manifest import Role, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ def drift_report(
 ) -> DriftReport:
     """The data of one version of ``model``, the newest that devices told of unless one is named.
 
-    Of each device its newest windows count, as few as are enough to judge by. Blocks.
+    Of each device its newest windows count, as few as are enough to judge by. A window of a version
+    that is not registered, or of another profile than that version's, counts for nothing: one device
+    that tells such things must not hide what the others saw. Blocks.
 
     Raises:
         NotFound: no such model, or no device has told of it since ``since_ms``.
@@ -75,25 +78,40 @@ def drift_report(
     with store.begin() as tx:
         if tx.registry.model(model) is None:
             raise NotFound(f"no model {model!r}")
-        stored = tx.telemetry.windows(model, version, since_ms=since_ms)
+        profiles = _profiles(tx, model)
+        told = tx.telemetry.windows(model, version, since_ms=since_ms)
+    stored = [window for window in told if profiles.get(window.version) == window.profile_sha256]
     if not stored:
         which = model if version is None else f"{model}/{version}"
         raise NotFound(f"no device has told of {which}'s data yet")
     chosen = max(window.version for window in stored)
+    reference = _reference(blobs, profiles[chosen])
     of_version = [window for window in stored if window.version == chosen]
-    profile = of_version[-1].profile_sha256
-    of_profile = [window for window in of_version if window.profile_sha256 == profile]
-    reference = _reference(blobs, profile)
     newest = {
-        device: [read_stored(one) for one in windows]
-        for device, windows in latest(of_profile, reference.policy.n_min).items()
+        device: fitting
+        for device, windows in latest(of_version, reference.policy.n_min).items()
+        if (fitting := _fitting(reference, windows))
     }
     counts = {
         device: total
         for device, windows in newest.items()
         if (total := merged(window.counts for window in windows)) is not None
     }
-    return _report(model, of_profile, newest, judge_fleet(reference, counts))
+    return _report(model, of_version, newest, judge_fleet(reference, counts))
+
+
+def _profiles(tx: Transaction, model: str) -> Mapping[int, str]:
+    """By version, the digest of its reference profile."""
+    return {
+        one.version: read_manifest(one.manifest).files[Role.REFERENCE].sha256
+        for one in tx.registry.versions(model)
+    }
+
+
+def _fitting(reference: Reference, windows: Sequence[StoredWindow]) -> Sequence[ClosedWindow]:
+    """Those that tell of just the reference's series."""
+    read = [read_stored(one) for one in windows]
+    return [one for one in read if len(one.counts.cells) == len(reference.series)]
 
 
 def _reference(blobs: BlobStore, profile: str) -> Reference:

@@ -1,15 +1,20 @@
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 
 from agent.monitor.finding import Verdict
+from agent.monitor.reference import CELLS
 from agent.monitor.verdict import judge
 from agent.monitor.window import OpenWindow
 from agent.monitor.wire import window_message
 from controller.errors import InvalidInput, NotFound
 from controller.monitor.actions import drift_report
 from controller.monitor.merge import latest
-from controller.registry.version import Model
+from controller.registry.version import Model, State, Version
 from controller.telemetry.record import StoredWindow
+from protos.manifest import Budgets, File, Manifest, Needs, Role
 from simulations.memory_controller_blobs import MemoryControllerBlobs
 from simulations.memory_store import MemoryStore
 from tests.agent.monitor import profiles
@@ -18,7 +23,13 @@ REFERENCE = profiles.reference()
 
 
 def stored(
-    device: str, sequence: int, rows: int = 300, shift: float = 0.0, version: int = 1
+    device: str,
+    sequence: int,
+    rows: int = 300,
+    shift: float = 0.0,
+    version: int = 1,
+    profile: str = REFERENCE.digest,
+    series: int = len(REFERENCE.series),
 ) -> StoredWindow:
     counts = profiles.window(
         np.random.default_rng([sequence, rows, *map(ord, device)]), rows, shift=shift
@@ -27,13 +38,15 @@ def stored(
     name = f"{device}-{sequence}"
     window = OpenWindow(name, "pump", version, "a" * 64, 1000 * sequence, counts)
     message = window_message(window, 1000 * sequence + 500, judgement)
+    message.profile_sha256 = profile
+    del message.counts[series * CELLS :], message.sums[series * 4 :]
     return StoredWindow(
         device=device,
         spool="s",
         sequence=sequence,
         model="pump",
         version=version,
-        profile_sha256=counts.profile,
+        profile_sha256=profile,
         window_id=name,
         started_ms=window.started_ms,
         ended_ms=1000 * sequence + 500,
@@ -43,11 +56,36 @@ def stored(
     )
 
 
+def registered(number: int) -> Version:
+    files = {role: File(sha256=f"{number:064x}", length=1) for role in Role}
+    manifest = Manifest(
+        model="pump",
+        version=number,
+        release_counter=number,
+        inputs=(),
+        outputs=(),
+        files=files | {Role.REFERENCE: File(sha256=REFERENCE.digest, length=1)},
+        needs=Needs(),
+        budgets=Budgets(latency_p99_seconds=1.0, memory_bytes=1),
+    )
+    return Version(
+        model="pump",
+        version=number,
+        state=State.PUBLISHED,
+        manifest=manifest.encode(),
+        manifest_sha256=manifest.digest,
+        registered_at=0.0,
+        registered_by="ada",
+    )
+
+
 def controller(windows: list[StoredWindow]) -> tuple[MemoryStore, MemoryControllerBlobs]:
     store, blobs = MemoryStore(), MemoryControllerBlobs()
     blobs.put(REFERENCE.encode())
     with store.begin() as tx:
         tx.registry.put_model(Model(name="pump", created_at=0.0, threshold=1))
+        for number in (1, 2):
+            tx.registry.put_version(registered(number))
         tx.telemetry.add_windows(windows)
     return store, blobs
 
@@ -87,6 +125,23 @@ def test_the_newest_version_is_shown_unless_one_is_named() -> None:
 
     assert drift_report(store, blobs, "pump").version == 2
     assert drift_report(store, blobs, "pump", version=1).version == 1
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        pytest.param({"version": 2**31 - 1}, id="a version that nobody registered"),
+        pytest.param({"profile": "e" * 64}, id="a profile that the version does not have"),
+        pytest.param({"series": 1}, id="fewer series than the profile has"),
+    ],
+)
+def test_what_one_device_makes_up_hides_nothing_of_the_others(lie: Mapping[str, Any]) -> None:
+    windows = [stored(f"d{index}", 1) for index in range(3)]
+
+    report = drift_report(*controller([*windows, stored("liar", 9, **lie)]), "pump")
+
+    assert (report.version, report.verdict) == (1, Verdict.OK)
+    assert [one.device for one in report.devices] == ["d0", "d1", "d2"]
 
 
 def test_what_does_not_exist_is_not_found() -> None:
