@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from agent.errors import TransportError
-from agent.store.blob_store import BlobStore
+from agent.store.blob_store import BlobStore, BlobWriter
 from agent.transport import controller_client
 from agent.transport.connection import Connection
 from agent.transport.link import Link
@@ -54,8 +54,18 @@ class Uplink:
             HashMismatch, EndlessData, DiskFull: it could not be taken.
         """
         link = await self._link()
-        writer = await asyncio.to_thread(partial(self._blobs.writer, sha256, length))
-        await controller_client.fetch(link, sha256, writer)
+        await controller_client.fetch(link, sha256, await self._writer(sha256, length))
+
+    async def _writer(self, sha256: str, length: int) -> BlobWriter:
+        """Opened on a thread, which hashes what is there; closed if nobody waits for it any more."""
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(partial(self._blobs.writer, sha256, length))
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_let_go)
+            raise
 
     async def verify(self, assignment: Assignment) -> VerifiedVersion:
         """The version, once directive and image metadata agree on it.
@@ -77,3 +87,8 @@ class Uplink:
                 return await self._connection.link()
         except TimeoutError as error:
             raise TransportError(f"no link within {LINK_SECONDS:g} s") from error
+
+
+def _let_go(opened: "asyncio.Future[BlobWriter]") -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()

@@ -4,6 +4,7 @@ Every function raises what the link raises: ``TransportError`` or ``Refused``.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
@@ -52,12 +53,19 @@ async def fetch(link: Link, sha256: str, writer: BlobWriter, have: Sequence[str]
         EndlessData, HashMismatch: these are not the bytes that the digest names.
         DiskFull: no room.
     """
-    try:
-        async for chunk in link.fetch(sha256, writer.offset, have):
+    pieces = link.fetch(sha256, writer.offset, have)
+    with contextlib.ExitStack() as undo:
+        undo.callback(writer.close)
+        async for chunk in pieces:
             writer.write(chunk)
-        await asyncio.to_thread(writer.finish)  # hashes all of it, and waits for the disk
-    finally:
-        writer.close()
+        undo.pop_all()
+        # On a thread, for it waits for the disk; a caller that gives up does not close it meanwhile.
+        await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(_finished, writer)))
+
+
+def _finished(writer: BlobWriter) -> None:
+    with contextlib.closing(writer):
+        writer.finish()
 
 
 async def publish_facts(link: Link, facts: common_pb2.DeviceFacts) -> None:
