@@ -3,15 +3,15 @@
 import argparse
 import dataclasses
 import importlib
-import json
 import sys
 
-from rich.console import Console
-from rich.table import Table
-
+from controller.cli.output import Output, console, show_json, show_rows
 from simulations.bench.row import BenchRow
 
 PARTS = ("trust", "monitor", "inference", "store", "agent", "fleet")
+
+COLUMNS = {"name": "what", "value": "measured", "target": "to reach",
+           "ratio": "against the bare thing", "note": "note"}  # fmt: skip
 
 
 def main() -> int:
@@ -23,26 +23,25 @@ def main() -> int:
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    console = Console(stderr=True)
     rows: list[BenchRow] = []
     for part in arguments.parts or PARTS:
-        with console.status(f"measuring {part} …"):
+        with console(error=True).status(f"measuring {part} …"):
             rows += importlib.import_module(f"simulations.bench.{part}").rows()
     if arguments.output == "json":
-        sys.stdout.write(json.dumps([dataclasses.asdict(row) for row in rows], indent=2) + "\n")
+        show_json([dataclasses.asdict(row) for row in rows])
     else:
-        Console().print(_table(rows))
+        shown = [
+            {
+                "name": row.name,
+                "value": f"{row.value:.4g} {row.unit}",
+                "target": "" if row.target is None else f"{row.target:g} {row.unit}",
+                "ratio": row.ratio,
+                "note": row.note,
+            }
+            for row in rows
+        ]
+        show_rows(shown, COLUMNS, Output.TABLE, "nothing was measured")
     return 0
-
-
-def _table(rows: list[BenchRow]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("what", "measured", "to reach", "against the bare thing", "note"):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        target = "" if row.target is None else f"{row.target:g} {row.unit}"
-        table.add_row(row.name, f"{row.value:.4g} {row.unit}", target, row.ratio, row.note)
-    return table
 
 
 if __name__ == "__main__":

@@ -146,7 +146,8 @@ def _weight_rows(ours: Weight, bare: Weight) -> list[BenchRow]:
             "MiB",
             target,
             f"{value / alone:.2f} x onnxruntime and numpy with the same model ({alone:.1f} MiB)",
-            f"after {IDLE_SECONDS:.0f} s idle: digits loaded, gRPC link up",
+            f"after {IDLE_SECONDS:.0f} s idle: digits loaded, gRPC link up; "
+            f"{ours.code:.0f} MiB are pages of files",
         )
         for name, value, alone, target in named
     ]

@@ -140,7 +140,7 @@ class _Measured:
     """What one server was seen to do."""
 
     def __init__(self) -> None:
-        self.before = self.after = Weight(0.0, 0.0, 0.0)
+        self.before = self.after = Weight(0.0, 0.0, 0.0, 0.0)
         self.connect_seconds = 0.0
         self.reach_seconds: list[float] = []
         self.directive_bytes = 0

@@ -20,11 +20,13 @@ class Weight:
         resident: all of its pages that are in memory.
         proportional: each page divided by the number of processes that share it.
         unique: pages of no other process: what ending it would free.
+        code: resident pages of files: the kernel may drop them and read them again.
     """
 
     resident: float
     proportional: float
     unique: float
+    code: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Activity:
 def weight(pid: int) -> Weight:
     """The process's memory now."""
     found = psutil.Process(pid).memory_full_info()
-    return Weight(found.rss / MIB, found.pss / MIB, found.uss / MIB)
+    return Weight(found.rss / MIB, found.pss / MIB, found.uss / MIB, found.shared / MIB)
 
 
 def activities(pids: list[int], seconds: float) -> list[Activity]:

@@ -15,6 +15,9 @@ from simulations.demo.processes import SCRIPTS, Daemon, free_ports, run_command,
 
 SITES: Final = ("berlin", "oslo")
 
+STOPPING: Final = 12
+"""So many agents are asked to end at a time."""
+
 AGENT_CONFIG: Final = """\
 [serving]
 rest_port = {rest}
@@ -164,7 +167,7 @@ class Stage:
 
     def stop(self) -> None:
         """Ends every process."""
-        with ThreadPoolExecutor(max_workers=len(self.devices)) as pool:
+        with ThreadPoolExecutor(max_workers=STOPPING) as pool:
             list(pool.map(lambda device: device.daemon.stop(), self.devices))
         self.controller.stop()
         self.close()
