@@ -98,7 +98,11 @@ class RolloutLoop:
     async def connected(self, device: str) -> None:
         """A link has come up: the device is told its newest directive again, and may match more."""
         newest = await asyncio.to_thread(self._stored, device)
-        if newest is not None:
+        known = self._newest.get(device)
+        # A turn may have signed another since this one was read: then it sends that one itself, and
+        # what comes last is what the device is told.
+        overtaken = newest and known and known.generation > newest.generation
+        if newest is not None and not overtaken:
             await self._send(newest)
         self.wake()
 

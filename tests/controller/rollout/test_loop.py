@@ -1,6 +1,8 @@
 import asyncio
+import contextlib
 import logging
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,13 +13,15 @@ from controller.rollout.rollout import SignedDirective, State
 from protos.documents import Directive
 from protos.envelope import seal
 from protos.manifest import target_path
+from simulations.memory_store import MemoryStore
+from simulations.memory_store.store import MemoryTransaction
 from tests.controller.rollout.world import World, directives
 
 DEADLINE = 5.0
 
 
-async def small_world(*names: str) -> World:
-    world = World()
+async def small_world(*names: str, store: MemoryStore | None = None) -> World:
+    world = World(store)
     for line in (f"device {' '.join(names)} site=berlin", "publish digits/1", "publish digits/2"):
         await world.run(line)
     return world
@@ -89,6 +93,46 @@ async def test_a_crash_after_signing_signs_nothing_twice_and_tells_on_connect() 
         stored = tx.rollouts.directive("pi-01")
     assert stored is not None
     assert world.post.sent == [("pi-01", directive_command(stored))]
+
+
+class LateReader(MemoryStore):
+    """Holds back who has read, once, until ``go``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.go = threading.Event(), threading.Event()
+        self.hold = False
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[MemoryTransaction]:
+        held, self.hold = self.hold, False
+        with super().begin() as tx:
+            yield tx
+        if held:
+            self.read.set()
+            assert self.go.wait(DEADLINE)
+
+
+async def test_a_device_that_connects_during_a_turn_is_told_the_newest_directive_last() -> None:
+    world = await small_world("pi-01", store=LateReader())
+    assert isinstance(world.store, LateReader)
+    await world.run("start digits/1 all")
+    await world.loop.turn()
+    world.store.hold = True
+    connecting = asyncio.create_task(world.loop.connected("pi-01"))
+    assert await asyncio.to_thread(world.store.read.wait, DEADLINE)
+
+    await world.run("start digits/2 all")
+    await world.loop.turn()
+    world.store.go.set()
+    await connecting
+
+    _, newest = directives(world, "pi-01")
+    assert newest.generation == 2
+    with world.store.begin() as tx:
+        stored = tx.rollouts.directive("pi-01")
+    assert stored is not None
+    assert world.post.sent[-1] == ("pi-01", directive_command(stored))
 
 
 async def test_a_device_that_nothing_is_wanted_of_is_told_nothing() -> None:

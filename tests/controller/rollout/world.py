@@ -113,8 +113,8 @@ class HandClock:
 class World:
     """One controller and what its devices say."""
 
-    def __init__(self) -> None:
-        self.store = MemoryStore()
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
         self.post = Post()
         self.clock = HandClock()
         self.director = CryptoSigner.generate_ed25519()
