@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from agent.errors import AgentError, InvalidRequest, RequestTooLarge
 from agent.inference.actions import infer
+from agent.serving.browser import objection
 from agent.serving.description import (
     EXTENSIONS,
     PLATFORM,
@@ -41,9 +42,18 @@ class RestApplication:
 
     Args:
         limit: of a body, in bytes, compressed and not.
+        any_host: see ``agent.serving.browser``.
     """
 
-    def __init__(self, hosting: Hosting, workers: Workers, limit: int = INFER_BYTES) -> None:
+    def __init__(
+        self,
+        hosting: Hosting,
+        workers: Workers,
+        limit: int = INFER_BYTES,
+        *,
+        any_host: bool = False,
+    ) -> None:
+        self._any_host = any_host
         self._hosting = hosting
         self._workers = workers
         self._limit = limit
@@ -74,6 +84,9 @@ class RestApplication:
         await send({"type": "http.response.body", "body": response.body})
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response | None:
+        refused = objection(dict(scope["headers"]), any_host=self._any_host)
+        if refused:
+            return as_error(403, refused)
         route = self._route(tuple(scope["path"].strip("/").split("/")))
         if route is None:
             return as_error(404, f"no such path: {scope['path'][:200]}")

@@ -38,7 +38,7 @@ class RestServer:
         self._state = ServerState()
         self._server: asyncio.Server | None = None
         self._config = Config(
-            cast("Any", RestApplication(hosting, workers, limit)),
+            cast("Any", RestApplication(hosting, workers, limit, any_host=allow_remote)),
             http="h11",
             ws="none",
             lifespan="off",

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from agent.inference.datatypes import from_raw, to_raw
+from agent.serving.rest_server import RestServer
+from agent.serving.workers import Workers
 from tests.agent.hosting import Host
 
 
@@ -463,7 +465,7 @@ async def test_after_any_refusal_the_same_connection_goes_on(served: Served) -> 
     body = json.dumps(asked()).encode()
     for path, status in [(b"none", b"404"), (b"linear", b"200"), (b"linear", b"200")]:
         writer.write(
-            b"POST /v2/models/%b/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+            b"POST /v2/models/%b/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
             % (path, len(body))
             + body
         )
@@ -480,7 +482,7 @@ async def test_a_client_that_goes_away_in_the_middle_of_a_body_harms_nobody(
     for _ in range(5):
         _, writer = await asyncio.open_connection("127.0.0.1", served.rest_port)
         writer.write(
-            b"POST /v2/models/linear/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nhalf"
+            b"POST /v2/models/linear/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\nhalf"
         )
         await writer.drain()
         writer.close()
@@ -495,3 +497,50 @@ async def test_what_is_no_http_is_refused(served: Served) -> None:
 
     assert b"400" in await reader.readline()
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        pytest.param({"Host": "evil.example:8500"}, "evil.example", id="DNS rebinding"),
+        pytest.param({"Host": "localhost.evil.example"}, "localhost.evil", id="a name like ours"),
+        pytest.param({"Host": "[::1].evil.example"}, "evil.example", id="an address like ours"),
+        pytest.param({"Origin": "https://evil.example"}, "evil.example", id="another site"),
+        pytest.param({"Origin": "null"}, "null", id="a sandboxed page"),
+    ],
+)
+async def test_web_pages_are_refused_and_counted_nowhere(
+    served: Served, http: httpx.AsyncClient, headers: dict[str, str], said: str
+) -> None:
+    reply = await http.post(
+        "/v2/models/linear/infer",
+        content=json.dumps(asked()),
+        headers={"Content-Type": "text/plain", **headers},
+    )
+
+    assert reply.status_code == 403
+    assert said in reply.json()["error"]
+    assert served.host.deployments.traffic("linear", "champion").requests == 0
+    assert (await http.get("/v2", headers=headers)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8500", "[::1]:8500", "127.0.0.2", "a.localhost"]
+)
+async def test_applications_of_this_machine_are_answered_by_every_name_it_has(
+    http: httpx.AsyncClient, host: str
+) -> None:
+    assert (await http.get("/v2", headers={"Host": host})).status_code == 200
+
+
+async def test_where_other_machines_may_ask_they_may_use_its_name(served: Served) -> None:
+    workers = Workers(threads=1)
+    server = RestServer(served.host.deployments, workers, allow_remote=True)
+    port = await server.start("127.0.0.1", 0)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        named = await client.get("/v2", headers={"Host": "press-7.plant"})
+        page = await client.get("/v2", headers={"Host": "press-7.plant", "Origin": "http://evil"})
+    await server.stop()
+    workers.close()
+
+    assert (named.status_code, page.status_code) == (200, 403)
