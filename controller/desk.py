@@ -24,7 +24,9 @@ Result = TypeVar("Result")
 class Rollouts(Protocol):
     """Who must know that a device came, or said something that may decide a rollout."""
 
-    def wake(self) -> None: ...  # noqa: D102
+    def wake(self) -> None:
+        """Something may have changed. From any thread."""
+        ...
 
     async def connected(self, device: str) -> None: ...  # noqa: D102
 
@@ -72,9 +74,9 @@ class DeviceDesk:
 
     async def upload(self, device: str, request: bytes) -> bytes:
         """Stores telemetry, exactly once."""
-        reply = await asyncio.to_thread(telemetry.upload, self._store, device, request, self._now())
-        self.rollouts.wake()
-        return reply
+        return await asyncio.to_thread(
+            telemetry.upload, self._store, device, request, self._now(), self.rollouts.wake
+        )
 
     async def facts(self, device: str, payload: bytes) -> None:
         """Takes what the device says that it is."""

@@ -1,6 +1,7 @@
 """Uploads, stored: each record exactly once, whatever is repeated, reordered or cut short."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -20,11 +21,18 @@ _AUDITED_REASONS: Final = 8
 log = logging.getLogger(__name__)
 
 
-def upload(store: Store, device: str, request: bytes, now: float) -> bytes:
+def upload(
+    store: Store,
+    device: str,
+    request: bytes,
+    now: float,
+    on_report: Callable[[], None] = lambda: None,
+) -> bytes:
     """Stores what the device sent; returns the serialised ``UploadReply``.
 
     Records, the slots that reports tell of, and the cursor become durable in one transaction.
-    ``now`` is Unix seconds. Blocks: async code calls it on a thread.
+    ``now`` is Unix seconds. ``on_report`` is called afterwards if a signed report was among them: no
+    other record changes what the device is known to run. Blocks: async code calls it on a thread.
 
     Raises:
         TooLarge, InvalidInput: the request as a whole can't be; nothing is stored.
@@ -47,6 +55,8 @@ def upload(store: Store, device: str, request: bytes, now: float) -> bytes:
         )
         _store(tx, known, accepted, now)
     _tell(device, accepted)
+    if accepted.reports:
+        on_report()
     return telemetry_pb2.UploadReply(stored_through=accepted.through).SerializeToString()
 
 

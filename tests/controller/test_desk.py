@@ -1,0 +1,90 @@
+from datetime import timedelta
+
+import pytest
+
+from agent.identity.keys import generate_key, public_key, signer
+from controller.desk import DeviceDesk
+from controller.enrolment.authority import KeyPair
+from controller.enrolment.terms import Terms
+from controller.fleet.device import Device
+from protos.documents import Report
+from protos.envelope import seal
+from protos.v1 import common_pb2, telemetry_pb2
+from simulations.memory_controller_blobs import MemoryControllerBlobs
+from simulations.memory_store import MemoryStore
+from tests.controller.rollout.world import START, HandClock
+
+KEY = generate_key()
+NOBODY = KeyPair(b"", b"")
+TERMS = Terms(NOBODY, b"", b"", "localhost:1", "localhost:2", timedelta(days=1))
+
+
+class Woken:
+    """What the desk told the rollouts."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def wake(self) -> None:
+        self.times += 1
+
+    async def connected(self, device: str) -> None:
+        del device
+
+
+@pytest.fixture
+def woken() -> Woken:
+    return Woken()
+
+
+@pytest.fixture
+def desk(woken: Woken) -> DeviceDesk:
+    store = MemoryStore()
+    with store.begin() as tx:
+        tx.devices.put(Device("dev-1", START, public_key(KEY), "ff", START + 100))
+    made = DeviceDesk(store, MemoryControllerBlobs(), HandClock(), TERMS)
+    made.rollouts = woken
+    return made
+
+
+def report(sequence: int, counter: int) -> telemetry_pb2.Record:
+    document = Report(device="dev-1", counter=counter, generation=0, reported_at=int(START))
+    envelope = common_pb2.Envelope.FromString(seal(document, signer(KEY)))
+    return telemetry_pb2.Record(sequence=sequence, report=envelope)
+
+
+def reading(sequence: int) -> telemetry_pb2.Record:
+    return telemetry_pb2.Record(sequence=sequence, resources=telemetry_pb2.Resources())
+
+
+async def send(desk: DeviceDesk, *records: telemetry_pb2.Record) -> None:
+    request = telemetry_pb2.UploadRequest(spool_id="spool", records=records)
+    await desk.upload("dev-1", request.SerializeToString())
+
+
+async def test_a_signed_report_has_rollouts_planned_anew(desk: DeviceDesk, woken: Woken) -> None:
+    await send(desk, reading(1), report(2, counter=1))
+
+    assert woken.times == 1
+
+
+async def test_what_changes_no_plan_has_none_made(desk: DeviceDesk, woken: Woken) -> None:
+    await send(desk, report(1, counter=1))
+    woken.times = 0
+
+    await send(desk, reading(2), reading(3))
+    await send(desk, report(1, counter=1))  # stored before
+    await send(desk, report(4, counter=1))  # replayed: refused
+
+    assert woken.times == 0
+
+
+async def test_facts_have_rollouts_planned_anew_when_they_changed(
+    desk: DeviceDesk, woken: Woken
+) -> None:
+    facts = common_pb2.DeviceFacts(arch="x86_64").SerializeToString()
+
+    await desk.facts("dev-1", facts)
+    await desk.facts("dev-1", facts)
+
+    assert woken.times == 1
