@@ -7,8 +7,8 @@ seconds of counts are lost.
 
 import asyncio
 import logging
+import threading
 import uuid
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
@@ -53,6 +53,8 @@ class MonitorLoop:
         self._present: list[Watched] = []
         self._references: dict[str, Reference] = {}  # of what is present, or was until just now
         self._unsaved: set[str] = set()
+        self._uncounted: set[str] = set()
+        self._turn = threading.Lock()
         self._windows: dict[str, OpenWindow] = {}
         self._alerts: dict[str, AlertState] = {}
         for key, value in store.windows.checkpoints().items():
@@ -62,37 +64,41 @@ class MonitorLoop:
         """Runs until cancelled; ``keep`` afterwards, when the last request is answered."""
         while True:
             await self._clock.sleep(INTERVAL)
-            for watched in list(self._watch.watched()):
-                await asyncio.to_thread(watched.observer.flush)
-            self.keep()
+            # On a thread: it counts, judges and waits for the disk, and requests must not.
+            await asyncio.to_thread(self.keep)
 
     def tick(self) -> None:
-        """One turn: count, then close or keep each window.
+        """One turn: count, then close or keep each window. From any thread.
 
         Raises:
             AgentError: the store failed. What was counted is kept, and written by a later turn.
         """
-        now_ms = _milliseconds(self._clock.now())
+        with self._turn:
+            self._tick(_milliseconds(self._clock.now()))
+
+    def _tick(self, now_ms: int) -> None:
         present = list(self._watch.watched())
         # What has just gone may still have requests under way: it is counted one turn longer.
         leaving = [one for one in self._present if all(one is not other for other in present)]
         for watched in [*leaving, *present]:
             self._references[watched.manifest_sha256] = watched.reference
-            self._count(watched, now_ms)
+            self._try_to_count(watched, now_ms)
         staying = {watched.manifest_sha256 for watched in [*leaving, *present]}
         for key in [key for key in self._references if key not in staying]:
             if key in self._windows:
                 self._close(self._windows[key], now_ms)
             self._store.windows.discard(key + _STATE)
             self._alerts.pop(key, None)
+            self._uncounted.discard(key)
             del self._references[key]
         for key, reference in self._references.items():
             policy = overridden(reference.policy, self._rows, self._seconds)
-            if closes(self._windows[key], policy, now_ms):
-                self._close(self._windows[key], now_ms)
+            window = self._windows.get(key)
+            if window is not None and closes(window, policy, now_ms):
+                self._close(window, now_ms)
         self._present = present
-        for window in list(self._orphans()):
-            self._close(window, now_ms)
+        if self._clock.monotonic() - self._started >= ORPHAN_SECONDS:
+            self._forget_orphans(now_ms)
 
     def keep(self) -> None:
         """One turn; what goes wrong is logged, and done by a later turn."""
@@ -112,6 +118,19 @@ class MonitorLoop:
         except DocumentError as error:
             log.warning("monitor.checkpoint-unreadable key=%s detail=%s", key, error.detail)
             self._store.windows.discard(key)
+
+    def _try_to_count(self, watched: Watched, now_ms: int) -> None:
+        """A version that can't be counted is told of once, and keeps no other from being."""
+        try:
+            self._count(watched, now_ms)
+        except AgentError:
+            raise
+        except Exception:
+            if watched.manifest_sha256 not in self._uncounted:
+                self._uncounted.add(watched.manifest_sha256)
+                log.exception(
+                    "monitor.uncounted model=%s version=%d", watched.model, watched.version
+                )
 
     def _count(self, watched: Watched, now_ms: int) -> None:
         key = watched.manifest_sha256
@@ -141,11 +160,12 @@ class MonitorLoop:
             traffic=TrafficCounts(),
         )
 
-    def _orphans(self) -> Iterator[OpenWindow]:
-        if self._clock.monotonic() - self._started >= ORPHAN_SECONDS:
-            yield from (
-                window for key, window in self._windows.items() if key not in self._references
-            )
+    def _forget_orphans(self, now_ms: int) -> None:
+        for key in self._windows.keys() - self._references.keys():
+            self._close(self._windows[key], now_ms)
+        for key in self._alerts.keys() - self._references.keys():
+            self._store.windows.discard(key + _STATE)
+            del self._alerts[key]
 
     def _close(self, window: OpenWindow, now_ms: int) -> None:
         key = window.manifest_sha256

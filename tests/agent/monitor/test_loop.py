@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from agent.inference.traffic import TrafficCounts
+from agent.monitor.counts import Counts
 from agent.monitor.finding import Verdict
 from agent.monitor.loop import ORPHAN_SECONDS, MonitorLoop
 from agent.monitor.observer import Observer
@@ -204,6 +206,55 @@ def test_a_version_that_does_not_come_back_after_a_restart_is_told_at_last() -> 
 
     assert window.rows == 400
     assert verdict_of(window.verdict) is Verdict.INSUFFICIENT_DATA
+    assert store.windows.checkpoints() == {}, "nothing is left of a version that has gone"
+
+
+class BrokenObserver(Observer):
+    """What a mistake in counting would be like."""
+
+    def drain(self) -> Counts:
+        raise ZeroDivisionError("a bug")
+
+
+async def test_a_version_that_can_not_be_counted_keeps_no_other_from_being(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store, clock = MemoryDeviceStore(), HandClock()
+    broken_one, one = Running(digest="b" * 64, version=2), Running()
+    broken_one.observer = BrokenObserver(broken_one.reference)
+    loop = MonitorLoop(store, Serving([broken_one, one]), clock)
+    running = asyncio.create_task(loop.run())
+    one.serve(400)
+    async with asyncio.timeout(30):
+        while not len(store.spool):
+            await clock.turn()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    (window,), _ = spooled(store)
+
+    assert (window.version, window.rows) == (1, 400)
+    assert caplog.text.count("monitor.uncounted") == 1
+
+
+async def test_no_request_waits_while_a_window_is_judged_and_written() -> None:
+    store, clock, one = MemoryDeviceStore(), HandClock(), Running()
+    threads = set[int]()
+    drain = one.drain_traffic
+
+    def noted() -> TrafficCounts:
+        threads.add(threading.get_ident())
+        return drain()
+
+    one.drain_traffic = noted  # type: ignore[method-assign]
+    running = asyncio.create_task(MonitorLoop(store, Serving([one]), clock).run())
+    while not threads:
+        await clock.turn()
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert threading.get_ident() not in threads
 
 
 def test_a_checkpoint_that_can_not_be_read_is_dropped_and_watching_goes_on() -> None:
