@@ -1,16 +1,24 @@
-"""Refuses requests that are too large, before anything is parsed and while they come in."""
+"""Refuses bodies of strangers, and bodies that are too large, before anything of them is parsed.
+
+A route's own check of the token comes too late for that: the framework has read the body by then,
+and many half-sent ones would fill the memory.
+"""
 
 import re
 from typing import Final
 
+from fastapi.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller.errors import TooLarge
+from controller.errors import ControllerError, TooLarge
+from controller.web.access import caller
 from controller.web.problem import refused
 from controller.web.registration_form import FORM_BYTES
 from protos.limits import METADATA_BYTES, MIB
 
 DEFAULT_BYTES: Final = 1 * MIB
+_BODILESS: Final = frozenset({"GET", "HEAD"})  # no route of these methods reads a body
 _LIMITS: Final = (
     # Metadata travels as a JSON string, in which every quote takes one byte more.
     (re.compile(r"/api/v1/(targets|root)(/.*)?"), 3 * METADATA_BYTES["targets"]),
@@ -24,7 +32,10 @@ def limit_of(path: str) -> int:
 
 
 class BodyLimit:
-    """ASGI middleware: 413 as soon as a body is, or says that it will be, too large."""
+    """ASGI middleware: 413 as soon as a body is, or says that it will be, too large.
+
+    401 before a body is read whose sender shows no token that is valid.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -39,6 +50,12 @@ class BodyLimit:
         if _announced(scope) > limit:
             await refused(error)(scope, receive, send)
             return
+        if scope["method"] not in _BODILESS:
+            try:
+                await run_in_threadpool(caller, Request(scope), scope["app"].state.services)
+            except ControllerError as unknown:
+                await refused(unknown)(scope, receive, send)
+                return
         body = _Body(receive, send, limit, error)
         await self._app(scope, body.receive, body.send)
         if body.too_large and not body.started:

@@ -97,6 +97,24 @@ async def test_a_body_that_says_that_it_is_too_large_is_not_read(api: Api) -> No
     assert read == []
 
 
+@pytest.mark.parametrize("method_and_path", ["POST rollouts", "PUT targets", "DELETE devices/d"])
+@pytest.mark.parametrize("token", ["", "Bearer muster_op_" + "a" * 43])
+async def test_a_strangers_body_is_not_read(api: Api, method_and_path: str, token: str) -> None:
+    read = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(1)
+        yield b"x"
+
+    method, path = method_and_path.split()
+    headers = {"Authorization": token} if token else {}
+    answer = await api.http.request(method, f"/api/v1/{path}", content=body(), headers=headers)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "not-authenticated")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert read == []
+
+
 async def test_a_body_that_grows_too_large_is_cut(api: Api) -> None:
     read = []
 
