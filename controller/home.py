@@ -67,6 +67,22 @@ class Home:
         """The first TUF root, which approvers and devices pin; public."""
         return self.path / "root.json"
 
+    def require_whole(self) -> None:
+        """Returns if everything is there that ``found`` makes and that nothing could replace.
+
+        A database or an authority that is made anew in its place would shut every device out.
+
+        Raises:
+            ConfigError: something is missing; names it.
+        """
+        keys = [self.keys / f"{name}.json" for name in ONLINE_KEYS]
+        for path in (self.database, self.certificates, self.root, self.ca, *keys):
+            if not path.exists():
+                raise ConfigError(
+                    f"{path} is missing: bring it back from a copy, or make another controller "
+                    "with `muster init`"
+                )
+
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
         """Holds the folder for this process; the kernel lets go of it when the process dies.
@@ -82,17 +98,23 @@ class Home:
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from error
         try:
+            self._hold(lock)
+            yield
+        finally:
+            os.close(lock)
+
+    def _hold(self, lock: int) -> None:
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(os.getpid()).encode(), 0)
-            yield
         except BlockingIOError as error:
             holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
             raise Conflict(
                 f"{self.path}: a controller runs in it already, as process {holder}"
             ) from error
-        finally:
-            os.close(lock)
+        except OSError as error:
+            raise ConfigError(f"{self.path}: {error.strerror}") from error
 
     def open_store(self) -> SqlStore:
         """The database, brought up to date.

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import typer
 
+from controller.cli.output import CommandFailed
 from protos.limits import MODEL_NAME
 
 _NAMED: Final = re.compile(rf"({MODEL_NAME})(?:/([1-9][0-9]{{0,8}})|@({MODEL_NAME}))?")
@@ -56,6 +58,19 @@ def version_of(text: str) -> tuple[str, int]:
     if found is None or not found[2]:
         raise typer.BadParameter(f"{text!r} is not MODEL/VERSION, such as digits/3")
     return found[1], int(found[2])
+
+
+def require_plain(path: Path) -> None:
+    """Returns if the path is no device and no pipe, which may have no end.
+
+    Raises:
+        CommandFailed: it is one.
+        OSError: it can't be looked at.
+    """
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise CommandFailed(
+            "bad-input", f"{path}: a device or a pipe, no file", "Name a file on a disk."
+        )
 
 
 def pairs(texts: Iterable[str]) -> dict[str, str]:

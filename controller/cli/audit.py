@@ -14,11 +14,16 @@ operators = typer.Typer(no_args_is_help=True, help="Who may use the controller."
 
 @app.command("list")
 def list_(
-    after: Annotated[int, typer.Option(min=0, help="Begin after this sequence.")] = 0,
+    after: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Begin after this number.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show who did what, in order."""
+    """Show who did what, in order.
+
+    ```
+    muster audit list --after 100 --limit 50
+    ```
+    """
     with ApiClient() as api:
         found = api.get("/audit", after=after, limit=limit)
     if output is Output.JSON:
@@ -54,11 +59,20 @@ def verify(output: OutputOption = Output.TABLE) -> None:
 
 @operators.command("create")
 def create_operator(
-    name: Annotated[str, typer.Argument(help="Whom the token is for.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whom the token is for.")],
     role: Annotated[str, typer.Option(help="viewer, operator, approver or admin.")] = "viewer",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Make an operator; the token is shown this once."""
+    """Make an operator; the token is shown this once.
+
+    A viewer looks. An operator also registers versions, starts rollouts, labels devices and makes
+    join tokens; an approver also brings signatures; an admin also decides who approves a model, who
+    is an operator and which device is shut out.
+
+    ```
+    muster operator create ann --role approver
+    ```
+    """
     with ApiClient() as api:
         made = api.post("/operators", {"name": name, "role": role})
     if output is Output.JSON:
@@ -81,8 +95,15 @@ def list_operators(output: OutputOption = Output.TABLE) -> None:
 
 
 @operators.command("revoke")
-def revoke_operator(name: Annotated[str, typer.Argument(help="Whose token.")]) -> None:
-    """Make an operator's token serve no more."""
+def revoke_operator(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose token.")],
+) -> None:
+    """Make an operator's token serve no more.
+
+    ```
+    muster operator revoke ann
+    ```
+    """
     with ApiClient() as api:
         api.post(place("operators", name, "revoke"))
     say(f"the token of {name} serves no more")

@@ -1,7 +1,7 @@
 """Talks to the controller's REST API; every failure becomes a ``CommandFailed`` with its remedy."""
 
 from collections.abc import Mapping
-from typing import IO, TYPE_CHECKING, Any, Final, Self
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import quote
 
 from controller.cli.output import CommandFailed
@@ -19,6 +19,8 @@ UPLOAD_SECONDS: Final = (
     900  # registration runs the model and calibrates its monitor before it answers
 )
 
+_NAMES: Final = "The `list` commands show the names."
+
 
 class ApiClient:
     """One operator's connection. Use as a context manager."""
@@ -27,11 +29,11 @@ class ApiClient:
         import httpx  # noqa: PLC0415 - half of the time that --help would take
 
         self.profile = profile or read_profile()
-        self._failures = (httpx.HTTPError, httpx.InvalidURL)
+        self._unreachable, self._unsayable = httpx.HTTPError, (httpx.InvalidURL, UnicodeError)
         self._http = httpx.Client(
-            base_url=f"{self.profile.url}/api/v1",
+            base_url=f"{self.profile.url.rstrip('/')}/api/v1",
             headers={"Authorization": f"Bearer {self.profile.token}"},
-            verify=_trusted(self.profile.ca),
+            verify=trusted(self.profile.ca),
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=15),
             trust_env=False,
         )
@@ -74,20 +76,24 @@ class ApiClient:
         try:
             return response.json()
         except ValueError as error:
-            raise CommandFailed(
-                "unreachable",
-                f"{self.profile.url} does not answer as a controller does",
-                "Check the address: is it the controller's API port?",
-            ) from error
+            raise self.no_controller() from error
+
+    def no_controller(self) -> CommandFailed:
+        """What answers is something else."""
+        return CommandFailed(
+            "unreachable",
+            f"{self.profile.url} does not answer as a controller does",
+            "Check the address: is it the controller's API port?",
+        )
 
     def _send(self, method: str, path: str, **request: Any) -> "httpx.Response":
         try:
             response = self._http.request(method, path, **request)
-        except self._failures as error:
+        except self._unreachable as error:
+            raise unreachable(self.profile.url, error, _REMEDIES) from error
+        except self._unsayable as error:
             raise CommandFailed(
-                "unreachable",
-                f"{self.profile.url}: {_cause(error)}",
-                "Check that `muster serve` runs there and that the address is right.",
+                "invalid-input", f"what was named can't be asked for: {error}", _NAMES
             ) from error
         if response.is_success:
             return response
@@ -103,13 +109,55 @@ def place(*segments: object) -> str:
     texts = [str(one) for one in segments]
     for text in texts:
         if not text or "/" in text or text in {".", ".."}:
-            raise CommandFailed(
-                "invalid-input", f"{text!r} is no name", "The `list` commands show the names."
+            raise CommandFailed("invalid-input", f"{text!r} is no name", _NAMES)
+    return "".join(f"/{quote(text, safe='@', errors='surrogateescape')}" for text in texts)
+
+
+class Remedies(NamedTuple):
+    """What to do when there is no answer.
+
+    Attributes:
+        silent: nobody answers.
+        plain: something answers, without TLS.
+        stranger: it shows a certificate that the pinned CA has not signed, or for another name.
+    """
+
+    silent: str
+    plain: str
+    stranger: str
+
+
+def unreachable(where: str, error: Exception, remedies: Remedies) -> CommandFailed:
+    """Why there was no answer, by what lies at the bottom of ``error``."""
+    import ssl  # noqa: PLC0415 - quick --help
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return CommandFailed(
+                "not-trusted", f"{where}: {cause.verify_message}", remedies.stranger
             )
-    return "".join(f"/{quote(text, safe='@')}" for text in texts)
+        if isinstance(cause, ssl.SSLError):
+            return CommandFailed("unreachable", f"{where}: it does not speak TLS", remedies.plain)
+        cause = cause.__cause__ or cause.__context__
+    why = str(error) or type(error).__name__
+    return CommandFailed("unreachable", f"{where}: {why}", remedies.silent)
 
 
-def _trusted(ca: str) -> "ssl.SSLContext":
+_REMEDIES: Final = Remedies(
+    "Check that `muster serve` runs there and that the address is right.",
+    "Check the address: is it the controller's API port?",
+    "Something else answers there, or the certificate in your profile is another controller's: "
+    "get its server-ca.crt, and log in anew with `muster login`.",
+)
+
+
+def trusted(ca: str) -> "ssl.SSLContext":
+    """TLS with the controller whose server-ca.crt stands at ``ca``, and with no other.
+
+    Raises:
+        CommandFailed: there is no certificate.
+    """
     import ssl  # noqa: PLC0415 - quick --help
 
     try:
@@ -121,10 +169,6 @@ def _trusted(ca: str) -> "ssl.SSLContext":
             f"{ca}: {why}",
             "Get server-ca.crt from the controller's folder, and log in anew with `muster login`.",
         ) from error
-
-
-def _cause(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 def _failure(response: "httpx.Response") -> CommandFailed:

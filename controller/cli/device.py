@@ -11,7 +11,7 @@ from controller.cli.output import Output, OutputOption, say, show_fields, show_j
 
 app = typer.Typer(no_args_is_help=True, help="Devices: list, show, label, revoke, events.")
 
-DeviceArgument = Annotated[str, typer.Argument(help="The device's id.")]
+DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="The device's id.")]
 SelectorOption = Annotated[
     str, typer.Option("--to", help="Labels and facts: `site=berlin and memory_bytes>=512M`.")
 ]
@@ -33,12 +33,20 @@ def list_(selector: SelectorOption = "all", output: OutputOption = Output.TABLE)
         show_json(devices)
         return
     rows = [{**one, **_slots(one), "last_seen": moment(one["last_seen"])} for one in devices]
-    show_rows(rows, COLUMNS, output, "no devices: make a join token with `muster token create`")
+    empty = "no devices: make a join token with `muster token create`"
+    if selector != "all":
+        empty = f"no device matches {selector}: `muster device list` shows all"
+    show_rows(rows, COLUMNS, output, empty)
 
 
 @app.command()
 def show(device: DeviceArgument, output: OutputOption = Output.TABLE) -> None:
-    """Show one device: facts, labels, what it was told and what it runs."""
+    """Show one device: facts, labels, what it was told and what it runs.
+
+    ```
+    muster device show cam-1
+    ```
+    """
     with ApiClient() as api:
         found = api.get(place("devices", device))
     if output is Output.JSON:
@@ -62,7 +70,9 @@ def show(device: DeviceArgument, output: OutputOption = Output.TABLE) -> None:
 @app.command()
 def label(
     device: DeviceArgument,
-    labels: Annotated[list[str], typer.Argument(help="KEY=VALUE sets, KEY- removes.")],
+    labels: Annotated[
+        list[str], typer.Argument(metavar="LABEL", help="KEY=VALUE sets, KEY- removes.")
+    ],
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Set and remove labels; running rollouts follow at once.
@@ -90,6 +100,10 @@ def revoke(
     """Shut a device out for good: its link is cut at once and its key refused.
 
     What it runs goes on running there: nobody can reach into a machine that is cut off.
+
+    ```
+    muster device revoke cam-1
+    ```
     """
     if not yes:
         typer.confirm(f"revoke {device} for good?", abort=True)
@@ -100,11 +114,19 @@ def revoke(
 
 @app.command()
 def events(
-    device: Annotated[str | None, typer.Argument(help="Only of this device.")] = None,
+    device: Annotated[
+        str | None, typer.Argument(metavar="DEVICE", help="Only of this device.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show what devices have told, newest first."""
+    """Show what devices have told, newest first.
+
+    ```
+    muster device events
+    muster device events cam-1 --limit 10
+    ```
+    """
     with ApiClient() as api:
         found = api.get("/events", device=device, limit=limit)
     if output is Output.JSON:

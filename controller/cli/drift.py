@@ -17,7 +17,7 @@ MOVED = 3
 
 @app.command()
 def show(
-    model: Annotated[str, typer.Argument(help="MODEL or MODEL/VERSION.")],
+    model: Annotated[str, typer.Argument(metavar="NAME", help="MODEL or MODEL/VERSION.")],
     since_hours: Annotated[
         float | None,
         typer.Option(min=0, max=1e6, help="Only windows that ended in the last so many hours."),

@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 
 from agent.inference.datatypes import DATATYPES, Array, datatype_of, to_raw
-from controller.cli.arguments import Named
-from controller.cli.client import place
+from controller.cli.arguments import Named, require_plain
+from controller.cli.client import Remedies, place, unreachable
 from controller.cli.output import CommandFailed
 from controller.errors import ControllerError
 from controller.registry.npz_file import read_arrays
@@ -25,6 +25,12 @@ _REMEDIES: Final = {
     413: "Send fewer rows: --rows.",
     503: "`muster-agent status` on the device says what it waits for.",
 }
+_PORT: Final = "`muster-agent status` says on which port the agent serves REST."
+_UNREACHABLE: Final = Remedies(
+    "Check that `muster-agent run` runs there: `muster-agent status` says on which port.",
+    "An agent serves http://, unless something in front of it speaks TLS.",
+    "Something else answers there, or its certificate is of nobody whom this machine trusts.",
+)
 
 
 def infer(url: str, model: Named, inputs: Path, rows: int) -> Answer:
@@ -39,6 +45,8 @@ def infer(url: str, model: Named, inputs: Path, rows: int) -> Answer:
     given = read(inputs)
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
         signature = _ask(http, "GET", path)
+        if not isinstance(signature.get("inputs"), list):
+            raise _no_agent(url)
         content, headers = given, {}
         if not isinstance(content, bytes):
             content, length = _request(inputs, signature, content, rows)
@@ -46,11 +54,18 @@ def infer(url: str, model: Named, inputs: Path, rows: int) -> Answer:
         return _ask(http, "POST", f"{path}/infer", content=content, headers=headers)
 
 
-def as_rows(answer: Answer) -> list[dict[str, object]]:
-    """One row an example: its number, and every output's value in short."""
-    outputs = {
-        one["name"]: np.asarray(one["data"]).reshape(one["shape"]) for one in answer["outputs"]
-    }
+def as_rows(answer: Answer, url: str) -> list[dict[str, object]]:
+    """One row an example: its number, and every output's value in short.
+
+    Raises:
+        CommandFailed: it is no answer of the protocol.
+    """
+    try:
+        outputs = {
+            one["name"]: np.asarray(one["data"]).reshape(one["shape"]) for one in answer["outputs"]
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_agent(url) from error
     count = max((len(values) for values in outputs.values() if values.ndim), default=0)
     return [
         {
@@ -86,6 +101,7 @@ def _arrays(path: Path) -> Mapping[str, Array]:
 
 def _read(path: Path) -> bytes:
     try:
+        require_plain(path)
         if path.stat().st_size > 8 * INFER_BYTES:
             raise _bad(f"{path}: larger than {8 * INFER_BYTES:,} bytes")
         return path.read_bytes()
@@ -137,33 +153,36 @@ def _bad(detail: str) -> CommandFailed:
     return CommandFailed("bad-input", detail, "Correct the file; `muster predict --help` says how.")
 
 
+def _no_agent(where: str) -> CommandFailed:
+    return CommandFailed("unreachable", f"{where} does not answer as an agent does", _PORT)
+
+
 def _short(value: Array) -> str:
     if value.ndim == 0:
-        return f"{value:.4g}" if value.dtype.kind == "f" else str(value)
+        return _number(value[()], 4)
     flat = value.reshape(-1)
-    shown = " ".join(f"{one:.3g}" for one in flat[:10])
+    shown = " ".join(_number(one, 3) for one in flat[:10])
     return shown + (" …" if flat.size > 10 else "")
 
 
+def _number(value: object, digits: int) -> str:
+    if value is None:  # the protocol's JSON has no NaN, so null stands for it
+        return "nan"
+    return f"{value:.{digits}g}" if isinstance(value, float | np.floating) else str(value)
+
+
 def _ask(http: httpx.Client, method: str, path: str, **request: Any) -> Answer:
+    where = str(http.base_url).rstrip("/")
     try:
         response = http.request(method, path, **request)
         answer = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise CommandFailed(
-            "unreachable",
-            f"{str(http.base_url).rstrip('/')}: {str(error) or type(error).__name__}",
-            "Check that `muster-agent run` runs there: `muster-agent status` says on which port.",
-        ) from error
+    except httpx.HTTPError as error:
+        raise unreachable(where, error, _UNREACHABLE) from error
     except ValueError:
         answer = None
     if response.is_success and isinstance(answer, dict):
         return answer
     if not isinstance(answer, dict) or "error" not in answer:
-        raise CommandFailed(
-            "unreachable",
-            f"{str(http.base_url).rstrip('/')} does not answer as an agent does",
-            "`muster-agent status` says on which port the agent serves REST.",
-        )
+        raise _no_agent(where)
     remedy = _REMEDIES.get(response.status_code, "See the agent's log.")
     raise CommandFailed(f"http-{response.status_code}", str(answer["error"]), remedy)

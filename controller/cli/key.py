@@ -20,13 +20,20 @@ DEFAULT_FOLDER = Path("keys")
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What people will call the key: your name.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What people will call the key: your name.")
+    ],
     folder: FolderOption = DEFAULT_FOLDER,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a key: NAME.pem is private and stays here, NAME.json is for the administrator.
 
     For an HSM or a KMS, write NAME.json by hand: its `uri` says where the private key is.
+
+    ```
+    muster key create alice
+    muster key create alice --folder /media/stick
+    ```
     """
     from controller.store.key_files import KeyFiles  # noqa: PLC0415 - quick --help
 

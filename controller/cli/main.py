@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 
 from controller.cli import audit, device, drift, key, model, predict, rollout, setup, token
-from controller.cli.output import CommandFailed, fail
+from controller.cli.output import CommandFailed, abandon_output, fail, open_streams, say
 from controller.errors import ControllerError
 from protos.errors import DocumentError
 
@@ -20,6 +22,27 @@ app = typer.Typer(
         "\n\nStatus 0: done. 1: refused or failed. 2: wrong usage. Errors say what to do."
     ),
 )
+
+
+@app.callback()
+def start(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, help="Say which version of Muster this is.",
+                     callback=lambda given: _tell_version() if given else None),
+    ] = False,
+) -> None:  # fmt: skip
+    """What stands before every command; its help is the application's own."""
+
+
+def _tell_version() -> None:
+    try:
+        say(f"muster {version('muster')}")
+    except PackageNotFoundError:
+        say("muster, from a folder in which it is not installed")
+    raise typer.Exit
+
 
 START, MODELS, FLEET, TRUST = "A controller", "Models", "The fleet", "Trust"
 
@@ -39,14 +62,28 @@ app.add_typer(audit.app, name="audit", rich_help_panel=TRUST)
 
 def run(application: Callable[[], None] = app) -> None:
     """Runs the command line; what a person or the controller got wrong is told without a traceback."""
+    open_streams()
     try:
-        application()
+        try:
+            application()
+        finally:
+            sys.stdout.flush()  # while a failure can still be told
+    except BrokenPipeError:
+        abandon_output()
+        raise SystemExit(1) from None
+    except OSError as error:  # files and links are seen to where they are used: this was the output
+        abandon_output()
+        where = error.filename or "standard output"
+        fail(
+            CommandFailed("output", f"{where}: {error.strerror}", "Make room, or write elsewhere.")
+        )
     except CommandFailed as error:
         fail(error)
     except ControllerError as error:
         fail(CommandFailed(error.code, error.detail, error.remedy))
     except DocumentError as error:
-        fail(CommandFailed(error.code, error.detail))
+        remedy = "What was to be read is damaged, or something else: get it anew, and trust it not."
+        fail(CommandFailed(error.code, error.detail, remedy))
     except KeyboardInterrupt:
         sys.stderr.write("ended\n")
         raise SystemExit(1) from None

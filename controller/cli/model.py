@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from controller.cli.arguments import model_name, named, pairs, version_of
+from controller.cli.arguments import model_name, named, pairs, require_plain, version_of
 from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
 from controller.cli.output import (
@@ -25,7 +25,7 @@ from protos.limits import MIB
 
 app = typer.Typer(no_args_is_help=True, help="Models: create, register, approve, recall, alias, …")
 
-ModelArgument = Annotated[str, typer.Argument(help="The model's name.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/VERSION")]
 KeyOption = Annotated[Path, typer.Option("--key", help="Your private key: NAME.pem.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before signing.")]
@@ -44,13 +44,13 @@ def create(
     ],
     yes: YesOption = False,
 ) -> None:
-    """Say who approves a model's versions, or change it: signed with the offline targets key.
+    r"""Say who approves a model's versions, or change it: signed with the offline targets key.
 
     Devices check the approvers' signatures themselves, against what is signed here. It must be done
     once before a model's versions can be approved; the versions may be registered before.
 
     ```
-    muster model create digits --approver alice.json --approver bob.json
+    muster model create digits --approver alice.json --approver bob.json \
         --threshold 2 --targets-key offline/targets.pem
     ```
     """
@@ -85,14 +85,14 @@ def register(
     git_commit: Annotated[str, typer.Option(help="Where its code stands.")] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Register a version: check the file, build its monitor and golden vectors, run the gates.
+    r"""Register a version: check the file, build its monitor and golden vectors, run the gates.
 
     What comes out waits for its approvers, or was rejected with all reasons. The reference data are
     rows like those that the devices will see, and that the model was not trained on.
 
     ```
     muster model register digits digits.onnx --reference holdout.npz
-    muster model register digits digits.onnx --reference holdout.npz
+    muster model register digits digits.onnx --reference holdout.npz \
         --at-least accuracy=0.95 --card card.md --semantic image=image
     ```
     """
@@ -147,10 +147,19 @@ def list_(output: OutputOption = Output.TABLE) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="MODEL, MODEL/VERSION or MODEL@ALIAS.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="MODEL, MODEL/VERSION or MODEL@ALIAS.")
+    ],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show a model with all its versions, or one version with everything that is signed for."""
+    """Show a model with all its versions, or one version with everything that is signed for.
+
+    ```
+    muster model show digits
+    muster model show digits/2
+    muster model show digits@champion --output json
+    ```
+    """
     model, number, alias = named(name)
     version = alias or number
     with ApiClient() as api:
@@ -192,18 +201,27 @@ def recall(
     version: VersionArgument,
     key: KeyOption,
     floor: Annotated[
-        int, typer.Option(min=0, help="Also forbid every version with a lower release counter.")
+        int,
+        typer.Option(
+            min=0, max=2**53, help="Also forbid every version with a lower release counter."
+        ),
     ] = 0,
     yes: YesOption = False,
 ) -> None:
     """Recall a version for ever: no device runs it again, not even to fall back to it.
 
     It takes as many approvers' signatures as publishing it: each runs this command.
+
+    ```
+    muster model recall digits/2 --key keys/alice.pem
+    muster model recall digits/2 --key keys/alice.pem --floor 3
+    ```
     """
-    from controller.cli.signing import sign_pending  # noqa: PLC0415 - quick --help
+    model, number = version_of(version)
+    from controller.cli.signing import sign_pending, signer_at  # noqa: PLC0415 - quick --help
     from controller.registry.version import Change  # noqa: PLC0415
 
-    model, number = version_of(version)
+    signer_at(key)  # nothing is proposed that can't be signed
     with ApiClient() as api:
         api.post(place("models", model, "versions", number, "recall"), {"release_floor": floor})
         answer = sign_pending(api, version, Change.RECALL, key, floor, ask=not yes)
@@ -214,7 +232,12 @@ def recall(
 def withdraw(
     version: VersionArgument, reason: Annotated[str, typer.Option(help="For the record.")] = ""
 ) -> None:
-    """Reject a version that is not published yet."""
+    """Reject a version that is not published yet.
+
+    ```
+    muster model withdraw digits/2 --reason 'trained on the wrong labels'
+    ```
+    """
     model, number = version_of(version)
     with ApiClient() as api:
         api.post(place("models", model, "versions", number, "withdraw"), {"reason": reason})
@@ -225,7 +248,10 @@ def withdraw(
 def alias(
     name: Annotated[str, typer.Argument(metavar="MODEL@ALIAS")],
     version: Annotated[
-        int | None, typer.Argument(min=1, help="Left out: remove the alias.")
+        int | None,
+        typer.Argument(
+            min=1, max=999_999_999, metavar="VERSION", help="Left out: remove the alias."
+        ),
     ] = None,
 ) -> None:
     """Make MODEL@ALIAS name a version, or nothing.
@@ -249,7 +275,12 @@ def alias(
 
 @app.command()
 def card(version: VersionArgument) -> None:
-    """Print a version's card, as CycloneDX JSON."""
+    """Print a version's card, as CycloneDX JSON.
+
+    ```
+    muster model card digits/2 > digits-2.cdx.json
+    ```
+    """
     model, number = version_of(version)
     with ApiClient() as api:
         typer.echo(api.download(place("models", model, "versions", number, "card")).decode())
@@ -259,6 +290,7 @@ def _upload(name: str, paths: dict[str, Path], options: dict[str, Any]) -> Any:
     opened: dict[str, tuple[str, Any]] = {}
     try:
         for part, path in paths.items():
+            require_plain(path)
             opened[part] = (path.name, path.open("rb"))
             if path.stat().st_size > MOST_BYTES:
                 raise CommandFailed(

@@ -1,5 +1,7 @@
 """What commands print: a table for people, JSON for programs, errors with their remedy."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
@@ -24,6 +27,8 @@ PIPE_COLUMNS: Final = 240
 """The width of what rich draws for a file or another program."""
 LEAST_WRAP: Final = 20
 """Text is not broken into columns narrower than this."""
+MOST_SHOWN: Final = 2000
+"""Characters of an error: what somebody passed by mistake may be a whole file."""
 
 _BACKTICKS: Final = re.compile("`([^`]*)`")
 
@@ -53,6 +58,26 @@ class CommandFailed(Exception):
         self.code = code
         self.detail = detail
         self.remedy = remedy
+
+
+def open_streams() -> None:
+    """Lets every text be written, in any encoding, even where a shell has closed the stream."""
+    nowhere = Path(os.devnull)
+    if sys.stdin is None:
+        sys.stdin = nowhere.open()
+    if sys.stdout is None:
+        sys.stdout = nowhere.open("w")
+    if sys.stderr is None:
+        sys.stderr = nowhere.open("w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def abandon_output() -> None:
+    """What was not written yet is dropped: nobody reads it, or it finds no room."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def console(*, error: bool = False) -> "Console":
@@ -141,6 +166,11 @@ def cell(value: object) -> str:
     return " ".join(printable(str(value)).split("\n"))
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 device``, ``2 devices``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def printable(text: str) -> str:
     """The text with its control characters shown and not sent: devices and models' authors wrote it."""
     return "".join(
@@ -151,10 +181,17 @@ def printable(text: str) -> str:
 
 def fail(error: CommandFailed) -> NoReturn:
     """Writes what is wrong and what to do to standard error, and exits with 1."""
-    sys.stderr.write(f"error: {printable(error.detail)} [{error.code}]\n")
+    sys.stderr.write(f"error: {printable(_shortened(error.detail))} [{error.code}]\n")
     if error.remedy:
         sys.stderr.write(f"  what to do: {printable(error.remedy)}\n")
     raise SystemExit(1)
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MOST_SHOWN:
+        return text
+    half = MOST_SHOWN // 2
+    return f"{text[:half]} … {text[-half:]}"
 
 
 def _placed(

@@ -6,11 +6,14 @@
 import os
 import tomllib
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+from urllib.parse import urlsplit
 
 import msgspec
 
 from controller.cli.output import CommandFailed
+
+MOST_ADDRESS: Final = 1000
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,11 +69,28 @@ def read_profile(path: Path | None = None) -> Profile:
 
 
 def _checked(path: Path, profile: Profile) -> Profile:
-    if not profile.url.startswith("https://") or profile.url == "https://":
+    if not is_address(profile.url, "https"):
         raise _unusable(path, f"`url` is {profile.url!r}; it must be https://HOST:PORT")
     if not fits_a_header(profile.token):
         raise _unusable(path, "`token` is no operator's token")
+    for key, file in (("ca", profile.ca), ("root", profile.root)):
+        if not file:  # an empty one would mean: trust everybody whom the machine trusts
+            raise _unusable(path, f"`{key}` is empty; it must be a file's path")
     return profile
+
+
+def is_address(url: str, *schemes: str) -> bool:
+    """Whether it is SCHEME://HOST or SCHEME://HOST:PORT and nothing more."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    bare = parts.path in {"", "/"} and not parts.query and not parts.fragment
+    named = bool(parts.hostname) and "@" not in parts.netloc
+    return parts.scheme in schemes and named and bare and port != 0 and len(url) < MOST_ADDRESS
 
 
 def fits_a_header(token: str) -> bool:

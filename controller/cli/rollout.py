@@ -16,6 +16,7 @@ from controller.cli.output import (
     Output,
     OutputOption,
     console,
+    counted,
     printable,
     say,
     show_json,
@@ -24,13 +25,15 @@ from controller.cli.output import (
 
 app = typer.Typer(no_args_is_help=True, help="Rollouts: start, list, show, watch, abort.")
 
-RolloutArgument = Annotated[str, typer.Argument(help="The rollout's id: digits-2-1.")]
+RolloutArgument = Annotated[str, typer.Argument(metavar="ROLLOUT", help="Its id: digits-2-1.")]
 ENDED = {"succeeded", "failed", "superseded", "aborted"}
 
 
 @app.command()
 def start(
-    version: Annotated[str, typer.Argument(help="MODEL/VERSION or MODEL@ALIAS; published.")],
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="MODEL/VERSION or MODEL@ALIAS; published.")
+    ],
     selector: Annotated[
         str, typer.Option("--to", help="Labels and facts: `site=berlin and hw!=pi3`, or `all`.")
     ],
@@ -91,7 +94,12 @@ def list_(output: OutputOption = Output.TABLE) -> None:
 
 @app.command()
 def show(rollout: RolloutArgument, output: OutputOption = Output.TABLE) -> None:
-    """Show one rollout: who runs the version, who does not, and why."""
+    """Show one rollout: who runs the version, who does not, and why.
+
+    ```
+    muster rollout show digits-2-1
+    ```
+    """
     with ApiClient() as api:
         found = api.get(place("rollouts", rollout))
     if output is Output.JSON:
@@ -108,7 +116,15 @@ def watch(
     rollout: RolloutArgument,
     seconds: Annotated[float, typer.Option(min=1, help="Give up after so long.")] = 3600,
 ) -> None:
-    """Watch a rollout until it ends; status 0 only if it succeeded."""
+    """Watch a rollout until it ends; status 0 only if it succeeded.
+
+    Ctrl-C ends the watching, not the rollout.
+
+    ```
+    muster rollout watch digits-2-1
+    muster rollout watch digits-2-1 --seconds 600 && echo done
+    ```
+    """
     deadline = time.monotonic() + seconds
     with ApiClient() as api, _display() as display:
         while True:
@@ -135,7 +151,13 @@ def abort(
     ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """End a rollout; what was assigned stays, unless --revert."""
+    """End a rollout; what was assigned stays, unless --revert.
+
+    ```
+    muster rollout abort digits-2-1
+    muster rollout abort digits-2-1 --revert
+    ```
+    """
     with ApiClient() as api:
         done = api.post(
             place("rollouts", rollout, "abort"), {"how": "revert" if revert else "keep"}
@@ -143,7 +165,8 @@ def abort(
     if output is Output.JSON:
         show_json(done)
         return
-    say(f"{rollout} is aborted; {len(done['restored'])} devices go back")
+    back = len(done["restored"])
+    say(f"{rollout} is aborted; {counted(back, 'device')} {'goes' if back == 1 else 'go'} back")
     for device in done["left"]:
         say(f"  {device} keeps the version: it has proven no earlier one")
 
@@ -178,6 +201,6 @@ def _preview(found: dict[str, Any], output: Output) -> None:
         show_json(found)
         return
     devices = found["devices"]
-    say(f"it would reach {len(devices)} devices: {', '.join(devices) or 'none matches'}")
+    say(f"it would reach {counted(len(devices), 'device')}: {', '.join(devices) or 'none matches'}")
     for device, reasons in found["incompatible"].items():
         say(f"  {device} can't run it: {'; '.join(reasons)}")

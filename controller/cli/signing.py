@@ -13,7 +13,7 @@ import typer
 
 from controller.cli.client import ApiClient
 from controller.cli.output import CommandFailed, console
-from controller.errors import BadSignature
+from controller.errors import BadSignature, ConfigError, InvalidInput, NotFound
 from controller.registry.version import Change
 from controller.signing import approval
 from controller.signing.keyring import PublicKeyFile, encode
@@ -22,19 +22,42 @@ from controller.signing.repository import named
 from controller.store.key_files import KeyFiles, read_public_key
 from protos.keys import Signer
 from protos.manifest import parse_reference, role_name
-from protos.tuf import Metadata, Root, Targets
+from protos.tuf import Root, Targets
 
 MOST_FORMER: Final = 20
 """How far back is searched for the targets that named former approvers."""
+_PRIVATE: Final = (
+    "Name a private key, NAME.pem, that only you may read; NAME.json must stand beside it. "
+    "`muster key create NAME` makes both."
+)
+_PUBLIC: Final = (
+    "Name a public key, NAME.json: its owner has made it with `muster key create NAME`."
+)
 
 
 def signer_at(path: Path) -> Signer:
     """What signs with the key at NAME.pem or NAME.json.
 
     Raises:
-        ControllerError: there is no such key, or it can't be used.
+        CommandFailed: there is no such key, or it can't be used.
     """
-    return KeyFiles(path.absolute().parent).signer(path.stem)
+    try:
+        return KeyFiles(path.absolute().parent).signer(path.stem)
+    except (NotFound, ConfigError, InvalidInput) as error:
+        raise CommandFailed(error.code, error.detail, _PRIVATE) from error
+
+
+def public_key_at(path: Path) -> PublicKeyFile:
+    """The public half of the key at NAME.json or NAME.pem.
+
+    Raises:
+        CommandFailed: there is no such key, or it can't be read.
+    """
+    named = path.with_suffix(".json") if path.name else path
+    try:
+        return read_public_key(named)
+    except (NotFound, ConfigError, InvalidInput) as error:
+        raise CommandFailed(error.code, error.detail, _PUBLIC) from error
 
 
 def trusted_targets(api: ApiClient, model: str) -> approval.TrustedImage:
@@ -75,7 +98,7 @@ def _top(api: ApiClient) -> tuple[bytes, list[bytes], bytes]:
     except OSError as error:
         raise CommandFailed("profile", f"{path}: {error.strerror}", "Log in anew.") from error
     newer: list[bytes] = []
-    version = int(Metadata[Root].from_bytes(pinned).signed.version)
+    version = parse(pinned, Root, str(path)).signed.version
     while (root := _metadata(api, f"{version + len(newer) + 1}.root.json")) is not None:
         newer.append(root)
     return pinned, newer, _metadata(api, "targets.json") or b""
@@ -131,7 +154,8 @@ def sign_delegation(
     Raises:
         ControllerError, CommandFailed: it is not what was asked for, or a key can't be used.
     """
-    entries = [read_public_key(path.with_suffix(".json")) for path in approvers]
+    entries = [public_key_at(path) for path in approvers]
+    signers = [signer_at(path) for path in keys]  # nothing is proposed that can't be signed
     proposed = api.post(
         f"/models/{model}/delegation",
         {"approvers": [_form(entry) for entry in entries], "threshold": threshold},
@@ -146,8 +170,8 @@ def sign_delegation(
         datetime.now(UTC),
     )
     _show(checked, ask=ask)
-    for key in keys:
-        signature = approval.sign(checked, signer_at(key))
+    for signer in signers:
+        signature = approval.sign(checked, signer)
         body = {"metadata": metadata, "keyid": signature.keyid, "sig": signature.signature}
         metadata = api.post("/targets/signatures", body)["metadata"]
     api.put("/targets", {"metadata": metadata})
