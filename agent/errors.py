@@ -47,6 +47,13 @@ class DiskFull(Temporary):
     remedy = "Free disk space on the device; the agent goes on by itself."
 
 
+class NoProcess(Temporary):
+    """The device can't start another process now."""
+
+    code = "no-process"
+    remedy = "Free memory or end processes on the device; the agent goes on by itself."
+
+
 class NotYetTrusted(Temporary):
     """The device has not verified the fleet's metadata yet, so it can judge nothing by it."""
 

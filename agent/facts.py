@@ -1,4 +1,4 @@
-"""What this machine is: read once at start, told to the controller, held against a version's needs."""
+"""What this machine is now: told to the controller at every link, held against a version's needs."""
 
 import platform
 import sys

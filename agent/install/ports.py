@@ -74,6 +74,7 @@ class SelfTest(Protocol):
         Raises:
             ModelLoadFailed, SelfTestMismatch, SelfTestCrashed, SelfTestTimeout, SelfTestMemory,
             SelfTestSlow: it did not pass.
+            NoProcess: it could not be tested now; that says nothing of the version.
         """
         ...
 

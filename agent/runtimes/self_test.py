@@ -18,6 +18,7 @@ from agent.errors import (
     AgentError,
     HashMismatch,
     ModelLoadFailed,
+    NoProcess,
     SelfTestCrashed,
     SelfTestMemory,
     SelfTestMismatch,
@@ -63,17 +64,9 @@ class ProcessSelfTest:
             SelfTestTimeout: it did not end in time.
             SelfTestMemory: it took more than the manifest's budget.
             SelfTestSlow: it is slower than the manifest's budget.
+            NoProcess: there could be no test, for want of memory or processes.
         """
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-m", "agent.runtimes.self_test_process"),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            cwd="/",
-            env=_environment(),
-            limit=LINE_BYTES,
-            start_new_session=True,
-        )
+        child = await _started(manifest)
         try:
             async with asyncio.timeout(self._timeout):
                 outcome = await _converse(child, self._job(manifest), manifest)
@@ -93,6 +86,22 @@ class ProcessSelfTest:
             seconds=self._timeout,
             measuring_seconds=self._timeout / 4,
         )
+
+
+async def _started(manifest: Manifest) -> Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-m", "agent.runtimes.self_test_process"),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            cwd="/",
+            env=_environment(),
+            limit=LINE_BYTES,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise NoProcess(f"{manifest.reference}: no process to test it in: {error}") from error
 
 
 def _environment() -> dict[str, str]:

@@ -19,6 +19,7 @@ from agent.errors import (
     HashMismatch,
     InstallFailed,
     ModelLoadFailed,
+    NoProcess,
     SelfTestCrashed,
     SelfTestMemory,
     SelfTestMismatch,
@@ -26,6 +27,8 @@ from agent.errors import (
     SelfTestTimeout,
 )
 from agent.inference.golden import Golden, Tolerance, encode
+from agent.install.machine import Event
+from agent.install.outcome import outcome_of
 from agent.install.ports import SelfTest
 from agent.runtimes.self_test import ProcessSelfTest
 from protos.documents import sha256
@@ -317,6 +320,16 @@ async def test_a_process_that_is_killed_from_outside_is_a_crash(
 
     with pytest.raises(SelfTestCrashed, match="SIGKILL"):
         await task
+
+
+async def test_a_device_that_can_start_no_process_holds_it_against_no_version(
+    self_test: ProcessSelfTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+
+    with pytest.raises(NoProcess, match="linear/1: no process to test it in") as caught:
+        await self_test.run(linear_manifest(linear_model()))
+    assert outcome_of(caught.value).event is Event.DEFER
 
 
 async def test_the_process_knows_nothing_of_the_agents_environment(
