@@ -58,7 +58,7 @@ class ProcessSelfTest:
 
         Raises:
             ModelLoadFailed: the runtime can't load the model.
-            HashMismatch: a file is not the one that was signed.
+            HashMismatch: a file is not there, or not the one that was signed.
             SelfTestMismatch: an output is off; names it and says by how much.
             SelfTestCrashed: the child died; names the signal.
             SelfTestTimeout: it did not end in time.

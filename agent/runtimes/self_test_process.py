@@ -117,8 +117,8 @@ def _load(runtime: OnnxRuntime, job: Job, manifest: Manifest) -> LoadedModel:
 def _read(path: str, manifest: Manifest, role: Role) -> bytes:
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        raise ModelLoadFailed(f"{manifest.reference}: {role.value}: {error}") from error
+    except OSError as error:  # the disk's fault, and not the version's
+        raise HashMismatch(f"{manifest.reference}: {role.value}: {error}") from error
     if sha256(data) != manifest.files[role].sha256:
         raise HashMismatch(f"{manifest.reference}: {path} is not the {role.value} that was signed")
     return data

@@ -5,15 +5,17 @@ import pytest
 from agent.errors import (
     AgentError,
     ExpiredMetadata,
+    HashMismatch,
     ModelLoadFailed,
     SelfTestMismatch,
     TooFewApprovals,
     TransportError,
 )
+from agent.install.change import Change
 from agent.install.machine import State
 from agent.install.ports import SelfTestResult
 from agent.install.record import Deployed
-from protos.manifest import Manifest, Needs
+from protos.manifest import Manifest, Needs, Role
 from tests.agent.install.world import KEY, Device, Outside, bundle, recalling
 
 ONE, TWO, THREE = (bundle(version=number) for number in (1, 2, 3))
@@ -442,6 +444,26 @@ async def test_a_file_that_the_disk_has_lost_is_fetched_again(outside: Outside) 
 
     assert device.deployments.answers() == 1
     assert sorted(device.fetcher.fetched) == sorted(lost)
+
+
+async def test_a_file_that_is_lost_before_the_self_test_is_no_fault_of_the_version(
+    outside: Outside,
+) -> None:
+    device = Device(outside)
+    device.direct(1, ONE.assignment())
+    lost = ONE.manifest.files[Role.MODEL].sha256
+
+    def lose(change: Change) -> None:
+        if change.name == "install.self-test":
+            del device.blobs.complete[lost]
+            outside.errors["self-test"] = [HashMismatch("not there")]
+
+    device.on_change = lose
+    await device.settle()
+
+    assert device.versions() == (1, 1)
+    assert device.fetcher.fetched.count(lost) == 2
+    assert device.inner.installs.quarantined(ONE.sha256) is None
 
 
 async def test_a_slot_that_can_not_be_loaded_is_tried_again(outside: Outside) -> None:

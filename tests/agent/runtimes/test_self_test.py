@@ -150,7 +150,7 @@ async def test_a_file_that_is_no_model_is_refused(keep: Keep, self_test: Process
 
 
 async def test_a_missing_file_is_named(self_test: ProcessSelfTest) -> None:
-    with pytest.raises(ModelLoadFailed, match="model"):
+    with pytest.raises(HashMismatch, match=r"linear/1: model: .*No such file"):
         await self_test.run(linear_manifest(linear_model()))
 
 
