@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from agent.clock import Clock, SystemClock
 from agent.runtimes.onnx import OnnxRuntime
+from controller import descriptors
 from controller.config import ControllerConfig
 from controller.desk import DeviceDesk
 from controller.errors import DeviceOffline
@@ -40,6 +41,7 @@ async def run(home: Home, config: ControllerConfig, clock: Clock | None = None) 
     Raises:
         ControllerError: the folder, the configuration or a port can't be used.
     """
+    log.debug("controller.files most=%d", descriptors.raise_limit())
     store = await asyncio.to_thread(home.open_store)
     try:
         await _serve(home, config, clock or SystemClock(), store)

@@ -102,6 +102,14 @@ class TokenExpired(ControllerError):
     status = 403
 
 
+class TooManyCalls(ControllerError):
+    """One device asks more at once than any agent does."""
+
+    code = "too-many-calls"
+    remedy = "Wait for the answers to what was asked before."
+    status = 429
+
+
 class TooManyAttempts(ControllerError):
     """Too many failed attempts to join from one address."""
 

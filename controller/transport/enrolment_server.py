@@ -24,6 +24,10 @@ REQUEST_BYTES: Final = 64 * KIB
 FAILURES: Final = Rate(burst=10, per_second=0.2)
 """Failed attempts to join, per address. Secrets can't be guessed; this keeps the log readable."""
 MAX_PEERS: Final = 10_000
+STREAMS: Final = 4
+IDLE_SECONDS: Final = 30
+CONNECTIONS: Final = 256
+"""At once. Anybody can connect here; what strangers hold open, devices must not go without."""
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,7 @@ class EnrolmentServer:
         server: KeyPair,
         failures: Rate = FAILURES,
         monotonic: Callable[[], float] = time.monotonic,
+        connections: int = CONNECTIONS,
     ) -> None:
         """``join`` and ``renew`` raise ``ControllerError`` to refuse."""
         self._join = join
@@ -45,6 +50,7 @@ class EnrolmentServer:
         self._credentials = grpc.ssl_server_credentials([(server.key_pem, server.certificate_pem)])
         self._failures = failures
         self._monotonic = monotonic
+        self._connections = connections
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
         self._server: grpc.aio.Server | None = None
 
@@ -54,7 +60,11 @@ class EnrolmentServer:
         Raises:
             ConfigError: the address is taken, or is none of this machine's.
         """
-        server = grpc.aio.server(options=options(REQUEST_BYTES))
+        strangers = (
+            ("grpc.max_allowed_incoming_connections", self._connections),
+            ("grpc.max_connection_idle_ms", 1000 * IDLE_SECONDS),
+        )
+        server = grpc.aio.server(options=(*options(REQUEST_BYTES, STREAMS), *strangers))
         methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             "Join": grpc.unary_unary_rpc_method_handler(self._answer_join),
             "Renew": grpc.unary_unary_rpc_method_handler(self._answer_renew),

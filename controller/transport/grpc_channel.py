@@ -20,10 +20,16 @@ _CODES: Final = {
 }
 
 
-def options(request_bytes: int) -> Sequence[tuple[str, int]]:
-    """A server's settings, for requests of at most so many bytes."""
+HANDSHAKE_SECONDS: Final = 10
+
+
+def options(request_bytes: int, streams: int) -> Sequence[tuple[str, int]]:
+    """A server's settings, for requests of at most so many bytes, so many at once a connection."""
     return (
         ("grpc.max_receive_message_length", request_bytes),
+        ("grpc.max_concurrent_streams", streams),
+        # Who connects and shows nothing holds a file descriptor: not for long.
+        ("grpc.server_handshake_timeout_ms", 1000 * HANDSHAKE_SECONDS),
         ("grpc.max_send_message_length", MESSAGE_BYTES),
         # A device that is gone is noticed within 80 s; its own pings every 30 s are welcome.
         ("grpc.keepalive_time_ms", 60_000),

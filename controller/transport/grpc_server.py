@@ -18,6 +18,7 @@ from controller.errors import (
     InvalidInput,
     NotAuthenticated,
     NotFound,
+    TooManyCalls,
 )
 from controller.transport.courier import Endpoint
 from controller.transport.enrolment_server import bind
@@ -28,6 +29,10 @@ from protos.methods import METHODS
 from protos.v1 import device_pb2
 
 SERVICE = "muster.v1.Device"
+CALLS = 32
+"""Of one device at once, over however many connections: it may not take the others' turn."""
+STREAMS = CALLS
+"""What one connection may ask at once: each may be a message of the largest size, in memory."""
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +59,7 @@ class GrpcCourier:
         Raises:
             ConfigError: the address is taken, or is none of this machine's.
         """
-        server = grpc.aio.server(options=options(MESSAGE_BYTES))
+        server = grpc.aio.server(options=options(MESSAGE_BYTES, STREAMS))
         methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             method.grpc_path.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(
                 self._answering(method.name)
@@ -169,6 +174,8 @@ class GrpcCourier:
         try:
             device, serial = _identity(context)
             self._running[device].add(task)
+            if len(self._running[device]) > CALLS:
+                raise TooManyCalls(f"device {device!r} has {CALLS} calls under way already")
             await self._endpoint.admit(device, serial)
             yield device
         except ControllerError as error:

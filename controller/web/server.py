@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from controller.errors import ConfigError
+from controller.web.connection import ApiConnection
 
 GRACE_SECONDS: Final = 5
 
@@ -39,6 +40,7 @@ class WebServer:
             port=port,
             ssl_certfile=str(self._certificate),
             lifespan="off",
+            http=ApiConnection,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -48,6 +50,7 @@ class WebServer:
             listening = config.bind_socket()
         except SystemExit as error:  # how uvicorn says that it can't
             raise ConfigError(f"{host}:{port}: it can't be served on: is it in use?") from error
+        listening.listen(config.backlog)  # who connects before the thread runs waits for it
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listening]}, name="web", daemon=True

@@ -14,7 +14,7 @@ from agent.errors import Refused, TransportError, WrongController
 from agent.identity.actions import device_key, join, renew
 from agent.store.device_store import Identity
 from agent.transport.enrolment_client import EnrolmentClient
-from agent.transport.grpc_channel import Unary
+from agent.transport.grpc_channel import Unary, open_channel
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Link
 from controller.enrolment import actions as desk
@@ -23,9 +23,9 @@ from controller.enrolment.terms import Terms
 from controller.errors import ConfigError
 from controller.store.store import Store
 from controller.transport.enrolment_server import EnrolmentServer
-from controller.transport.grpc_server import GrpcCourier
+from controller.transport.grpc_server import CALLS, GrpcCourier
 from controller.transport.token_bucket import Rate
-from protos.methods import METADATA
+from protos.methods import METADATA, UPLOAD
 from protos.v1 import common_pb2, enrolment_pb2
 from simulations.memory_device_store import MemoryDeviceStore
 from simulations.memory_store import MemoryStore
@@ -33,6 +33,7 @@ from tests.contracts.networks import DEADLINE, Centre
 
 FACTS = common_pb2.DeviceFacts(arch="x86_64")
 RATE = Rate(burst=3, per_second=0.1)
+CONNECTIONS = 8
 
 
 def now() -> datetime:
@@ -54,7 +55,9 @@ class Controller:
     async def start(self) -> None:
         self.centre.gate.set()
         server = issue_server(self.server_authority, self.hosts, now())
-        self.enrolment = EnrolmentServer(self._join, self._renew, server, RATE, lambda: self.time)
+        self.enrolment = EnrolmentServer(
+            self._join, self._renew, server, RATE, lambda: self.time, connections=CONNECTIONS
+        )
         ca_pem = self.device_authority.certificate_pem
         endpoint = replace(self.centre.endpoint(), admission=self._admit)
         self.courier = GrpcCourier(endpoint, server, ca_pem)
@@ -161,6 +164,55 @@ async def test_revocation_cuts_a_live_connection_and_every_way_back(
             await work
         assert caught.value.code == "device-revoked"
     await link.close()
+
+
+async def test_strangers_can_hold_so_many_connections_and_no_more(controller: Controller) -> None:
+    host, _, port = controller.terms.enrolment_address.rpartition(":")
+    opened = [await asyncio.open_connection(host, int(port)) for _ in range(2 * CONNECTIONS)]
+    reading = {asyncio.ensure_future(reader.read(1)) for reader, _ in opened}
+
+    ended = 0
+    while ended < CONNECTIONS:
+        done, reading = await asyncio.wait(
+            reading, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED
+        )
+        assert done
+        ended += len(done)
+
+    for one in reading:
+        one.cancel()
+    for _, writer in opened:
+        writer.close()
+
+
+async def test_one_device_has_so_many_calls_at_once_and_no_more(
+    controller: Controller, tmp_path: Path
+) -> None:
+    """Over several connections, as each has a limit of its own."""
+    key_path = tmp_path / "key"
+    identity = await enrol(controller.token(), key_path, MemoryDeviceStore())
+    credentials = grpc.ssl_channel_credentials(
+        identity.server_ca_pem, device_key(key_path, identity), identity.certificate_pem
+    )
+    controller.centre.gate.clear()
+    channels = [open_channel(identity.session_address, credentials) for _ in range(2)]
+    asks: list[Unary] = [channel.unary_unary(UPLOAD.grpc_path) for channel in channels]
+    calls = {asyncio.ensure_future(ask(b"x")) for ask in asks for _ in range(CALLS // 2 + 5)}
+
+    refused: list[grpc.StatusCode] = []
+    while len(refused) < 10:
+        done, calls = await asyncio.wait(
+            calls, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED
+        )
+        errors = [one.exception() for one in done]
+        refused += [one.code() for one in errors if isinstance(one, grpc.aio.AioRpcError)]
+        assert done
+
+    controller.centre.gate.set()
+    assert await asyncio.gather(*calls) == [b"cam-1x"] * CALLS
+    assert set(refused) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    for channel in channels:
+        await channel.close()
 
 
 async def test_a_token_for_another_controller_is_refused_by_the_device(
