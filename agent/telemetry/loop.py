@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 Upload = Callable[[telemetry_pb2.UploadRequest], Awaitable[telemetry_pb2.UploadReply]]
 
 INTERVAL: Final = 60.0
+JITTER: Final = 0.2
+"""A fleet that was switched on together does not send together for ever."""
 RETRY: Final = Backoff(base=1.0, cap=60.0)
 _OF_THE_REQUEST: Final = frozenset({"invalid-input", "too-large"})
 """Refusals that the same records would meet for ever."""
@@ -37,8 +39,8 @@ class UploadLoop:
 
     Args:
         upload: ``agent.transport.controller_client.upload`` over the live link.
-        interval: seconds between two looks at the spool when nobody wakes it.
-        backoff: waits after failures, drawn with ``rng``.
+        interval: seconds between two looks at the spool when nobody wakes it, give or take a fifth.
+        backoff: waits after failures; both are drawn with ``rng``.
     """
 
     def __init__(
@@ -87,7 +89,8 @@ class UploadLoop:
                 log.exception("telemetry.broke")
             else:
                 attempt = 0
-                await self._rest(self._interval, self._awake, self._up)
+                spread = self._rng.uniform(1 - JITTER, 1 + JITTER)
+                await self._rest(self._interval * spread, self._awake, self._up)
                 continue
             await self._rest(self._backoff.delay(attempt, self._rng), self._up)
             attempt += 1
