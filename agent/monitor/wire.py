@@ -112,7 +112,7 @@ def read_window(data: bytes) -> OpenWindow:
         manifest_sha256=message.manifest_sha256,
         started_ms=message.started_ms,
         counts=counts_of(message),
-        traffic=_traffic(message.traffic),
+        traffic=traffic_of(message),
     )
 
 
@@ -150,8 +150,13 @@ def counts_of(message: telemetry_pb2.Window) -> Counts:
     )
 
 
-def _traffic(message: telemetry_pb2.Traffic) -> TrafficCounts:
-    buckets = len(TrafficCounts().latency_counts)
+def traffic_of(window: telemetry_pb2.Window) -> TrafficCounts:
+    """The requests that a window tells of.
+
+    Raises:
+        DocumentError: its histogram has another number of buckets.
+    """
+    message, buckets = window.traffic, len(TrafficCounts().latency_counts)
     if len(message.latency_counts) not in {0, buckets}:
         raise DocumentError(
             "malformed",

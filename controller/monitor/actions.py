@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
+from agent.inference.traffic import TrafficCounts
 from agent.monitor.finding import Finding, Verdict
 from agent.monitor.reference import Reference, read_reference
+from agent.monitor.window import together
 from controller.errors import InvalidInput, NotFound
-from controller.monitor.fleet import DeviceDrift, FleetDrift, judge_fleet
-from controller.monitor.merge import ClosedWindow, latest, merged, read_stored
+from controller.monitor.fleet import DeviceDrift, judge_fleet
+from controller.monitor.merge import ClosedWindow, merged, read_stored
+from controller.monitor.summary import SeriesSummary, summaries
 from controller.store.blob_store import BlobStore
-from controller.store.store import Store, Transaction
+from controller.store.store import Store
 from controller.telemetry.record import StoredWindow
 from protos.errors import DocumentError
-from protos.manifest import Role, read_manifest
+from protos.manifest import Manifest, Role, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,29 @@ class DriftReport:
     sentences: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ProfileReport:
+    """What ``muster drift profile NAME`` shows: how the data look, over a fleet or on one device.
+
+    Attributes:
+        devices: whose newest windows are merged.
+        rows, windows: how many predictions in how many windows that is.
+        first_started_ms, last_ended_ms: Unix time, by the devices' clocks.
+        traffic: the requests that brought them.
+    """
+
+    model: str
+    version: int
+    profile_sha256: str
+    devices: tuple[str, ...]
+    rows: int
+    windows: int
+    first_started_ms: int
+    last_ended_ms: int
+    traffic: TrafficCounts
+    series: tuple[SeriesSummary, ...]
+
+
 def drift_report(
     store: Store, blobs: BlobStore, model: str, *, version: int | None = None, since_ms: int = 0
 ) -> DriftReport:
@@ -75,43 +102,114 @@ def drift_report(
         NotFound: no such model, or no device has told of it since ``since_ms``.
         InvalidInput: what is stored can't be read.
     """
+    told = _told(store, blobs, model, version, since_ms)
+    counts = {
+        device: total
+        for device, windows in told.windows.items()
+        if (total := merged(window.counts for window in windows)) is not None
+    }
+    fleet = judge_fleet(told.reference, counts)
+    return DriftReport(
+        model=model,
+        version=told.version,
+        profile_sha256=told.profile_sha256,
+        verdict=fleet.world.verdict,
+        rows=fleet.world_rows,
+        windows=told.stored,
+        last_ended_ms=max(told.ends),
+        findings=fleet.world.findings,
+        devices=tuple(_device_row(one, told.windows[one.device]) for one in fleet.devices),
+        sentences=fleet.sentences,
+    )
+
+
+def profile_report(
+    store: Store,
+    blobs: BlobStore,
+    model: str,
+    *,
+    version: int | None = None,
+    device: str | None = None,
+    since_ms: int = 0,
+) -> ProfileReport:
+    """The merged data of the windows that ``drift_report`` judges, of all devices or of one. Blocks.
+
+    Raises:
+        NotFound: no such model, or no device, or not this one, has told of it since ``since_ms``.
+        InvalidInput: what is stored can't be read.
+    """
+    told = _told(store, blobs, model, version, since_ms)
+    if device is not None and device not in told.windows:
+        raise NotFound(f"device {device!r} has told nothing of {model}/{told.version}'s data yet")
+    devices = tuple(told.windows) if device is None else (device,)
+    windows = [window for one in devices for window in told.windows[one]]
+    counts = merged(window.counts for window in windows)
+    if counts is None:
+        raise NotFound(f"no device has told of {model}/{told.version}'s data yet")
+    return ProfileReport(
+        model=model,
+        version=told.version,
+        profile_sha256=told.profile_sha256,
+        devices=devices,
+        rows=counts.rows,
+        windows=len(windows),
+        first_started_ms=min(window.started_ms for window in windows),
+        last_ended_ms=max(window.ended_ms for window in windows),
+        traffic=reduce(together, (window.traffic for window in windows)),
+        series=summaries(told.reference, counts),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The newest windows of one version, by device, and how many are stored in all."""
+
+    version: int
+    profile_sha256: str
+    reference: Reference
+    windows: Mapping[str, Sequence[ClosedWindow]]
+    stored: int
+
+    @property
+    def ends(self) -> list[int]:
+        """When each device's newest window ended; at least one."""
+        return [windows[0].ended_ms for windows in self.windows.values()]
+
+
+def _told(store: Store, blobs: BlobStore, model: str, version: int | None, since_ms: int) -> _Told:
     with store.begin() as tx:
         if tx.registry.model(model) is None:
             raise NotFound(f"no model {model!r}")
-        profiles = _profiles(tx, model)
-        told = tx.telemetry.windows(model, version, since_ms=since_ms)
-    stored = [window for window in told if profiles.get(window.version) == window.profile_sha256]
-    if not stored:
-        which = model if version is None else f"{model}/{version}"
-        raise NotFound(f"no device has told of {which}'s data yet")
-    chosen = max(window.version for window in stored)
-    reference = _reference(blobs, profiles[chosen])
-    of_version = [window for window in stored if window.version == chosen]
-    newest = {
-        device: fitting
-        for device, windows in latest(of_version, reference.policy.n_min).items()
-        if (fitting := _fitting(reference, windows))
-    }
-    counts = {
-        device: total
-        for device, windows in newest.items()
-        if (total := merged(window.counts for window in windows)) is not None
-    }
-    return _report(model, of_version, newest, judge_fleet(reference, counts))
+        versions = {one.version: one.manifest for one in tx.registry.versions(model)}
+    for number in sorted(versions, reverse=True):
+        if version in {None, number}:
+            told = _told_of(store, blobs, read_manifest(versions[number]), since_ms)
+            if told.windows:
+                return told
+    which = model if version is None else f"{model}/{version}"
+    raise NotFound(f"no device has told of {which}'s data yet")
 
 
-def _profiles(tx: Transaction, model: str) -> Mapping[int, str]:
-    """By version, the digest of its reference profile."""
-    return {
-        one.version: read_manifest(one.manifest).files[Role.REFERENCE].sha256
-        for one in tx.registry.versions(model)
-    }
+def _told_of(store: Store, blobs: BlobStore, manifest: Manifest, since_ms: int) -> _Told:
+    model, version = manifest.model, manifest.version
+    profile = manifest.files[Role.REFERENCE].sha256
+    reference = _reference(blobs, profile)
+    with store.begin() as tx:
+        enough = reference.policy.n_min
+        newest = tx.telemetry.newest_windows(model, version, profile, enough, since_ms)
+        stored = tx.telemetry.window_count(model, version, since_ms)
+    return _Told(version, profile, reference, _by_device(reference, newest), stored)
 
 
-def _fitting(reference: Reference, windows: Sequence[StoredWindow]) -> Sequence[ClosedWindow]:
+def _by_device(
+    reference: Reference, newest: Sequence[StoredWindow]
+) -> Mapping[str, Sequence[ClosedWindow]]:
     """Those that tell of just the reference's series."""
-    read = [read_stored(one) for one in windows]
-    return [one for one in read if len(one.counts.cells) == len(reference.series)]
+    found: dict[str, list[ClosedWindow]] = {}
+    for window in map(read_stored, newest):
+        if len(window.counts.cells) == len(reference.series):
+            found.setdefault(window.device, []).append(window)
+    return found
 
 
 def _reference(blobs: BlobStore, profile: str) -> Reference:
@@ -119,26 +217,6 @@ def _reference(blobs: BlobStore, profile: str) -> Reference:
         return read_reference(b"".join(blobs.read(profile)))
     except DocumentError as error:
         raise InvalidInput(f"reference profile {profile[:12]}: {error}") from error
-
-
-def _report(
-    model: str,
-    stored: Sequence[StoredWindow],
-    newest: Mapping[str, Sequence[ClosedWindow]],
-    fleet: FleetDrift,
-) -> DriftReport:
-    return DriftReport(
-        model=model,
-        version=stored[0].version,
-        profile_sha256=stored[0].profile_sha256,
-        verdict=fleet.world.verdict,
-        rows=fleet.world_rows,
-        windows=len(stored),
-        last_ended_ms=max(window.ended_ms for window in stored),
-        findings=fleet.world.findings,
-        devices=tuple(_device_row(one, newest[one.device]) for one in fleet.devices),
-        sentences=fleet.sentences,
-    )
 
 
 def _device_row(drift: DeviceDrift, windows: Sequence[ClosedWindow]) -> DeviceRow:

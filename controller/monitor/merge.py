@@ -1,13 +1,14 @@
 """Windows of devices, read and merged. Counts of different profiles never merge."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
+from agent.inference.traffic import TrafficCounts
 from agent.monitor.counts import Counts
 from agent.monitor.finding import Finding, Verdict
-from agent.monitor.wire import counts_of, finding_from, verdict_of
+from agent.monitor.wire import counts_of, finding_from, traffic_of, verdict_of
 from controller.errors import InvalidInput
 from controller.telemetry.record import StoredWindow
 from protos.errors import DocumentError
@@ -25,6 +26,7 @@ class ClosedWindow:
     verdict: Verdict
     findings: tuple[Finding, ...]
     counts: Counts
+    traffic: TrafficCounts
 
 
 def read_stored(stored: StoredWindow) -> ClosedWindow:
@@ -35,7 +37,7 @@ def read_stored(stored: StoredWindow) -> ClosedWindow:
     """
     try:
         message = telemetry_pb2.Window.FromString(stored.payload)
-        counts = counts_of(message)
+        counts, traffic = counts_of(message), traffic_of(message)
     except (DocumentError, DecodeError) as error:
         raise InvalidInput(
             f"window {stored.window_id!r} of device {stored.device!r}: {error}"
@@ -48,6 +50,7 @@ def read_stored(stored: StoredWindow) -> ClosedWindow:
         verdict=verdict_of(message.verdict),
         findings=tuple(finding_from(one) for one in message.findings),
         counts=counts,
+        traffic=traffic,
     )
 
 
@@ -61,17 +64,3 @@ def merged(counts: Iterable[Counts]) -> Counts | None:
     for one in counts:
         total = one if total is None else total + one
     return total
-
-
-def latest(windows: Sequence[StoredWindow], rows: int) -> Mapping[str, Sequence[StoredWindow]]:
-    """Of each device its newest windows, as few as have ``rows`` together; all if all have fewer.
-
-    ``windows`` ascend by their end, as a store gives them.
-    """
-    found: dict[str, list[StoredWindow]] = {}
-    have: dict[str, int] = {}
-    for window in reversed(windows):
-        if have.get(window.device, 0) < rows:
-            found.setdefault(window.device, []).append(window)
-            have[window.device] = have.get(window.device, 0) + window.rows
-    return {device: found[device] for device in sorted(found)}

@@ -156,7 +156,22 @@ class Telemetry(Protocol):
         """By end, ascending."""
         ...
 
-    def window_count(self) -> int: ...  # noqa: D102
+    def newest_windows(
+        self, model: str, version: int, profile_sha256: str, rows: int, since_ms: int = 0
+    ) -> Sequence[StoredWindow]:
+        """Of each device its newest windows of this version and profile, by device, newest first.
+
+        As few as have ``rows`` together; all if all have fewer. It takes no longer the more windows
+        are stored.
+        """
+        ...
+
+    def window_count(
+        self, model: str | None = None, version: int | None = None, since_ms: int = 0
+    ) -> int:
+        """Of all models, or of one and its version, that ended since then."""
+        ...
+
     def events(self, device: str | None = None, limit: int = 100) -> Sequence[StoredEvent]:
         """Newest first."""
         ...

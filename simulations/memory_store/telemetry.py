@@ -76,8 +76,25 @@ class MemoryTelemetry:
         )
         return sorted(found, key=lambda one: (one.ended_ms, one.device, one.spool, one.sequence))
 
-    def window_count(self) -> int:  # noqa: D102
-        return len(self._window_ids)
+    def newest_windows(  # noqa: D102
+        self, model: str, version: int, profile_sha256: str, rows: int, since_ms: int = 0
+    ) -> Sequence[StoredWindow]:
+        found: dict[str, list[StoredWindow]] = {}
+        for window in reversed(self.windows(model, version, since_ms=since_ms)):
+            newer = found.setdefault(window.device, [])
+            if window.profile_sha256 == profile_sha256 and sum(one.rows for one in newer) < rows:
+                newer.append(window)
+        return [window for device in sorted(found) for window in found[device]]
+
+    def window_count(  # noqa: D102
+        self, model: str | None = None, version: int | None = None, since_ms: int = 0
+    ) -> int:
+        return sum(
+            window.ended_ms >= since_ms
+            for name, windows in self._windows.items()
+            for window in windows.values()
+            if model in {None, name} and version in {None, window.version}
+        )
 
     def events(self, device: str | None = None, limit: int = 100) -> Sequence[StoredEvent]:  # noqa: D102
         of = [self._events.get(device, {})] if device is not None else self._events.values()

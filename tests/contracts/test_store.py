@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -425,6 +426,41 @@ def test_windows_come_by_their_end_and_by_what_is_asked_for(store: Store) -> Non
         assert list(ask("digits", 1, "dev-1", 1_001)) == [late]
         assert list(ask("nothing")) == []
         assert tx.telemetry.window_count() == 5
+
+
+def test_newest_windows_are_as_few_of_each_device_as_are_enough(store: Store) -> None:
+    old, middle, new = (window(n, ended_ms=1_000 * n) for n in (1, 2, 3))
+    quiet = window(4, device="dev-0", ended_ms=500, rows=10)
+    others = [
+        window(5, version=2),
+        window(6, model="faces"),
+        window(7, profile_sha256="q" * 64, ended_ms=9_000),
+        window(8, device="dev-2", profile_sha256="q" * 64),
+    ]
+    with store.begin() as tx:
+        tx.telemetry.add_windows([old, middle, new, quiet, *others])
+
+    with store.begin() as tx:
+        ask = partial(tx.telemetry.newest_windows, "digits", 1, "p" * 64)
+        assert list(ask(50)) == [quiet, new]
+        assert list(ask(51)) == [quiet, new, middle]
+        assert list(ask(1_000)) == [quiet, new, middle, old]
+        assert list(ask(1_000, 2_000)) == [new, middle]
+        assert list(tx.telemetry.newest_windows("digits", 3, "p" * 64, 50)) == []
+        count = tx.telemetry.window_count
+        assert (count("digits"), count("digits", 1), count("digits", 1, 2_000)) == (7, 6, 4)
+        assert (count("nothing"), count(since_ms=9_000)) == (0, 1)
+
+
+def test_of_windows_that_end_together_the_one_told_last_is_the_newest(store: Store) -> None:
+    told = [window(1), window(2), replace(WINDOW, spool="a", window_id="x")]
+    with store.begin() as tx:
+        tx.telemetry.add_windows(told)
+
+    with store.begin() as tx:
+        found = tx.telemetry.newest_windows("digits", 1, "p" * 64, 50)
+
+    assert list(found) == [told[1]]
 
 
 def test_a_window_is_counted_once_whatever_comes_twice(store: Store) -> None:

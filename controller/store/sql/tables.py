@@ -220,7 +220,7 @@ windows: Final = Table(
     Column("verdict", Integer, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Index(None, "device", "window_id", unique=True),
-    Index(None, "model", "ended_ms"),
+    Index(None, "model", "version", "device", "ended_ms"),
     Index(None, "ended_ms"),
 )
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, Table, bindparam, delete, func, insert, select
+from sqlalchemy import ColumnElement, Select, Table, bindparam, delete, func, insert, select
 
 from controller.store.sql import tables
 from controller.store.sql.session import Session, columns
@@ -19,6 +19,33 @@ _REPORTS: Final = (
     .order_by(tables.reports.c.counter.desc())
     .limit(bindparam("most"))
 )
+_WINDOWS: Final = tables.windows.c
+_OF_VERSION: Final = (_WINDOWS.model == bindparam("of")) & (
+    _WINDOWS.version == bindparam("numbered")
+)
+_NEWEST: Final = (
+    select(tables.windows)
+    .where(
+        _OF_VERSION,
+        _WINDOWS.device == bindparam("by"),
+        _WINDOWS.profile_sha256 == bindparam("like"),
+        _WINDOWS.ended_ms >= bindparam("since"),
+    )
+    .order_by(_WINDOWS.ended_ms.desc(), _WINDOWS.spool.desc(), _WINDOWS.sequence.desc())
+)
+
+
+def _tellers() -> Select[tuple[str]]:
+    """Which devices have told of a version: one step down the index for each, however many windows."""
+    first = select(func.min(_WINDOWS.device).label("device")).where(_OF_VERSION)
+    found = first.cte("found", recursive=True)
+    after = select(func.min(_WINDOWS.device)).where(_OF_VERSION, _WINDOWS.device > found.c.device)
+    following = select(after.scalar_subquery()).where(found.c.device.is_not(None))
+    every = found.union_all(following)
+    return select(every.c.device).where(every.c.device.is_not(None))
+
+
+_TELLERS: Final = _tellers()
 
 
 class SqlTelemetry:
@@ -77,8 +104,33 @@ class SqlTelemetry:
             query = query.where(table.device == device)
         return [StoredWindow(**row) for row in self._session.all(query)]
 
-    def window_count(self) -> int:  # noqa: D102
-        return int(self._session.value(select(func.count()).select_from(tables.windows)))
+    def newest_windows(  # noqa: D102
+        self, model: str, version: int, profile_sha256: str, rows: int, since_ms: int = 0
+    ) -> Sequence[StoredWindow]:
+        named = {"of": model, "numbered": version}
+        found: list[StoredWindow] = []
+        for teller in self._session.all(_TELLERS, named):
+            asked = {"by": teller["device"], "like": profile_sha256, "since": since_ms}
+            have = 0
+            with self._session.run(_NEWEST, named | asked) as newest:
+                for row in newest.mappings():
+                    found.append(StoredWindow(**row))
+                    have += row["rows"]
+                    if have >= rows:
+                        break
+        return found
+
+    def window_count(  # noqa: D102
+        self, model: str | None = None, version: int | None = None, since_ms: int = 0
+    ) -> int:
+        query = select(func.count()).select_from(tables.windows)
+        if model is not None:
+            query = query.where(_WINDOWS.model == model)
+        if version is not None:
+            query = query.where(_WINDOWS.version == version)
+        if since_ms:
+            query = query.where(_WINDOWS.ended_ms >= since_ms)
+        return int(self._session.value(query))
 
     def events(self, device: str | None = None, limit: int = 100) -> Sequence[StoredEvent]:  # noqa: D102
         query = select(tables.events).order_by(*_newest_first(tables.events)).limit(limit)

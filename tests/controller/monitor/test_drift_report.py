@@ -4,14 +4,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.inference.latency import BUCKETS
+from agent.inference.traffic import TrafficCounts
 from agent.monitor.finding import Verdict
 from agent.monitor.reference import CELLS
 from agent.monitor.verdict import judge
-from agent.monitor.window import OpenWindow
+from agent.monitor.window import OpenWindow, together
 from agent.monitor.wire import window_message
 from controller.errors import InvalidInput, NotFound
-from controller.monitor.actions import drift_report
-from controller.monitor.merge import latest
+from controller.monitor.actions import profile_report, drift_report
 from controller.registry.version import Model, State, Version
 from controller.telemetry.record import StoredWindow
 from protos.manifest import Budgets, File, Manifest, Needs, Role
@@ -20,6 +21,10 @@ from simulations.memory_store import MemoryStore
 from tests.agent.monitor import profiles
 
 REFERENCE = profiles.reference()
+TRAFFIC = (
+    TrafficCounts(12, 1, 2, (0, 7, 4, *(0,) * (BUCKETS - 3)), 0.5),
+    TrafficCounts(3, 0, 1, (0, 3, *(0,) * (BUCKETS - 2)), 0.25),
+)
 
 
 def stored(
@@ -30,13 +35,14 @@ def stored(
     version: int = 1,
     profile: str = REFERENCE.digest,
     series: int = len(REFERENCE.series),
+    traffic: TrafficCounts = TRAFFIC[0],
 ) -> StoredWindow:
     counts = profiles.window(
         np.random.default_rng([sequence, rows, *map(ord, device)]), rows, shift=shift
     )
     judgement = judge(REFERENCE, counts)
     name = f"{device}-{sequence}"
-    window = OpenWindow(name, "pump", version, "a" * 64, 1000 * sequence, counts)
+    window = OpenWindow(name, "pump", version, "a" * 64, 1000 * sequence, counts, traffic)
     message = window_message(window, 1000 * sequence + 500, judgement)
     message.profile_sha256 = profile
     del message.counts[series * CELLS :], message.sums[series * 4 :]
@@ -163,12 +169,36 @@ def test_a_stored_window_that_can_not_be_read_is_named() -> None:
         drift_report(*controller([torn]), "pump")
 
 
-def test_the_newest_windows_come_first_and_no_more_than_are_enough() -> None:
-    windows = [stored("a", 1), stored("b", 2, rows=100), stored("a", 3), stored("b", 4)]
+def test_the_data_of_the_fleet_and_of_one_device_stand_beside_the_references() -> None:
+    windows = [stored(f"d{index}", 1, shift=2.0 if index == 1 else 0.0) for index in range(3)]
+    store, blobs = controller(windows)
 
-    found = latest(windows, 300)
+    fleet = profile_report(store, blobs, "pump")
+    healthy = profile_report(store, blobs, "pump", device="d0")
+    broken = profile_report(store, blobs, "pump", device="d1")
 
-    assert {device: [one.sequence for one in some] for device, some in found.items()} == {
-        "a": [3],
-        "b": [4],
-    }
+    assert (fleet.devices, fleet.rows, fleet.windows) == (("d0", "d1", "d2"), 900, 3)
+    assert (healthy.devices, healthy.rows) == (("d0",), 300)
+    assert [one.name for one in fleet.series] == [one.name for one in REFERENCE.series]
+    means = [report.series[0].now.mean for report in (healthy, fleet, broken)]
+    assert all(mean is not None for mean in means)
+    assert means == sorted(means, key=lambda mean: mean or 0.0)
+    usual = healthy.series[0].reference.mean
+    assert usual is not None
+    assert means[0] == pytest.approx(usual, abs=0.2)
+    assert means[2] == pytest.approx(usual + 2.0, abs=0.3)
+
+
+def test_requests_and_their_latencies_are_added_up() -> None:
+    windows = [stored(f"d{index}", 1, traffic=traffic) for index, traffic in enumerate(TRAFFIC)]
+
+    report = profile_report(*controller(windows), "pump")
+
+    assert report.traffic == together(*TRAFFIC)
+
+
+def test_a_device_that_has_told_nothing_has_no_data() -> None:
+    store, blobs = controller([stored("d", 1)])
+
+    with pytest.raises(NotFound, match="'e' has told nothing of pump/1"):
+        profile_report(store, blobs, "pump", device="e")
