@@ -6,6 +6,7 @@ from typing import Final
 from controller.telemetry.bounds import (
     FIELDS,
     NAME,
+    NUMBER,
     READING_BYTES,
     RESERVED,
     VERSION,
@@ -75,8 +76,11 @@ def stored_resources(
     """The reading as it is stored.
 
     Raises:
-        Unacceptable: it can't be one.
+        Unacceptable: it can't be one; the message names the field.
     """
+    for told, value in record.resources.ListFields():
+        if not 0 <= value < NUMBER:  # nor NaN, which JSON does not know
+            raise Unacceptable("out-of-range", f"{told.name}: {value} is not from 0 to {NUMBER}")
     payload = record.resources.SerializeToString()
     if len(payload) > READING_BYTES:
         raise Unacceptable(

@@ -1,10 +1,12 @@
 """Uploads end up in the store exactly once, and nothing bad gets in or holds up the rest."""
 
 import logging
+import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -438,6 +440,28 @@ def test_a_bad_record_is_named_counted_and_skipped(
     assert rejected.severity == "error"
     assert audited.entry.action == "telemetry.reject"
     assert field in audited.entry.detail["sequence 2"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"cpu_share": math.nan}, id="not a number"),
+        pytest.param({"cpu_seconds": math.inf}, id="infinite"),
+        pytest.param({"uptime_seconds": -1.0}, id="negative"),
+        pytest.param({"resident_bytes": 2**63}, id="too large for any database"),
+    ],
+)
+def test_a_reading_that_can_not_be_true_is_rejected(store: Store, wrong: Mapping[str, Any]) -> None:
+    made = telemetry_pb2.Resources(**wrong)
+
+    through = send(store, telemetry_pb2.Record(sequence=1, recorded_ms=NOW_MS, resources=made))
+
+    (field,) = wrong
+    with store.begin() as tx:
+        (event,) = tx.telemetry.events("dev-1")
+        assert list(tx.telemetry.resources("dev-1")) == []
+    assert (through, event.name, event.code) == (1, "telemetry.rejected", "out-of-range")
+    assert event.detail.startswith(f"{field}: ")
 
 
 def test_a_reading_that_carries_more_than_a_reading_is_rejected(store: Store) -> None:
