@@ -8,6 +8,7 @@ import typer
 from controller.cli.arguments import pairs
 from controller.cli.client import ApiClient, place
 from controller.cli.output import Output, OutputOption, say, show_fields, show_json, show_rows
+from protos.limits import MIB
 
 app = typer.Typer(no_args_is_help=True, help="Devices: list, show, label, revoke, events.")
 
@@ -58,8 +59,8 @@ def show(device: DeviceArgument, output: OutputOption = Output.TABLE) -> None:
     titles = {"id": "device", "presence": "presence", "status": "status", "labels": "labels",
               "enrolled_at": "enrolled", "last_seen": "last seen",
               "certificate_expires": "certificate until", "generation": "told generation",
-              "facts": "facts"}  # fmt: skip
-    show_fields({**found, **times}, titles, output)
+              "facts": "facts", "resources": "agent uses", "dropped": "no room for"}  # fmt: skip
+    show_fields({**found, **times, "resources": _resources(found["resources"])}, titles, output)
     say()
     columns = {"model": "model", "version": "version", "slot": "slot", "running": "answers",
                "state": "state", "approvals": "approvals", "generation": "generation",
@@ -143,6 +144,16 @@ def moment(seconds: float) -> str:
     if not seconds:
         return "never"
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _resources(told: dict[str, Any] | None) -> str:
+    if told is None:
+        return ""
+    return (
+        f"{told['cpu_share']:.2%} of a core, {told['resident_bytes'] / MIB:,.0f} MiB of memory; "
+        f"{told['disk_free_bytes'] / MIB:,.0f} MiB of disk are free, "
+        f"{told['spool_records']:,} records wait ({moment(told['recorded_at'])})"
+    )
 
 
 def _slots(device: dict[str, Any]) -> dict[str, list[str]]:

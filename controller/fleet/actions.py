@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
@@ -17,6 +17,7 @@ from controller.fleet.selector import Explanation, explain, matches
 from controller.fleet.selector_parser import parse
 from controller.rollout.rollout import Wanted
 from controller.store.store import Transaction
+from controller.telemetry.record import StoredResources
 from protos.v1 import common_pb2
 
 MAX_FACTS_BYTES = 64 * 1024
@@ -28,17 +29,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """A device with what it runs, what is wanted of it, and the generation it was last told."""
+    """A device with what it runs, what is wanted of it, and the generation it was last told.
+
+    Attributes:
+        resources: what its agent last said that it uses; None if it has not said it.
+        dropped: by kind, records that the device had no room to keep until they were sent.
+    """
 
     device: Device
     presence: Presence
     slots: tuple[SlotState, ...]
     wanted: tuple[Wanted, ...]
-    generation: int
+    generation: int = 0
+    resources: StoredResources | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 def list_devices(tx: Transaction, now: float, selector: str = "all") -> tuple[DeviceView, ...]:
-    """The devices that ``selector`` matches, by id. Their generations are 0: ``show`` tells.
+    """The devices that ``selector`` matches, by id; of each what ``show`` tells, in part.
 
     Raises:
         BadSelector: the selector can't be read.
@@ -52,7 +60,6 @@ def list_devices(tx: Transaction, now: float, selector: str = "all") -> tuple[De
             presence(device, now),
             tuple(slots.get(device.id, ())),
             tuple(wanted.get(device.id, ())),
-            0,
         )
         for device in sorted(tx.devices.all(), key=lambda one: one.id)
         if matches(chosen, attributes(device))
@@ -67,12 +74,15 @@ def show(tx: Transaction, device_id: str, now: float) -> DeviceView:
     """
     device = _get(tx, device_id)
     directive = tx.rollouts.directive(device_id)
+    readings = tx.telemetry.resources(device_id)
     return DeviceView(
         device,
         presence(device, now),
         tuple(tx.devices.slots(device_id)),
         tuple(tx.rollouts.wanted(device_id)),
         0 if directive is None else directive.generation,
+        readings[0] if readings else None,
+        tx.telemetry.dropped(device_id),
     )
 
 

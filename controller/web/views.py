@@ -13,7 +13,8 @@ from controller.fleet.actions import DeviceView
 from controller.fleet.device import SlotState
 from controller.rollout.account import Outcome, Progress, Standing
 from controller.rollout.rollout import Wanted
-from controller.telemetry.record import StoredEvent
+from controller.telemetry.record import StoredEvent, StoredResources
+from protos.v1 import telemetry_pb2
 
 Time = Annotated[float, Field(description="Unix seconds; 0 is never")]
 
@@ -71,8 +72,35 @@ class WantedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourcesAnswer:
+    """What an agent uses of its device, its helper processes included."""
+
+    recorded_at: Time
+    cpu_share: Annotated[float, Field(description="of one core, over the interval")]
+    interval_seconds: float
+    resident_bytes: int
+    disk_free_bytes: int
+    spool_records: Annotated[int, Field(description="records that wait to be sent")]
+    uptime_seconds: float
+
+    @classmethod
+    def of(cls, stored: StoredResources) -> Self:
+        """As the device has told it."""
+        told = telemetry_pb2.Resources.FromString(stored.payload)
+        return cls(
+            stored.recorded_ms / 1000,
+            told.cpu_share,
+            told.interval_seconds,
+            told.resident_bytes,
+            told.disk_free_bytes,
+            told.spool_records,
+            told.uptime_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceAnswer:
-    """One device. ``generation`` is of its newest directive; lists leave it 0."""
+    """One device. Lists leave out ``generation`` (of its newest directive), ``resources``, ``dropped``."""
 
     id: str
     presence: Annotated[str, Field(description="online, stale or offline")]
@@ -85,6 +113,10 @@ class DeviceAnswer:
     generation: int
     slots: tuple[SlotAnswer, ...]
     wanted: tuple[WantedAnswer, ...]
+    resources: ResourcesAnswer | None
+    dropped: Annotated[
+        Mapping[str, int], Field(description="by kind, records that the device had no room to keep")
+    ]
 
     @classmethod
     def of(cls, view: DeviceView) -> Self:
@@ -102,6 +134,8 @@ class DeviceAnswer:
             view.generation,
             tuple(SlotAnswer.of(slot) for slot in view.slots),
             tuple(WantedAnswer.of(row) for row in view.wanted),
+            None if view.resources is None else ResourcesAnswer.of(view.resources),
+            dict(view.dropped),
         )
 
 

@@ -8,9 +8,19 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Query
 from pydantic import Field
 
+from agent.inference.latency import quantile
+from agent.inference.traffic import TrafficCounts
 from agent.monitor.finding import Finding
-from controller.monitor.actions import DeviceRow, DriftReport, drift_report
+from controller.monitor.actions import (
+    DeviceRow,
+    DriftReport,
+    ProfileReport,
+    drift_report,
+    profile_report,
+)
+from controller.monitor.summary import SeriesSummary
 from controller.web.access import Services, Viewer
+from protos.limits import LATENCY_BUCKETS_SECONDS
 
 router = APIRouter(tags=["monitoring"])
 
@@ -108,6 +118,64 @@ class DriftAnswer:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TrafficAnswer:
+    """Requests, and how long their answers took on the device, transport not included."""
+
+    requests: int
+    failed: Annotated[int, Field(description="of these, the runtime failed")]
+    refused: Annotated[int, Field(description="did not fit the signature; not among requests")]
+    p50_seconds: float | None
+    p99_seconds: float | None
+    latency_bounds_seconds: tuple[float, ...]
+    latency_counts: Annotated[tuple[int, ...], Field(description="one bucket more than bounds")]
+
+    @classmethod
+    def of(cls, traffic: TrafficCounts) -> Self:
+        """As the devices counted it."""
+        return cls(
+            traffic.requests,
+            traffic.failed,
+            traffic.refused,
+            quantile(traffic.latency_counts, 0.5),
+            traffic.p99_seconds,
+            LATENCY_BUCKETS_SECONDS,
+            traffic.latency_counts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileAnswer:
+    """How a version's data look, over the fleet or on one device, beside its reference's."""
+
+    model: str
+    version: int
+    profile_sha256: str
+    devices: Annotated[tuple[str, ...], Field(description="whose newest windows are merged")]
+    rows: int
+    windows: int
+    first_started_ms: Annotated[int, Field(description="Unix milliseconds")]
+    last_ended_ms: Annotated[int, Field(description="Unix milliseconds")]
+    traffic: TrafficAnswer
+    series: tuple[SeriesSummary, ...]
+
+    @classmethod
+    def of(cls, report: ProfileReport) -> Self:
+        """As the monitor has it."""
+        return cls(
+            report.model,
+            report.version,
+            report.profile_sha256,
+            report.devices,
+            report.rows,
+            report.windows,
+            report.first_started_ms,
+            report.last_ended_ms,
+            TrafficAnswer.of(report.traffic),
+            report.series,
+        )
+
+
 @router.get("/drift/{model}")
 def show_drift(
     services: Services,
@@ -121,6 +189,24 @@ def show_drift(
     """Which devices are broken, and whether the world has changed."""
     report = drift_report(services.store, services.blobs, model, version=version, since_ms=since_ms)
     return DriftAnswer.of(report)
+
+
+@router.get("/drift/{model}/profile")
+def show_profile(
+    services: Services,
+    _: Viewer,
+    model: str,
+    version: Annotated[
+        int | None, Query(ge=1, description="the newest that devices told of")
+    ] = None,
+    device: Annotated[str | None, Query(description="only this one's")] = None,
+    since_ms: Annotated[int, Query(ge=0, description="Unix milliseconds")] = 0,
+) -> ProfileAnswer:
+    """What the data look like: every series' figures and shares, now and in the reference."""
+    report = profile_report(
+        services.store, services.blobs, model, version=version, device=device, since_ms=since_ms
+    )
+    return ProfileAnswer.of(report)
 
 
 def _findings(findings: Iterable[Finding]) -> tuple[FindingAnswer, ...]:
