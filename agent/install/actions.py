@@ -232,9 +232,7 @@ class Seat:
 
     async def _load(self, wanted: Deployed) -> None:
         """Loads from the blob store; what the disk has lost is fetched again, where it is known."""
-        reason = self.bench.may_run(wanted)  # a full disk may still point at what is recalled
-        if reason is not None:
-            raise reason
+        self._require(wanted)  # a full disk may still point at what is recalled
         try:
             await self._prepare_and_activate(wanted)
         except (StoreError, HashMismatch):
@@ -249,9 +247,15 @@ class Seat:
         data = await bench.means.offload(partial(bench.means.blobs.read, wanted.manifest_sha256))
         async with bench.model_turn(self.key[0]):
             await bench.deployments.prepare(wanted, manifest_in(data))
+            self._require(wanted)  # it may have been recalled a moment ago
             self.activate(wanted)
         if wanted == self.slot.committed:
             self.prove()
+
+    def _require(self, wanted: Deployed) -> None:
+        reason = self.bench.may_run(wanted)
+        if reason is not None:
+            raise reason
 
     def activate(self, candidate: Deployed) -> None:
         """What was prepared answers."""

@@ -133,16 +133,23 @@ class InstallLoop:
         bench = self._bench
         bench.may_run = may_run  # first of all: from here on nothing is loaded that may not run
         async with self._turn:
-            await self._recover()
+            try:
+                await self._recover()
+            except AgentError:
+                self._bind()  # no install goes on yet, so nobody else moves a seat
+                raise
             due = recalling(bench, may_run)
             touched = {slot.key for slot in due.slots} | {one.key for one in due.installs}
             for key in touched:
                 await self._stop(key)
-            for key in tuple(bench.seats):
-                bench.bind(key)
+            self._bind()
             if touched:
                 await bench.edit(partial(recalling, bench, may_run))
         self._wake.set()
+
+    def _bind(self) -> None:
+        for key in tuple(self._bench.seats):
+            self._bench.bind(key)
 
     async def rest(self) -> None:
         """Notes that the agent ends because it was asked to. Call after ``run`` has ended.

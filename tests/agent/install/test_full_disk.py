@@ -7,6 +7,8 @@ import pytest
 
 from agent.errors import DiskFull
 from agent.install.machine import State
+from agent.install.record import Deployed
+from protos.manifest import Manifest
 from simulations.memory_device_store import Contents, MemoryDeviceStore
 from tests.agent.install.world import Device, Outside, bundle, recalling
 
@@ -75,3 +77,39 @@ async def test_what_is_recalled_while_the_disk_is_full_answers_no_more(recovered
         await device.until(lambda: device.loop.is_settled)
 
     assert device.versions() == (None, None)
+
+
+async def test_a_recall_binds_what_answers_though_the_disk_was_full_from_the_start() -> None:
+    device, store = await trying_two()
+    store.full = True
+    async with device.running():
+        await device.until(lambda: device.deployments.answers() == 2)
+        with pytest.raises(DiskFull):
+            await device.enforce(recalling(TWO.sha256))
+        assert device.deployments.answers() is None
+        await device.until(lambda: device.clock.seconds > 60)
+        assert device.deployments.answers() is None
+
+        store.full = False
+        await device.enforce(recalling(TWO.sha256))
+        await device.until(lambda: device.loop.is_settled)
+
+    assert device.versions() == (1, 1)
+
+
+async def test_what_is_recalled_while_it_is_loaded_does_not_answer() -> None:
+    device, store = await trying_two()
+    store.full = True
+    prepare = device.deployments.prepare
+
+    async def slowly(deployed: Deployed, manifest: Manifest) -> None:
+        await prepare(deployed, manifest)
+        await device.clock.sleep(1.0)
+
+    device.deployments.prepare = slowly  # type: ignore[method-assign]
+    async with device.running():
+        await device.until(lambda: device.deployments.loads == [2])
+        with pytest.raises(DiskFull):
+            await device.enforce(recalling(TWO.sha256))
+        await device.until(lambda: device.clock.seconds > 60)
+        assert {version for _, version in device.deployments.history} <= {None}
