@@ -196,6 +196,7 @@ class Office:
         with self.store.begin() as tx:
             stored = tx.registry.version(MODEL, version)
             assert stored is not None
+            told = tx.rollouts.directive(name)
             slot = SlotState(
                 device=name,
                 model=MODEL,
@@ -206,7 +207,7 @@ class Office:
                 manifest_sha256=stored.manifest_sha256,
                 model_sha256="0" * 64,
                 approvals=1,
-                generation=1,
+                generation=told.generation if told else 0,
                 counter=1,
                 reported_at=self._clock.now().timestamp(),
                 code=code,

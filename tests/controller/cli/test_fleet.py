@@ -1,0 +1,145 @@
+"""`muster device`, `muster token`, `muster drift`: what devices are and tell."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.controller.cli.office import Muster, Office
+
+HOSTILE = "\x1b[31mred\x1b[0m \x07bell \u202egnp\u202c\nnext line\r"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def devices(published: Office) -> None:
+    published.enrolled("cam-1", "cam-2", site="berlin")
+    published.enrolled("cam-3", site="oslo")
+    published.reported("cam-1", 1)
+    published.reported("cam-2", 1, "failed", "self-test-failed")
+    published.told("cam-3", HOSTILE)
+
+
+def test_devices_are_listed_a_line_each_with_what_they_run(muster: Muster) -> None:
+    header, *rows = muster.ok("device", "list").lines
+
+    assert header.split()[:4] == ["device", "presence", "runs", "trying"]
+    assert [row.split()[:3] for row in rows] == [
+        ["cam-1", "online", "digits/1"],
+        ["cam-2", "online", "-"],
+        ["cam-3", "online", "-"],
+    ]
+    assert "digits/1 failed (self-test-failed)" in rows[1]
+
+
+def test_devices_are_selected_and_none_is_told_of_as_such(muster: Muster) -> None:
+    oslo = muster.ok("device", "list", "--to", "site=oslo", "-o", "json").json
+    assert [one["id"] for one in oslo] == ["cam-3"]
+    assert {"id", "presence", "status", "labels", "facts", "slots", "last_seen"} <= oslo[0].keys()
+    none = muster.ok("device", "list", "--to", "site=rome")
+    assert none.out == "no device matches site=rome: `muster device list` shows all\n"
+    wrong = muster.refused("device", "list", "--to", "site=a b")
+    assert "  site=a b\n         ^ [bad-selector]" in wrong
+
+
+def test_one_device_is_shown(muster: Muster) -> None:
+    done = muster.ok("device", "show", "cam-1")
+    assert "runtimes.onnxruntime=1.20.0" in done.out
+    assert done.lines[-1].split()[:3] == ["digits", "1", "champion"]
+    assert muster.ok("device", "show", "cam-1", "-o", "json").json["labels"] == {"site": "berlin"}
+    assert muster.ok("device", "show", "cam-3").lines[-1] == "it runs no model"
+
+
+def test_labels_are_set_and_removed(muster: Muster) -> None:
+    done = muster.ok("device", "label", "cam-3", "line=3", "site-")
+    assert done.out == "cam-3: line=3\n"
+    found = muster.ok("device", "label", "cam-3", "line-", "site=oslo", "-o", "json").json
+    assert found["labels"] == {"site": "oslo"}
+    for words in (("x",), ("=x",), ("x=",), ("a=1", "a=2"), ()):
+        assert "--help" in muster.refused("device", "label", "cam-3", *words, status=2)
+    assert "[invalid-input]" in muster.refused("device", "label", "cam-3", "ÄÖ=1")
+
+
+def test_what_a_device_writes_is_shown_and_never_sent_to_the_terminal(muster: Muster) -> None:
+    done = muster.ok("device", "events", "cam-3")
+
+    assert len(done.lines) == 2
+    assert "\\x1b[31mred\\x1b[0m \\x07bell \\u202egnp\\u202c next line\\r" in done.lines[1]
+    assert not {"\x1b", "\x07", "\u202e", "\r"} & set(done.out)
+    assert muster.ok("device", "events", "cam-3", "-o", "json").json[0]["detail"] == HOSTILE
+
+
+def test_events_are_limited_and_none_is_no_error(muster: Muster) -> None:
+    assert len(muster.ok("device", "events", "--limit", "1").lines) == 2
+    assert muster.ok("device", "events", "cam-1").out == "nothing was told yet\n"
+    for limit in ("0", "1001", "-1", "nan", "9" * 30, "1.5"):
+        muster.refused("device", "events", "--limit", limit, status=2)
+
+
+def test_a_device_is_revoked_only_when_that_is_confirmed(muster: Muster, office: Office) -> None:
+    office.enrolled("lost")
+
+    assert muster("device", "revoke", "lost", stdin=b"").status == 1
+    assert muster("device", "revoke", "lost", stdin=b"n\n").status == 1
+    assert "disconnect lost" not in office.asked
+    assert "lost is revoked" in muster.ok("device", "revoke", "lost", stdin=b"y\n").out
+    assert "disconnect lost" in office.asked
+    assert muster.ok("device", "show", "lost", "-o", "json").json["status"] == "revoked"
+
+
+def test_join_tokens_are_made_and_listed_without_their_secrets(muster: Muster) -> None:
+    made = muster.ok("token", "create", "--label", "site=berlin", "--hours", "2", "-o", "json").json
+    quiet = muster.ok("token", "create", "--quiet").out.strip()
+    told = muster.ok("token", "create")
+    listed = muster.ok("token", "list", "-o", "json").json
+
+    assert made["token"].startswith("muster-join-")
+    assert made["expires_at"] - made["created_at"] == 7200
+    assert quiet.startswith("muster-join-")
+    assert told.lines[2].startswith("muster-agent enrol muster-join-")
+    assert len(listed) == 3
+    table = muster.ok("token", "list")
+    assert len(table.lines) == 4
+    assert made["token"] not in table.out
+    for hours in ("0", "-1", "nan", "inf", "1e400", "8761", "x"):
+        muster.refused("token", "create", "--hours", hours, status=2)
+    for label in ("x", "=1", "x="):
+        muster.refused("token", "create", "--label", label, status=2)
+
+
+def test_drift_of_what_nobody_told_of_is_not_found(muster: Muster) -> None:
+    assert "[not-found]" in muster.refused("drift", "show", "digits")
+    assert "[not-found]" in muster.refused("drift", "show", "none")
+    for words in (("digits@best",), ("digits", "--since-hours", "nan"), ("digits/0",)):
+        muster.refused("drift", "show", *words, status=2)
+
+
+@pytest.mark.parametrize("name", ["a b/ü", "", "..", "a\nb%00", "\udcff", "x" * 100_000])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("device", "show", "{}"),
+        ("device", "label", "{}", "a=b"),
+        ("device", "revoke", "--yes", "{}"),
+        ("device", "events", "{}"),
+        ("device", "list", "--to", "site={}?"),
+        ("token", "create", "--label", "{}=1"),
+        ("token", "create", "--label", "k=?{}"),
+        ("rollout", "show", "{}"),
+        ("rollout", "abort", "{}"),
+        ("operator", "create", "/{}"),
+        ("operator", "revoke", "{}"),
+        ("key", "create", "{}?"),
+    ],
+)
+def test_a_name_that_can_be_none_is_refused_in_few_words(
+    muster: Muster, tmp_path: Path, name: str, words: tuple[str, ...]
+) -> None:
+    given = [word.replace("{}", name) for word in words]
+
+    done = muster(*given, env={"MUSTER_KEYS": str(tmp_path / "keys")})
+
+    assert done.status in {1, 2}
+    assert done.out == ""
+    assert ("what to do: " if done.status == 1 else "--help") in done.err
+    assert "muster serve" not in done.err
+    assert len(done.err) < 3000 or done.status == 2
+    assert not (tmp_path / "keys").exists()
