@@ -131,8 +131,12 @@ class Bench:
                 files.update(file.sha256 for file in manifest.files.values())
         return blobs.keep_only(kept | files)
 
-    def bind(self, key: SlotKey) -> None:
-        """Has the slot answer with nothing that may not run; what is warm steps in at once."""
+    def bind(self) -> None:
+        """Has no slot answer with what may not run; what is warm steps in at once."""
+        for key in tuple(self.seats):
+            self._bind(key)
+
+    def _bind(self, key: SlotKey) -> None:
         standing = self.seats[key]
         if standing.active is None or self.may_run(standing.active) is None:
             return

@@ -136,20 +136,16 @@ class InstallLoop:
             try:
                 await self._recover()
             except AgentError:
-                self._bind()  # no install goes on yet, so nobody else moves a seat
+                bench.bind()  # no install goes on yet, so nobody else moves a seat
                 raise
             due = recalling(bench, may_run)
             touched = {slot.key for slot in due.slots} | {one.key for one in due.installs}
             for key in touched:
                 await self._stop(key)
-            self._bind()
+            bench.bind()
             if touched:
                 await bench.edit(partial(recalling, bench, may_run))
         self._wake.set()
-
-    def _bind(self) -> None:
-        for key in tuple(self._bench.seats):
-            self._bench.bind(key)
 
     async def rest(self) -> None:
         """Notes that the agent ends because it was asked to. Call after ``run`` has ended.
