@@ -53,10 +53,10 @@ class MemoryTelemetry:
                 self._journal.put(self._window_ids, identity, None)
 
     def add_events(self, events: Sequence[StoredEvent]) -> None:  # noqa: D102
-        self._add(self._events, [replace(one, fields=dict(one.fields)) for one in events])
+        _add(self._journal, self._events, [replace(one, fields=dict(one.fields)) for one in events])
 
     def add_resources(self, resources: Sequence[StoredResources]) -> None:  # noqa: D102
-        self._add(self._resources, resources)
+        _add(self._journal, self._resources, resources)
 
     def add_report(self, report: StoredReport) -> None:  # noqa: D102
         table = self._reports.setdefault(report.device, {})
@@ -114,23 +114,28 @@ class MemoryTelemetry:
                 self._journal.remove(self._window_ids, (key[0], windows[key].window_id))
                 self._journal.remove(windows, key)
                 removed += 1
-        removed += sum(self._expire(table, before_ms) for table in self._events.values())
-        return removed + sum(self._expire(table, before_ms) for table in self._resources.values())
+        events = (_expire(self._journal, one, before_ms) for one in self._events.values())
+        readings = (_expire(self._journal, one, before_ms) for one in self._resources.values())
+        return removed + sum(events) + sum(readings)
 
-    def _add(
-        self, tables: dict[str, dict[tuple[str, int], Sequenced]], records: Iterable[Sequenced]
-    ) -> None:
-        for record in records:
-            table = tables.setdefault(record.device, {})
-            key = (record.spool, record.sequence)
-            if key not in table:
-                self._journal.put(table, key, record)
 
-    def _expire(self, table: dict[tuple[str, int], Sequenced], before_ms: int) -> int:
-        old = [key for key, one in table.items() if one.recorded_ms < before_ms]
-        for key in old:
-            self._journal.remove(table, key)
-        return len(old)
+def _add(
+    journal: Journal,
+    tables: dict[str, dict[tuple[str, int], Sequenced]],
+    records: Iterable[Sequenced],
+) -> None:
+    for record in records:
+        table = tables.setdefault(record.device, {})
+        key = (record.spool, record.sequence)
+        if key not in table:
+            journal.put(table, key, record)
+
+
+def _expire(journal: Journal, table: dict[tuple[str, int], Sequenced], before_ms: int) -> int:
+    old = [key for key, one in table.items() if one.recorded_ms < before_ms]
+    for key in old:
+        journal.remove(table, key)
+    return len(old)
 
 
 def _newest(records: Iterable[Sequenced], limit: int) -> Sequence[Sequenced]:

@@ -12,7 +12,7 @@ from agent.monitor.verdict import judge
 from agent.monitor.window import OpenWindow, together
 from agent.monitor.wire import window_message
 from controller.errors import InvalidInput, NotFound
-from controller.monitor.actions import profile_report, drift_report
+from controller.monitor.actions import drift_report, profile_report
 from controller.registry.version import Model, State, Version
 from controller.telemetry.record import StoredWindow
 from protos.manifest import Budgets, File, Manifest, Needs, Role
