@@ -16,6 +16,7 @@ from controller.desk import DeviceDesk
 from controller.errors import DeviceOffline
 from controller.home import Home, terms
 from controller.rollout.loop import RolloutLoop
+from controller.runtimes.preparation import ProcessPreparation
 from controller.signing.loop import ResignLoop
 from controller.store.blob_folder import BlobFolder
 from controller.store.certificate_files import open_certificates
@@ -76,6 +77,7 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
         lifetimes=lifetimes,
         join_token_seconds=config.lifetimes.join_token_hours * 3600,
         open_metrics=config.telemetry.open_metrics,
+        preparing=ProcessPreparation(),
     )
     web = WebServer(create_app(services), home.certificates / "server.pem")
     expiry = ExpiryLoop(store, clock, timedelta(days=config.telemetry.retention_days))

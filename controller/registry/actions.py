@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +30,9 @@ _NAMED: Final = re.compile(f"({MODEL_NAME})(?:@({MODEL_NAME})|/([1-9][0-9]{{0,8}
 _GAUGES: Final = Gauges(
     seconds=time.perf_counter, resident_bytes=lambda: int(psutil.Process().memory_info().rss)
 )
+
+Preparing = Callable[[Registration, Parent | None], Prepared]
+"""What ``prepare`` does, wherever that is done."""
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +81,24 @@ def register(
         NotFound: the parent is not there.
         Conflict: the same is registered already; names the version.
     """
+
+    def here(request: Registration, parent: Parent | None) -> Prepared:
+        return prepare(runtime, request, parent, _GAUGES, rng, progress)
+
+    return register_by(store, blobs, here, request, actor, now)
+
+
+def register_by(
+    store: Store,
+    blobs: BlobStore,
+    preparing: Preparing,
+    request: Registration,
+    actor: str,
+    now: float,
+) -> Registered:
+    """As ``register``, with whatever prepares: a process of its own, where authors are strangers."""
     check(request)
-    parent = _parent(store, blobs, request)
-    prepared = prepare(runtime, request, parent, _GAUGES, rng, progress)
+    prepared = preparing(request, _parent(store, blobs, request))
     return insert(store, blobs, request, prepared, actor, now)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from agent.clock import Clock
 from agent.runtimes.runtime import Runtime
 from controller.enrolment.terms import Terms
+from controller.registry.actions import Preparing
 from controller.signing.publication import Act, OnlineSigners
 from controller.signing.roles import DEFAULT_LIFETIMES, Lifetimes
 from controller.store.blob_store import BlobStore
@@ -32,6 +33,8 @@ class ControllerServices:
         join_token_seconds: how long a join token serves unless its maker says otherwise.
         generator: where registration takes its randomness from.
         open_metrics: ``/metrics`` asks for no token.
+        preparing: tries models that are to be registered; None for this very process, by
+            ``runtime``.
     """
 
     store: Store
@@ -47,6 +50,7 @@ class ControllerServices:
     join_token_seconds: float = 86_400.0
     generator: Callable[[], np.random.Generator] = np.random.default_rng
     open_metrics: bool = False
+    preparing: Preparing | None = None
 
     def now(self) -> float:
         """Unix seconds."""

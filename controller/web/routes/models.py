@@ -11,11 +11,13 @@ from starlette.datastructures import FormData
 
 from controller.errors import InvalidInput
 from controller.registry import actions
+from controller.registry.registration import Registered, Registration
 from controller.registry.version import State
 from controller.web.access import Operating, Services, Viewer
 from controller.web.model_views import ModelAnswer, VersionAnswer
 from controller.web.proposals import propose_if_possible
 from controller.web.registration_form import FORM, OPTIONS_BYTES, read_form
+from controller.web.services import ControllerServices
 
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -130,21 +132,20 @@ def remove_alias(services: Services, by: Operating, model: str, alias: str) -> M
 
 def _register(services: Services, by: str, model: str, form: FormData) -> RegisteredAnswer:
     registration = read_form(model, form)
-    made = actions.register(
-        services.store,
-        services.blobs,
-        services.runtime,
-        registration,
-        by,
-        services.now(),
-        services.generator(),
-    )
+    made = _made(services, by, registration)
     version = made.version
     with services.store.begin() as tx:
         if version.state is State.VALIDATED:
             propose_if_possible(tx, version, services.act(by))
         view = actions.show_version(tx, f"{version.model}/{version.version}")
     return RegisteredAnswer(VersionAnswer.of(view), made.notes)
+
+
+def _made(services: ControllerServices, by: str, asked: Registration) -> Registered:
+    store, blobs, now = services.store, services.blobs, services.now()
+    if services.preparing is not None:
+        return actions.register_by(store, blobs, services.preparing, asked, by, now)
+    return actions.register(store, blobs, services.runtime, asked, by, now, services.generator())
 
 
 def _named(model: str, version: str) -> str:

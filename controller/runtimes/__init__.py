@@ -1,0 +1,1 @@
+"""Outside world: what runs a model that nobody has looked at yet."""
