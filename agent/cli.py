@@ -2,34 +2,107 @@
 
 import argparse
 import asyncio
+import contextlib
+import io
 import json
 import logging
+import os
 import sys
+import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
-from agent.config import read_config
-from agent.errors import AgentError
+from agent.config import FILE_NAME, read_config
+from agent.errors import AgentError, ConfigError, NotEnrolled, StoreError
 from agent.home import DEFAULT, VARIABLE, Home, home_of
 
 DONE, FAILED = 0, 1
+MOST_SHOWN: Final = 2000
+"""Characters of an error: what somebody passed by mistake may be a whole file."""
+
+ENROL: Final = """\
+The token works once. It pins whom this device will trust from now on. The device's
+key is made here and never leaves.
+
+  muster-agent --home device enrol muster-join-eyJ...
+  muster-agent enrol - --name cam-1 < token.txt"""
+RUN: Final = """\
+Its configuration is agent.toml in its folder; it may be missing.
+
+  muster-agent --home device run"""
+STATUS: Final = """\
+Works beside a running agent, and without one.
+
+  muster-agent status
+  muster-agent --home device status --output json"""
+DOCTOR: Final = """\
+Every line says ok, warn or FAIL. Status 1 if one says FAIL.
+
+  muster-agent doctor"""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line. Status 0: done. 1: refused or failed. 2: wrong usage."""
+    _open_streams()
     given = _parser().parse_args(arguments)
-    home = home_of(given.home)
     try:
-        status = given.act(home, given)
+        status = given.act(_usable(home_of(given.home)), given)
+        sys.stdout.flush()  # while a failure can still be told
     except AgentError as error:
-        sys.stderr.write(f"error: {error.detail} [{error.code}]\n")
+        sys.stderr.write(f"error: {_shown(error.detail)} [{error.code}]\n")
         sys.stderr.write(f"  what to do: {error.remedy}\n")
         status = FAILED
     except KeyboardInterrupt:
+        sys.stderr.write("ended\n")
+        status = FAILED
+    except OSError as error:  # files and links are seen to where they are used: this was the output
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"error: {error.filename or 'output'}: {error.strerror} [output]\n")
         status = FAILED
     raise SystemExit(status)
+
+
+def _open_streams() -> None:
+    """Lets every text be written, in any encoding, even where a shell has closed the stream."""
+    nowhere = Path(os.devnull)
+    if sys.stdin is None:
+        sys.stdin = nowhere.open()
+    if sys.stdout is None:
+        sys.stdout = nowhere.open("w")
+    if sys.stderr is None:
+        sys.stderr = nowhere.open("w")
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _usable(home: Home) -> Home:
+    """``home``, if a folder may stand there.
+
+    Raises:
+        StoreError: something else does, or it can't be looked at.
+    """
+    try:
+        there = next(path for path in (home.path, *home.path.parents) if path.exists())
+        if not there.is_dir():
+            raise StoreError(f"--home: {home.path}: {there} is no folder")
+        os.fsencode(home.path).decode()
+    except OSError as error:
+        raise StoreError(f"--home: {home.path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise StoreError(f"--home: {home.path}: its name is not UTF-8") from error
+    return home
+
+
+def _shown(text: str) -> str:
+    """The text with its control characters shown and not sent, in short: others may have written it."""
+    if len(text) > MOST_SHOWN:
+        text = f"{text[: MOST_SHOWN // 2]} … {text[-MOST_SHOWN // 2 :]}"
+    return "".join(one if unicodedata.category(one)[0] != "C" else repr(one)[1:-1] for one in text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,32 +117,61 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help=f"the agent's folder; else ${VARIABLE}, else {DEFAULT}",
     )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="say which version of Muster this is"
+    )
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    enrol = verbs.add_parser("enrol", help="make this machine a device, with a join token")
+
+    def verb(name: str, summary: str, text: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.\n\n{text}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    enrol = verb("enrol", "make this machine a device, with a join token", ENROL)
     enrol.add_argument(
         "ticket", metavar="TOKEN", help="from `muster token create`; - reads it from standard input"
     )
     enrol.add_argument("--name", default="", help="what the device would like to be called")
     enrol.add_argument("--anew", action="store_true", help="replace the identity that is here")
     enrol.set_defaults(act=_enrol)
-    run = verbs.add_parser("run", help="run the agent, until it is told to end")
-    run.set_defaults(act=_run)
-    status = verbs.add_parser("status", help="what runs here, what is tried, what waits")
-    doctor = verbs.add_parser("doctor", help="check everything that the agent needs")
+    verb("run", "run the agent, until it is told to end", RUN).set_defaults(act=_run)
+    status = verb("status", "say what runs here, what is tried, what waits", STATUS)
+    doctor = verb("doctor", "check everything that the agent needs", DOCTOR)
     status.set_defaults(act=_status)
     doctor.set_defaults(act=_doctor)
-    for verb in (status, doctor):
-        verb.add_argument("--output", "-o", choices=("table", "json"), default="table")
+    for one in (status, doctor):
+        one.add_argument(
+            "--output",
+            "-o",
+            choices=("table", "json"),
+            default="table",
+            help="a table for people (as it is without this), or JSON for programs",
+        )
     return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for, and not before."""
+
+    def __call__(self, *_: object) -> None:
+        from agent.facts import agent_version  # noqa: PLC0415 - a quick --help
+
+        sys.stdout.write(f"muster-agent {agent_version()}\n")
+        raise SystemExit(DONE)
 
 
 def _enrol(home: Home, given: argparse.Namespace) -> int:
     from agent.facts import read_facts  # noqa: PLC0415 - a quick --help
     from agent.identity.actions import join  # noqa: PLC0415
+    from agent.identity.token import MAX_CHARACTERS, parse  # noqa: PLC0415
     from agent.store.sqlite_store import SqliteStore  # noqa: PLC0415
     from agent.transport.enrolment_client import EnrolmentClient  # noqa: PLC0415
 
-    ticket = sys.stdin.read() if given.ticket == "-" else given.ticket
+    ticket = sys.stdin.read(MAX_CHARACTERS * 2) if given.ticket == "-" else given.ticket
+    parse(ticket)  # nothing is made for a token that is none
     store = SqliteStore(home.path)
     try:
         identity = asyncio.run(
@@ -92,9 +194,16 @@ def _enrol(home: Home, given: argparse.Namespace) -> int:
 
 
 def _run(home: Home, _: argparse.Namespace) -> int:
+    if not home.path.is_dir():
+        raise NotEnrolled(f"{home.path}: there is no agent")
+    config = read_config(home.path)
+    if config.log_level.upper() not in logging.getLevelNamesMapping():
+        raise ConfigError(
+            f"{home.path / FILE_NAME}: `log_level` is {config.log_level!r}; it must be DEBUG, INFO, "
+            "WARNING or ERROR"
+        )
     from agent.app import run  # noqa: PLC0415 - a quick --help
 
-    config = read_config(home.path)
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", force=True
     )

@@ -4,13 +4,14 @@ import importlib
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import psutil
 
-from agent.config import AgentConfig, read_config
+from agent.config import FILE_NAME, AgentConfig, read_config
 from agent.errors import AgentError, NotEnrolled
 from agent.facts import RUNTIMES
 from agent.home import Home
@@ -55,8 +56,8 @@ def examine(home: Home, now: datetime) -> list[Examined]:
     findings.append(_try("identity", lambda: _certificate(home, identity, now)))
     findings += [_runtime(name) for name in RUNTIMES]
     findings.append(_try("disk", lambda: _disk(home)))
-    findings.append(_try("clock", lambda: _clock(home, now)))
     if identity is not None:
+        findings.append(_try("clock", lambda: _clock(home, now)))
         addresses = (identity.session_address, identity.enrolment_address)
         findings += [_controller(identity, address) for address in addresses]
     findings.append(_try("serving", lambda: _serving(home, config)))
@@ -72,10 +73,17 @@ def _try(what: str, look: Callable[[], Examined]) -> Examined:
 
 def _configuration(home: Home) -> Examined:
     read_config(home.path)
-    return Examined("ok", "configuration", f"{home.path / 'agent.toml'} or defaults")
+    return Examined("ok", "configuration", _configured(home))
+
+
+def _configured(home: Home) -> str:
+    path = home.path / FILE_NAME
+    return str(path) if path.exists() else f"defaults: there is no {path}"
 
 
 def _store(home: Home) -> Examined:
+    if not home.path.is_dir():
+        raise NotEnrolled(f"{home.path}: there is no agent")
     store = SqliteStore(home.path, read_only=True)
     try:
         waiting = len(store.spool)
@@ -86,13 +94,10 @@ def _store(home: Home) -> Examined:
 
 def _identity(home: Home) -> Identity | None:
     try:
-        store = SqliteStore(home.path, read_only=True)
+        with closing(SqliteStore(home.path, read_only=True)) as store:
+            return store.identity.load()
     except AgentError:
         return None
-    try:
-        return store.identity.load()
-    finally:
-        store.close()
 
 
 def _certificate(home: Home, identity: Identity | None, now: datetime) -> Examined:
@@ -116,7 +121,8 @@ def _runtime(name: str) -> Examined:
 
 
 def _disk(home: Home) -> Examined:
-    free = psutil.disk_usage(str(home.path)).free if home.path.exists() else 0
+    there = next(path for path in (home.path, *home.path.parents) if path.exists())
+    free = psutil.disk_usage(str(there)).free
     detail = f"{free / 2**20:.0f} MiB free"
     if free < LEAST_FREE_BYTES:
         return Examined("warn", "disk", detail, "Free some: new versions may not fit.")
@@ -167,11 +173,20 @@ def _serving(home: Home, config: AgentConfig) -> Examined:
     if ports:
         return Examined("ok", "serving", f"REST on port {ports['rest']}, gRPC on {ports['grpc']}")
     for name, port in (("rest", config.serving.rest_port), ("grpc", config.serving.grpc_port)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((config.serving.host, port))
-            except OSError as error:
-                remedy = f"Set serving.{name}_port to a free one in {home.path / 'agent.toml'}."
-                return Examined("FAIL", "serving", f"port {port}: {error.strerror}", remedy)
+        why = _taken(config.serving.host, port)
+        if why:
+            remedy = f"Set serving.{name}_port to a free one in {home.path / FILE_NAME}."
+            return Examined("FAIL", "serving", f"{config.serving.host}:{port}: {why}", remedy)
     return Examined("ok", "serving", "no agent runs; its ports are free")
+
+
+def _taken(host: str, port: int) -> str:
+    """Why nothing can be served there; empty if it can."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return ""

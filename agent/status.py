@@ -1,10 +1,11 @@
 """What `muster-agent status` tells: read beside a running agent, without disturbing it."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
+
+import psutil
 
 from agent.errors import NotEnrolled
 from agent.facts import agent_version
@@ -12,6 +13,8 @@ from agent.home import Home
 from agent.identity import keys
 from agent.install.record import Install, Slot
 from agent.store.sqlite_store import SqliteStore
+
+MOST_PID: Final = 2**22  # Linux gives no greater ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +94,11 @@ def read_ports(home: Home) -> dict[str, int]:
     """Where the running agent answers; empty if none runs."""
     try:
         ports = json.loads(home.ports.read_bytes())
-        os.kill(int(ports.pop("pid")), 0)
-    except (OSError, ValueError, KeyError, AttributeError):
+        pid = int(ports["pid"])
+        found = {name: int(ports[name]) for name in ("rest", "grpc")}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {str(name): int(port) for name, port in ports.items()}
+    return found if 0 < pid <= MOST_PID and psutil.pid_exists(pid) else {}
 
 
 def _slot(slot: Slot) -> str:

@@ -8,7 +8,7 @@ import pytest
 from controller.access.operator import Role
 from tests.controller.cli.office import Muster, Office
 
-VIEWING = [
+VIEWING: list[tuple[str, ...]] = [
     ("device", "list"),
     ("device", "show", "cam-1"),
     ("device", "events"),
@@ -20,7 +20,7 @@ VIEWING = [
     ("audit", "list"),
     ("audit", "verify"),
 ]
-OPERATING = [
+OPERATING: list[tuple[str, ...]] = [
     ("device", "label", "cam-1", "a=b"),
     ("token", "create"),
     ("token", "list"),
@@ -30,8 +30,8 @@ OPERATING = [
     ("rollout", "start", "digits/1", "--to", "all"),
     ("rollout", "abort", "digits-1-1"),
 ]
-APPROVING = [("model", "approve", "digits/2", "--yes", "--key", "{key}")]
-ADMINISTERING = [
+APPROVING: list[tuple[str, ...]] = [("model", "approve", "digits/2", "--yes", "--key", "{key}")]
+ADMINISTERING: list[tuple[str, ...]] = [
     ("model", "create", "new", "--approver", "{key}", "--threshold", "1",
      "--targets-key", "{targets}", "--yes"),
     ("device", "revoke", "cam-1", "--yes"),
@@ -39,7 +39,7 @@ ADMINISTERING = [
     ("operator", "list"),
     ("operator", "revoke", "ann"),
 ]  # fmt: skip
-ASKED = {
+ASKED: dict[Role, list[tuple[str, ...]]] = {
     Role.VIEWER: VIEWING,
     Role.OPERATOR: OPERATING,
     Role.APPROVER: APPROVING,

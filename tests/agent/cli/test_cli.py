@@ -1,0 +1,404 @@
+"""The command `muster-agent`: what it prints, with which status, and what it leaves behind."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli import main
+from controller.enrolment import actions as desk
+from controller.enrolment.terms import Terms
+from controller.store.certificate_files import open_certificates
+from controller.transport.enrolment_server import EnrolmentServer
+from simulations.demo.processes import SCRIPTS
+from simulations.memory_store import MemoryStore
+
+VERBS = ("enrol", "run", "status", "doctor")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Agent:
+    """The command `muster-agent` in this process, with streams that are no terminal."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, home: Path) -> None:
+        self._patch = patch
+        self.home = home
+
+    def __call__(self, *words: str, stdin: bytes = b"", home: str | Path | None = None) -> Done:
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+        with self._patch.context() as patch:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            with pytest.raises(SystemExit) as ended:
+                main(["--home", str(home or self.home), *words])
+        texts = []
+        for stream in (out, err):
+            stream.flush()
+            texts.append(stream.buffer.getvalue().decode())
+        assert isinstance(ended.value.code, int)
+        assert "Traceback" not in texts[1]
+        return Done(ended.value.code, *texts)
+
+    def refused(self, *words: str, **more: Any) -> str:
+        """What it says that it must refuse."""
+        done = self(*words, **more)
+        assert (done.status, done.out) == (1, ""), done
+        assert done.err.startswith("error: "), done
+        assert "  what to do: " in done.err, done
+        assert len(done.err) < 3000
+        return done.err
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Agent:
+    return Agent(monkeypatch, tmp_path / "device")
+
+
+class Gate:
+    """Where machines become devices: the controller's real server, on a thread of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        now = datetime.now(UTC)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        certificates = open_certificates(folder, ("127.0.0.1",), now)
+        self._store = MemoryStore()
+        self._server = EnrolmentServer(self._join, self._join, certificates.server)
+        port = self._do(self._server.start("127.0.0.1:0"))
+        self._terms = Terms(
+            device_authority=certificates.device_authority,
+            server_ca_pem=certificates.server_authority.certificate_pem,
+            root_metadata=b"root",
+            enrolment_address=f"127.0.0.1:{port}",
+            session_address=f"127.0.0.1:{port}",
+        )
+
+    def close(self) -> None:
+        """Ends it."""
+        self._do(self._server.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def token(self, lifetime: float = 3600.0) -> str:
+        """For one machine."""
+        with self._store.begin() as tx:
+            return desk.create_token(tx, self._terms, "ada", time.time(), lifetime)[1]
+
+    async def _join(self, request: Any) -> Any:
+        with self._store.begin() as tx:
+            return desk.join(tx, request, self._terms, time.time())
+
+    def _do(self, act: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(act, self._loop).result(30)
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    made = Gate(tmp_path_factory.mktemp("gate"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def enrolled(agent: Agent, gate: Gate) -> Agent:
+    done = agent("enrol", gate.token(), "--name", "cam-1")
+    assert done.status == 0, done
+    return agent
+
+
+def configure(agent: Agent, text: str | bytes) -> None:
+    agent.home.mkdir(exist_ok=True)
+    data = text.encode() if isinstance(text, str) else text
+    (agent.home / "agent.toml").write_bytes(data)
+
+
+# --- enrol ----------------------------------------------------------------------------------------
+
+
+def test_a_machine_becomes_a_device_once(agent: Agent, gate: Gate) -> None:
+    token = gate.token()
+    wrapped = f"{token[:60]}\n  {token[60:]}\n"
+    done = agent("enrol", "-", "--name", "cam 7", stdin=wrapped.encode())
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith("this machine is device cam-7")
+    assert done.out.endswith(f"next: muster-agent --home {agent.home} run\n")
+    assert (agent.home / "device.key").stat().st_mode & 0o777 == 0o600
+
+    assert "enrolled already, as 'cam-7" in agent.refused("enrol", gate.token())
+    used = agent.refused("enrol", token, home=agent.home.with_name("other"))
+    assert "[token-used]" in used
+    anew = agent("enrol", gate.token(), "--anew", "--name", "cam-8")
+    assert anew.out.startswith("this machine is device cam-8")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "x",
+        "muster-join-",
+        "muster-join-AAAA",
+        "ü",
+        "\udcff",
+        "x" * 100_000,
+        "muster-join-" * 999,
+    ],
+)
+def test_a_token_that_is_none_is_refused_and_nothing_is_made(agent: Agent, token: str) -> None:
+    assert "[bad-token]" in agent.refused("enrol", token)
+    given = token.encode("utf-8", "surrogateescape")
+    assert "[bad-token]" in agent.refused("enrol", "-", stdin=given)
+    assert not agent.home.exists()
+
+
+def test_a_token_that_is_cut_off_or_too_old_is_refused(agent: Agent, gate: Gate) -> None:
+    assert "cut off or altered" in agent.refused("enrol", gate.token()[:200])
+    assert "[token-expired]" in agent.refused("enrol", gate.token(0.01))
+
+
+def test_without_an_answer_the_machine_stays_as_it_was(agent: Agent, tmp_path: Path) -> None:
+    gone = Gate(tmp_path / "gone")
+    token = gone.token()
+    gone.close()
+
+    assert "[transport]" in agent.refused("enrol", token)
+    assert "[not-enrolled]" in agent.refused("status")
+
+
+# --- status, doctor -------------------------------------------------------------------------------
+
+
+def test_the_status_of_a_device_is_told_as_lines_and_as_json(enrolled: Agent) -> None:
+    done = enrolled("status")
+    assert [line.split()[0] for line in done.out.splitlines()] == [
+        "device",
+        "controller",
+        "directive",
+        "telemetry",
+    ]
+    assert "not running: `muster-agent run`" in done.out
+    told = json.loads(enrolled("status", "--output", "json").out)
+    assert (told["running"], told["device"], told["ports"]) == (False, "cam-1", {})
+    assert {"generation", "slots", "installs", "waiting", "dropped", "controller"} <= told.keys()
+
+
+@pytest.mark.parametrize(
+    "ports",
+    [
+        "",
+        "[1]",
+        "3",
+        "\x00",
+        '{"pid": 1}',
+        '{"pid": 1, "rest": "x", "grpc": 2}',
+        '{"pid": -1, "rest": 1, "grpc": 2}',
+        '{"pid": 0, "rest": 1, "grpc": 2}',
+        '{"pid": 99999999999999999999, "rest": 1, "grpc": 2}',
+        '{"pid": null, "rest": 1, "grpc": 2}',
+    ],
+)
+def test_a_damaged_note_of_its_ports_is_as_if_no_agent_ran(enrolled: Agent, ports: str) -> None:
+    (enrolled.home / "ports.json").write_text(ports)
+
+    assert json.loads(enrolled("status", "-o", "json").out)["running"] is False
+
+
+def test_an_agent_of_another_person_is_seen_to_run(enrolled: Agent) -> None:
+    note = {"pid": os.getppid(), "rest": 8500, "grpc": 8501}
+    (enrolled.home / "ports.json").write_text(json.dumps(note))
+
+    assert "running: REST on port 8500, gRPC on 8501" in enrolled("status").out
+    assert "serving: REST on port 8500" in enrolled("doctor").out
+
+
+def test_the_doctor_says_what_is_well_and_what_is_not_with_its_remedy(enrolled: Agent) -> None:
+    configure(enrolled, "[serving]\nrest_port = 0\ngrpc_port = 0\n")
+    well = json.loads(enrolled("doctor", "-o", "json").out)
+    assert {one["what"]: one["mark"] for one in well} == {
+        "configuration": "ok",
+        "store": "ok",
+        "identity": "ok",
+        "onnxruntime": "ok",
+        "disk": "ok",
+        "clock": "ok",
+        "controller": "ok",
+        "serving": "ok",
+    }
+    assert enrolled("doctor").status == 0
+
+    (enrolled.home / "device.key").write_bytes(b"garbage")
+    configure(enrolled, "[serving]\nrest_prot = 0\n")
+    ill = enrolled("doctor")
+    assert ill.status == 1
+    marks = {
+        line[6:].split(":")[0]: line[:4].strip() for line in ill.out.splitlines() if line[0] != " "
+    }
+    assert (marks["configuration"], marks["identity"]) == ("FAIL", "FAIL")
+    assert "rest_prot" in ill.out
+    assert ill.out.count("what to do: ") >= 2
+
+
+def test_the_doctor_finds_a_port_that_is_taken_and_a_host_that_is_none(enrolled: Agent) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        configure(enrolled, f"[serving]\nrest_port = {port}\n")
+        assert f"FAIL  serving: 127.0.0.1:{port}: " in enrolled("doctor").out
+    for host in ("nowhere.invalid", "x" * 70, "ü" * 70):
+        configure(enrolled, f'[serving]\nhost = "{host}"\n')
+        assert f"FAIL  serving: {host}:8500: " in enrolled("doctor").out
+
+
+# --- Bad folders, bad configuration, wrong usage --------------------------------------------------
+
+
+def test_where_no_agent_is_nothing_is_made(agent: Agent) -> None:
+    assert "there is no agent [not-enrolled]" in agent.refused("status")
+    assert "there is no agent [not-enrolled]" in agent.refused("run")
+    done = agent("doctor")
+    assert done.status == 1
+    assert "FAIL  identity: " in done.out
+    assert not agent.home.exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_folder_that_can_be_none_is_named(agent: Agent, tmp_path: Path, verb: str) -> None:
+    words = (verb, "muster-join-x") if verb == "enrol" else (verb,)
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    for home, why in (
+        (file, "is no folder"),
+        (file / "below", "file is no folder"),
+        ("x" * 100_000, "File name too long"),
+        (f"{tmp_path}/\udcff", "its name is not UTF-8"),
+    ):
+        said = agent.refused(*words, home=home)
+        assert why in said or "[bad-token]" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"\xff", "can't decode"),
+        (b"a = [", "agent.toml"),
+        (b"unknown = 1", "unknown"),
+        (b"[serving]\nrest_port = 70000", "rest_port"),
+        (b'log_level = "LOUD"', "`log_level` is 'LOUD'; it must be DEBUG"),
+    ],
+)
+def test_a_configuration_that_is_wrong_is_named(enrolled: Agent, text: bytes, why: str) -> None:
+    configure(enrolled, text)
+
+    said = enrolled.refused("run")
+
+    assert why in said
+    assert "[config]" in said
+
+
+def test_a_store_that_is_none_is_named(enrolled: Agent) -> None:
+    for name in ("agent.sqlite-wal", "agent.sqlite-shm"):
+        (enrolled.home / name).unlink(missing_ok=True)
+    (enrolled.home / "agent.sqlite").write_bytes(b"garbage" * 999)
+
+    assert "agent.sqlite: file is not a database" in enrolled.refused("status")
+    assert "agent.sqlite: file is not a database" in enrolled.refused("run")
+    assert "FAIL  store: " in enrolled("doctor").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("fly",), ("enrol",), ("status", "-o", "yaml"), ("run", "now"), ("doctor", "--loud")],
+)
+def test_wrong_usage_is_told_with_status_2(agent: Agent, words: Sequence[str]) -> None:
+    done = agent(*words)
+
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("usage: muster-agent")
+
+
+@pytest.mark.parametrize("words", [(), *((verb,) for verb in VERBS)])
+def test_help_fits_a_terminal_and_shows_how(agent: Agent, words: Sequence[str]) -> None:
+    done = agent(*words, "--help")
+
+    assert done.status == 0
+    assert max(map(len, done.out.splitlines())) <= 90
+    assert not words or "\n  muster-agent " in done.out
+
+
+def test_the_version_is_told(agent: Agent) -> None:
+    assert agent("--version").out.startswith("muster-agent ")
+
+
+# --- As a process ---------------------------------------------------------------------------------
+
+
+def shell(line: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a shell does with the line, in which `$AGENT` is the command."""
+    command = f"{SCRIPTS / 'muster-agent'} --home {home}"
+    settings = {"AGENT": command, **environment}
+    return subprocess.run(
+        ["bash", "-c", line.replace("$AGENT", command)],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_and_a_full_disk_show_no_traceback(
+    enrolled: Agent, unbuffered: str
+) -> None:
+    lines = {
+        "$AGENT status | head -c 0; exit ${PIPESTATUS[0]}": "",
+        "$AGENT status > /dev/full": "error: output: No space left on device [output]\n",
+        "$AGENT doctor >&-": "",
+        "$AGENT nonesuch 2>&-": "",
+    }
+    for line, said in lines.items():
+        done = shell(line, enrolled.home, PYTHONUNBUFFERED=unbuffered)
+        assert done.stderr in {said, ""}, done
+        assert done.returncode in {0, 1, 2}, done
+    assert shell("$AGENT status > /dev/full", enrolled.home).returncode == 1
+
+
+def test_ctrl_c_ends_the_agent_in_peace(enrolled: Agent) -> None:
+    configure(enrolled, "[serving]\nrest_port = 0\ngrpc_port = 0\n")
+    command = [str(SCRIPTS / "muster-agent"), "--home", str(enrolled.home), "run"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("agent.up" in line for line in process.stderr)
+        assert process.stderr.readline()  # its loops have begun, so it hears signals
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+
+    assert process.returncode == 0
+    assert "Traceback" not in rest
+    assert "agent.down" in rest
