@@ -136,12 +136,14 @@ def _header_objections(model: onnx.ModelProto) -> list[str]:
     newest_ir, newest = int(onnx.IR_VERSION), int(onnx.defs.onnx_opset_version())
     if not MIN_IR <= model.ir_version <= newest_ir:
         found.append(f"IR version {model.ir_version}; {MIN_IR} to {newest_ir} are understood")
-    domains = [
-        OPERATOR_DOMAINS[one.domain] for one in model.opset_import if one.domain in OPERATOR_DOMAINS
-    ]
-    if len(domains) != len(set(domains)):
-        found.append("an operator set is imported twice")
+    # Converters name a set once for each part that they convert: that is no fault.
     opsets = _opsets(model)
+    found += [
+        f"operator set {one.domain or 'ai.onnx'!r} is imported as version {one.version} and as "
+        f"{opsets[OPERATOR_DOMAINS[one.domain]]}"
+        for one in model.opset_import
+        if one.domain in OPERATOR_DOMAINS and one.version != opsets[OPERATOR_DOMAINS[one.domain]]
+    ]
     opset = opsets.get("")
     if opset is None and "ai.onnx.ml" not in opsets:
         found.append("no operator set is imported")

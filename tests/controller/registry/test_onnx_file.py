@@ -328,9 +328,9 @@ def with_ir(version: int) -> onnx.ModelProto:
     return model
 
 
-def imported_twice() -> onnx.ModelProto:
+def imported_twice(version: int = 13) -> onnx.ModelProto:
     model = unary()
-    model.opset_import.add(domain="ai.onnx", version=13)
+    model.opset_import.add(domain="ai.onnx", version=version)
     return model
 
 
@@ -388,7 +388,7 @@ BAD_MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "future opset": (lambda: with_opset(999), "operator set 999; 7 to"),
     "old IR": (lambda: with_ir(2), "IR version 2; 3 to"),
     "future IR": (lambda: with_ir(99), "IR version 99; 3 to"),
-    "imported twice": (imported_twice, "imported twice"),
+    "imported twice": (imported_twice, "imported as version 17 and as 13"),
 }
 
 
@@ -415,6 +415,10 @@ def test_control_flow_without_anything_forbidden_is_accepted() -> None:
     found = examined(branching(branch_of(helper.make_node("Neg", ["x"], ["b"]))))
 
     assert found.operators == ("Cast", "If", "Neg", "ReduceSum")
+
+
+def test_an_operator_set_that_is_named_twice_alike_is_accepted() -> None:
+    assert examined(imported_twice(17)).opset == 17
 
 
 def test_texts_are_served_as_bytes() -> None:
