@@ -1,13 +1,34 @@
 """The entry point `muster`: the operator commands, and what the outermost layer adds to them."""
 
-from controller.cli.main import START, app, run
-from simulations.demo.command import demo
-from simulations.demo.example import example
+import sys
+from typing import Final
 
-app.command("demo", rich_help_panel=START)(demo)
-app.command("example", rich_help_panel=START)(example)
+OURS: Final = ("agent", "controller", "protos", "simulations")
+OF_DEMO: Final = ("skl2onnx", "sklearn")
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Runs the command line; an installation that lacks what a command needs is told so."""
+    try:
+        _run()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in OURS:
+            raise
+        extra = "demo" if package in OF_DEMO else "controller"
+        sys.stderr.write(
+            f"error: this command needs {package}, which is not installed [not-installed]\n"
+            f"  what to do: Install Muster with it: `pip install 'muster[{extra}]'`.\n"
+        )
+        raise SystemExit(1) from None
+
+
+def _run() -> None:
+    # A device is installed without any of this.
+    from controller.cli.main import START, app, run  # noqa: PLC0415
+    from simulations.demo.command import demo  # noqa: PLC0415
+    from simulations.demo.example import example  # noqa: PLC0415
+
+    app.command("demo", rich_help_panel=START)(demo)
+    app.command("example", rich_help_panel=START)(example)
     run(app)

@@ -22,8 +22,8 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What `pip install muster[agent]` puts on a device, and what the agent imports of it."""
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The commands of an environment with what `pip install muster[agent]` puts on a device."""
     folder = tmp_path_factory.mktemp("device")
     source = folder / "source"
     source.mkdir()
@@ -37,8 +37,18 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     subprocess.run(
         [uv, "pip", "install", "--quiet", "--python", python, f"{source}[agent]"], check=True
     )
+    return python.parent
+
+
+@pytest.fixture(scope="module")
+def device(scripts: Path) -> dict[str, list[str]]:
+    """What is installed there, and what the agent imports of it."""
     done = subprocess.run(
-        [python, "-P", "-c", PROBE], check=True, capture_output=True, text=True, cwd=folder
+        [scripts / "python", "-P", "-c", PROBE],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=scripts,
     )
     answer: dict[str, list[str]] = json.loads(done.stdout)
     return answer
@@ -52,3 +62,13 @@ def test_the_agent_extra_installs_nothing_heavy(device: dict[str, list[str]]) ->
 def test_the_agent_imports_nothing_of_the_controller(device: dict[str, list[str]]) -> None:
     assert {"controller", "simulations"} & set(device["imported"]) == set()
     assert TOO_HEAVY & set(device["imported"]) == set()
+
+
+def test_an_operators_command_says_what_to_install_on_a_device(scripts: Path) -> None:
+    done = subprocess.run(
+        [scripts / "muster", "device", "list"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "pip install 'muster[controller]'" in done.stderr
