@@ -73,7 +73,7 @@ def read_certificate(certificate_pem: bytes) -> Certificate:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise MalformedDocument(f"certificate: {error}") from error
     if len(names) != 1 or not isinstance(key, ec.EllipticCurvePublicKey):
         raise MalformedDocument("certificate: it names no device, or has no ECDSA key")

@@ -100,5 +100,5 @@ def _check(ticket: Ticket) -> None:
         raise BadToken("the token's expiry is not a time")
     try:
         x509.load_der_x509_certificate(ticket.server_ca)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadToken("the token's server_ca is not a certificate") from error

@@ -102,7 +102,7 @@ def check_request(csr_pem: bytes) -> CertificateRequest:
     try:
         request = x509.load_pem_x509_csr(csr_pem)
         key = request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise BadRequestForCertificate("certificate request: it is no PKCS#10 in PEM") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise BadRequestForCertificate("certificate request: its key is not ECDSA; P-256 is due")

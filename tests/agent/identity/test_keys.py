@@ -1,3 +1,4 @@
+import base64
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -69,6 +70,16 @@ def test_what_is_no_device_key_is_refused(key_pem: bytes) -> None:
         keys.certificate_request(key_pem, "x")
     with pytest.raises(MalformedDocument, match="private key"):
         keys.signer(key_pem)
+
+
+def test_a_certificate_of_a_version_that_there_is_none_of_is_refused() -> None:
+    good = x509.load_pem_x509_certificate(create_authority("press-7", NOW).certificate_pem)
+    der = good.public_bytes(serialization.Encoding.DER)
+    body = base64.encodebytes(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x4d", 1))
+    pem = b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+
+    with pytest.raises(MalformedDocument, match="certificate"):
+        keys.read_certificate(pem)
 
 
 def test_what_is_no_certificate_is_refused() -> None:

@@ -17,6 +17,7 @@ from controller.enrolment.authority import create_authority
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CA_PEM = create_authority("server CA", NOW).certificate_pem
 CA_DER = x509.load_pem_x509_certificate(CA_PEM).public_bytes(serialization.Encoding.DER)
+OF_NO_VERSION = CA_DER.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x4d", 1)
 TICKET = Ticket(
     address="controller.example:7443",
     server_ca=CA_DER,
@@ -84,6 +85,7 @@ def test_the_characters_are_safe_in_a_shell_and_a_url() -> None:
         (altered(expires=0), "expiry"),
         (altered(expires=10**15), "expiry"),
         (altered(server_ca=base64.b64encode(b"no certificate").decode()), "server_ca"),
+        (altered(server_ca=base64.b64encode(OF_NO_VERSION).decode()), "server_ca"),
     ],
 )
 def test_what_is_wrong_is_named_and_the_secret_is_not(text: str, wrong: str) -> None:

@@ -1,3 +1,4 @@
+import base64
 import ipaddress
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -70,6 +71,15 @@ def tampered() -> bytes:
     der = good.public_bytes(serialization.Encoding.DER)
     swapped = der.replace(good.public_key().public_bytes(*form), other.public_bytes(*form))
     return x509.load_der_x509_csr(swapped).public_bytes(serialization.Encoding.PEM)
+
+
+def of_no_version() -> bytes:
+    """A request of a version that there is none of."""
+    good = x509.load_pem_x509_csr(request_with(ec.generate_private_key(ec.SECP256R1())))
+    der = good.public_bytes(serialization.Encoding.DER)
+    body = base64.encodebytes(der.replace(b"\x02\x01\x00", b"\x02\x01\x4d", 1)).decode()
+    name = "CERTIFICATE REQUEST"
+    return f"-----BEGIN {name}-----\n{body}-----END {name}-----\n".encode()
 
 
 def test_an_authority_signs_leaves_only() -> None:
@@ -150,13 +160,14 @@ def test_the_names_in_a_request_count_for_nothing() -> None:
     [
         (b"", "PKCS#10"),
         (b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----", "PKCS"),
+        (of_no_version(), "PKCS"),
         (b"x" * 5000, "5000 bytes"),
         (request_with(rsa.generate_private_key(65537, 2048)), "not ECDSA"),
         (request_with(ec.generate_private_key(ec.SECP384R1())), "secp384r1"),
         (request_with(ec.generate_private_key(ec.SECP256K1())), "secp256k1"),
         (tampered(), "signature does not hold"),
     ],
-    ids=["empty", "no-der", "too-large", "rsa", "p-384", "k-256", "tampered"],
+    ids=["empty", "no-der", "no-version", "too-large", "rsa", "p-384", "k-256", "tampered"],
 )
 def test_a_request_outside_the_policy_is_refused(csr_pem: bytes, wrong: str) -> None:
     with pytest.raises(BadRequestForCertificate, match=wrong):
