@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
 
 from agent.clock import Clock
 from agent.errors import AgentError, HashMismatch, StoreError
@@ -19,38 +18,14 @@ from agent.install.ports import Deployments
 from agent.install.probation import ProbationPolicy
 from agent.install.record import Deployed, Install, Slot, SlotKey
 from agent.install.slot.actions import Means, check, manifest_in
+from agent.waiting import finished
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 def allow_all(_: Deployed) -> AgentError | None:
     """Nothing is known to be recalled."""
     return None
-
-
-async def finished(work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` returns; it is carried to its end even if the caller is cancelled meanwhile."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            await asyncio.wait([task])
-        if not task.cancelled() and task.exception() is not None:
-            log.warning("install.unfinished error=%r", task.exception())
-        raise
-
-
-async def sleep_unless(clock: Clock, seconds: float, event: asyncio.Event) -> None:
-    """Returns when the seconds have passed or the event is set."""
-    waits = [asyncio.ensure_future(one) for one in (clock.sleep(seconds), event.wait())]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waits:
-            one.cancel()
 
 
 @dataclass(eq=False)

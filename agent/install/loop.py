@@ -9,7 +9,7 @@ from functools import partial
 
 from agent.clock import Clock
 from agent.errors import AgentError, MalformedDocument
-from agent.install.actions import Bench, sleep_unless
+from agent.install.actions import Bench
 from agent.install.attempts import rest, resume
 from agent.install.change import Change
 from agent.install.fallback import MayRun, enforce
@@ -23,6 +23,7 @@ from agent.install.slot.actions import Means, Offload
 from agent.install.slot.loop import SlotLoop
 from agent.store.blob_store import BlobStore
 from agent.store.device_store import DeviceStore
+from agent.waiting import sleep_unless
 from protos.documents import Directive
 from protos.envelope import peek
 from protos.errors import DocumentError

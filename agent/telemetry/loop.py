@@ -17,6 +17,7 @@ from agent.telemetry.batch import BYTES, RECORDS, Batch, acknowledged, batch
 from agent.telemetry.record import event_record, resources_record
 from agent.telemetry.resources import Reading, resources
 from agent.transport.backoff import Backoff
+from agent.waiting import sleep_unless
 from protos.v1 import telemetry_pb2
 
 log = logging.getLogger(__name__)
@@ -90,9 +91,9 @@ class UploadLoop:
             else:
                 attempt = 0
                 spread = self._rng.uniform(1 - JITTER, 1 + JITTER)
-                await self._rest(self._interval * spread, self._awake, self._up)
+                await sleep_unless(self._clock, self._interval * spread, self._awake, self._up)
                 continue
-            await self._rest(self._backoff.delay(attempt, self._rng), self._up)
+            await sleep_unless(self._clock, self._backoff.delay(attempt, self._rng), self._up)
             attempt += 1
 
     async def drain(self) -> None:
@@ -150,20 +151,6 @@ class UploadLoop:
             "telemetry.lost", "error", now_ms, code=code, detail=detail, fields={"kind": kind}
         )
         self._store.spool.put("event", told, now_ms)
-
-    async def _rest(self, seconds: float, *unless: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(self._clock.sleep(seconds))]
-        waits += [asyncio.ensure_future(_set(event)) for event in unless]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 class ResourcesLoop:

@@ -10,6 +10,7 @@ from agent.clock import Clock
 from agent.errors import AgentError, TransportError
 from agent.trust.actions import ImageTrust
 from agent.trust.questions import Fetch
+from agent.waiting import sleep_unless
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class RefreshLoop:
                     told = limits
             except Exception:
                 log.exception("trust.limits-failed")
-            await self._wait(pause)
+            await sleep_unless(self._clock, pause, self._asked)
 
     async def _refresh(self) -> float:
         """Seconds until the next try."""
@@ -81,16 +82,3 @@ class RefreshLoop:
                 )
         self._failures = 0
         return self._interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
-
-    async def _wait(self, seconds: float) -> None:
-        """Until the pause is over, or somebody asks."""
-        waits = [
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-            asyncio.ensure_future(self._asked.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)

@@ -16,7 +16,7 @@ import logging
 from dataclasses import dataclass, field, replace
 
 from agent.errors import AgentError, ModelLoadFailed, NotReady, ProbationFailed, StoreError
-from agent.install.actions import Bench, Seat, sleep_unless
+from agent.install.actions import Bench, Seat
 from agent.install.fallback import fallback
 from agent.install.ledger import Edit
 from agent.install.machine import FINAL, Event, State
@@ -25,6 +25,7 @@ from agent.install.probation import Verdict, judge
 from agent.install.progress import deferred, passed, refused
 from agent.install.record import Install, SlotKey
 from agent.install.slot.actions import WORK, manifest_of
+from agent.waiting import sleep_unless
 
 log = logging.getLogger(__name__)
 
