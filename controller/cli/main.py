@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import audit, device, drift, key, model, predict, rollout, setup, token
+from controller.cli import audit, device, drift, key, model, predict, rollout, setup, token, trust
 from controller.cli.output import CommandFailed, abandon_output, fail, open_streams, say
 from controller.errors import ControllerError
 from protos.errors import DocumentError
@@ -56,6 +56,7 @@ app.command("predict", rich_help_panel=MODELS)(predict.predict)
 app.add_typer(device.app, name="device", rich_help_panel=FLEET)
 app.add_typer(token.app, name="token", rich_help_panel=FLEET)
 app.add_typer(key.app, name="key", rich_help_panel=TRUST)
+app.add_typer(trust.app, name="trust", rich_help_panel=TRUST)
 app.add_typer(audit.operators, name="operator", rich_help_panel=TRUST)
 app.add_typer(audit.app, name="audit", rich_help_panel=TRUST)
 

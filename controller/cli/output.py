@@ -61,7 +61,7 @@ class CommandFailed(Exception):
 
 
 def open_streams() -> None:
-    """Lets every text be written, in any encoding, even where a shell has closed the stream."""
+    """Lets every text be read and written, in any encoding, even where a shell has closed the stream."""
     nowhere = Path(os.devnull)
     if sys.stdin is None:
         sys.stdin = nowhere.open()
@@ -69,7 +69,7 @@ def open_streams() -> None:
         sys.stdout = nowhere.open("w")
     if sys.stderr is None:
         sys.stderr = nowhere.open("w")
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 

@@ -3,7 +3,7 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,6 +13,9 @@ from controller.cli.profile import NewProfile, Profile, fits_a_header, is_addres
 
 if TYPE_CHECKING:
     from controller.config import ControllerConfig
+
+MOST_TOKEN: Final = 1000
+"""Characters: standard input may be anything, and need not end."""
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="MUSTER_HOME", help="The controller's folder.")
@@ -174,7 +177,7 @@ def login(
     trusted(str(ca.absolute()))
     if token is None:
         asked = sys.stdin.isatty()
-        token = typer.prompt("token", hide_input=True) if asked else sys.stdin.readline()
+        token = typer.prompt("token", hide_input=True) if asked else sys.stdin.readline(MOST_TOKEN)
     token = token.strip()
     if not fits_a_header(token):
         raise CommandFailed(

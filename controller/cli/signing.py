@@ -60,14 +60,14 @@ def public_key_at(path: Path) -> PublicKeyFile:
         raise CommandFailed(error.code, error.detail, _PUBLIC) from error
 
 
-def trusted_targets(api: ApiClient, model: str) -> approval.TrustedImage:
+def trusted_top(api: ApiClient) -> approval.TrustedImage:
     """The present root and targets, verified from the root that the profile pins.
 
     Raises:
         ControllerError, CommandFailed: they can't be had, or do not hold.
     """
     pinned, newer, targets = _top(api)
-    return approval.trusted_image(pinned, newer, targets, None, model)
+    return approval.trusted_image(pinned, newer, targets, None, "")
 
 
 def trusted_image(api: ApiClient, model: str) -> approval.TrustedImage:
@@ -80,7 +80,7 @@ def trusted_image(api: ApiClient, model: str) -> approval.TrustedImage:
         ControllerError, CommandFailed: it can't be had, or does not hold.
     """
     pinned, newer, targets = _top(api)
-    role = _metadata(api, f"{role_name(model)}.json")
+    role = stored_metadata(api, f"{role_name(model)}.json")
     try:
         return approval.trusted_image(pinned, newer, targets, role, model)
     except BadSignature:
@@ -99,16 +99,16 @@ def _top(api: ApiClient) -> tuple[bytes, list[bytes], bytes]:
         raise CommandFailed("profile", f"{path}: {error.strerror}", "Log in anew.") from error
     newer: list[bytes] = []
     version = parse(pinned, Root, str(path)).signed.version
-    while (root := _metadata(api, f"{version + len(newer) + 1}.root.json")) is not None:
+    while (root := stored_metadata(api, f"{version + len(newer) + 1}.root.json")) is not None:
         newer.append(root)
-    return pinned, newer, _metadata(api, "targets.json") or b""
+    return pinned, newer, stored_metadata(api, "targets.json") or b""
 
 
 def _older(api: ApiClient, role: str, present: bytes) -> list[bytes]:
     """The metadata that came before, newest first."""
     version = parse(present, Targets, role).signed.version
     names = [f"{older}.{role}.json" for older in range(version - 1, 0, -1)[:MOST_FORMER]]
-    return [data for name in names if (data := _metadata(api, name)) is not None]
+    return [data for name in names if (data := stored_metadata(api, name)) is not None]
 
 
 def sign_pending(
@@ -132,7 +132,7 @@ def sign_pending(
         approval.Shown(model, version, change, manifest, floor),
         datetime.now(UTC),
     )
-    _show(checked, ask=ask)
+    confirm(checked, ask=ask)
     signature = approval.sign(checked, signer)
     answer: dict[str, Any] = api.post(
         f"{place}/signatures", {"keyid": signature.keyid, "sig": signature.signature}
@@ -162,14 +162,14 @@ def sign_delegation(
     )
     metadata = proposed["metadata"]
     checked = approval.check_delegation(
-        trusted_targets(api, model),
+        trusted_top(api),
         metadata.encode(),
         model,
         [named(entry.key, entry.holder) for entry in entries],
         threshold,
         datetime.now(UTC),
     )
-    _show(checked, ask=ask)
+    confirm(checked, ask=ask)
     for signer in signers:
         signature = approval.sign(checked, signer)
         body = {"metadata": metadata, "keyid": signature.keyid, "sig": signature.signature}
@@ -177,7 +177,12 @@ def sign_delegation(
     api.put("/targets", {"metadata": metadata})
 
 
-def _show(checked: approval.Checked, *, ask: bool) -> None:
+def confirm(checked: approval.Checked, *, ask: bool) -> None:
+    """Shows what would be signed, and returns if the person says yes, or is not to be asked.
+
+    Raises:
+        typer.Abort: the person says no.
+    """
     out = console()
     out.print(f"[bold]You are about to sign[/bold] {checked.role}, version {checked.version}:")
     for line in checked.says:
@@ -191,7 +196,8 @@ def _show(checked: approval.Checked, *, ask: bool) -> None:
         typer.confirm("sign?", abort=True)
 
 
-def _metadata(api: ApiClient, name: str) -> bytes | None:
+def stored_metadata(api: ApiClient, name: str) -> bytes | None:
+    """Metadata by its file name, as it comes; None if there is none."""
     try:
         return api.download(f"/metadata/{name}")
     except CommandFailed as error:

@@ -104,7 +104,8 @@ class Muster:
         if status == 1:
             assert done.err.startswith("error: "), done
             assert "what to do: " in done.err, done
-        return done.err
+            return done.err
+        return " ".join(done.err.replace("│", " ").split())  # it is wrapped in a box
 
 
 class Office:
