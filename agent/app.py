@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from agent.clock import Clock, SystemClock
 from agent.config import AgentConfig
-from agent.errors import AgentError, NotEnrolled, StoreError, Temporary
+from agent.errors import AgentError, NotEnrolled, StoreError
 from agent.facts import agent_version, read_facts
 from agent.home import Home
 from agent.identity import keys
@@ -47,9 +47,9 @@ from agent.transport.enrolment_client import EnrolmentClient
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Link
 from agent.trust.actions import ImageTrust
-from agent.trust.loop import RefreshLoop
+from agent.trust.loop import DirectiveLoop, RefreshLoop
 from agent.uplink import Uplink
-from protos.documents import Report
+from protos.documents import Directive, Report
 from protos.v1 import command_pb2
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,15 @@ class Agent:
             rng,
             config.connecting.trust_refresh_seconds,
         )
+        self.directives = DirectiveLoop(
+            self.trust,
+            self.uplink.metadata,
+            self._on_accepted,
+            lambda error: self._tell("directive.refused", error.code, error.detail),
+            clock,
+            rng,
+            backoff,
+        )
         self.monitor = MonitorLoop(
             store,
             self.deployments,
@@ -176,6 +185,7 @@ class Agent:
                 self.connection.run(),
                 self._install(),
                 self.refreshes.run(),
+                self.directives.run(),
                 self.monitor.run(),
                 self.uploads.run(),
                 self.resources.run(),
@@ -234,23 +244,13 @@ class Agent:
             return
         match message.WhichOneof("kind"):
             case "directive":
-                await self._on_directive(message.directive.SerializeToString())
+                await self.directives.take(message.directive.SerializeToString())
             case "refresh_trust":
                 self.refreshes.trigger()
             case _:
                 log.warning("command.unknown bytes=%d", len(command))
 
-    async def _on_directive(self, envelope: bytes) -> None:
-        try:
-            directive = await self.trust.accept_directive(envelope, self.uplink.metadata)
-        except Temporary as error:
-            log.info("directive.later code=%s detail=%s", error.code, error)
-            return
-        except AgentError as error:
-            log.error("directive.refused code=%s detail=%s", error.code, error.detail)
-            self._tell("directive.refused", error.code, error.detail)
-            return
-        log.info("directive.accepted generation=%d", directive.generation)
+    def _on_accepted(self, _: Directive) -> None:
         self.installs.wake()
         self._report()
 

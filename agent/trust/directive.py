@@ -5,8 +5,10 @@ import re
 from typing import Final
 
 from agent.errors import (
+    AgentError,
     BadSignature,
     EndlessData,
+    ExpiredMetadata,
     MalformedDocument,
     NotYetTrusted,
     StaleDirective,
@@ -76,6 +78,14 @@ def check_directive(
     if directive.generation == highest and directive.assignments != _assignments(stored):
         raise StaleDirective(f"generation {highest} was accepted with other content")
     return directive
+
+
+def is_for_good(error: AgentError) -> bool:
+    """Whether a directive that met this error never becomes good: the same bytes, tried again.
+
+    Expired metadata, a full disk or a controller that does not answer say nothing of the directive.
+    """
+    return isinstance(error, Untrusted) and not isinstance(error, ExpiredMetadata)
 
 
 def directs(targets: bytes, envelope: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Refreshes the trusted metadata now and then, and at once when somebody asks."""
+"""Refreshes the trusted metadata, and tries a directive again that could not be taken at once."""
 
 import asyncio
 import logging
@@ -7,16 +7,20 @@ from random import Random
 from typing import Final
 
 from agent.clock import Clock
-from agent.errors import AgentError, TransportError
+from agent.errors import AgentError, StaleDirective, Temporary, TransportError
+from agent.transport.backoff import Backoff
 from agent.trust.actions import ImageTrust
+from agent.trust.directive import is_for_good
 from agent.trust.questions import Fetch
 from agent.waiting import sleep_unless
+from protos.documents import Directive
 
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 300.0
 JITTER: Final = 0.2  # so that a fleet that was started together does not ask together
 FIRST_RETRY_SECONDS: Final = 2.0
+RETRY: Final = Backoff(base=1.0, cap=60.0)  # of a directive
 
 OnLimits = Callable[[], Awaitable[None]]
 """Called when recalls or floors have changed, and once at the start: every slot must be looked at."""
@@ -82,3 +86,92 @@ class RefreshLoop:
                 )
         self._failures = 0
         return self._interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+class DirectiveLoop:
+    """Takes the directives that come; one that can't be taken now is tried until it is, or never can.
+
+    Only the newest that could not be taken is kept: a directive says all that shall run, and the
+    controller sends it again at every link.
+
+    Args:
+        on_accepted: told every directive that the device acts on from now.
+        on_refused: told every error that is for a person to see: every refusal, and what is wrong
+            with the device itself.
+    """
+
+    def __init__(
+        self,
+        trust: ImageTrust,
+        fetch: Fetch,
+        on_accepted: Callable[[Directive], None],
+        on_refused: Callable[[AgentError], None],
+        clock: Clock,
+        rng: Random,
+        backoff: Backoff = RETRY,
+    ) -> None:
+        self._trust = trust
+        self._fetch = fetch
+        self._on_accepted = on_accepted
+        self._on_refused = on_refused
+        self._clock = clock
+        self._rng = rng
+        self._backoff = backoff
+        self._later = b""
+        self._kept = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    async def take(self, envelope: bytes) -> None:
+        """Returns when the directive is accepted, refused, or kept for later."""
+        async with self._turn:
+            error = await self._accept(envelope)
+            if error is None:
+                return
+            if is_for_good(error):
+                self._refuse(error)
+                return
+            log.warning("directive.later code=%s detail=%s", error.code, error.detail)
+            if not isinstance(error, Temporary):
+                self._on_refused(error)
+            self._later = envelope
+            self._kept.set()
+
+    async def run(self) -> None:
+        """Never returns; ends when it is cancelled."""
+        attempt = 0
+        while True:
+            if not self._later:
+                attempt = 0
+                self._kept.clear()
+                await self._kept.wait()
+            await self._clock.sleep(self._backoff.delay(attempt, self._rng))
+            attempt += 1
+            try:
+                async with self._turn:
+                    await self._again()
+            except Exception:
+                log.exception("directive.failed")
+
+    async def _again(self) -> None:
+        error = await self._accept(self._later)
+        if error is not None and not is_for_good(error):
+            log.info("directive.later code=%s detail=%s", error.code, error.detail)
+            return
+        self._later = b""
+        if isinstance(error, StaleDirective):  # a newer one was taken meanwhile
+            log.info("directive.superseded detail=%s", error.detail)
+        elif error is not None:
+            self._refuse(error)
+
+    async def _accept(self, envelope: bytes) -> AgentError | None:
+        try:
+            directive = await self._trust.accept_directive(envelope, self._fetch)
+        except AgentError as error:
+            return error
+        log.info("directive.accepted generation=%d", directive.generation)
+        self._on_accepted(directive)
+        return None
+
+    def _refuse(self, error: AgentError) -> None:
+        log.error("directive.refused code=%s detail=%s", error.code, error.detail)
+        self._on_refused(error)
