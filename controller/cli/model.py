@@ -229,6 +229,27 @@ def recall(
 
 
 @app.command()
+def renew(name: ModelArgument, key: KeyOption, yes: YesOption = False) -> None:
+    """Begin a new year of a model's role, when no version is to be approved: as many must sign.
+
+    What has expired is installed nowhere any more; what runs goes on running. `muster trust show`
+    says what is good until when.
+
+    ```
+    muster model renew digits --key keys/alice.pem
+    ```
+    """
+    model_name(name)
+    from controller.cli.signing import sign_pending  # noqa: PLC0415 - quick --help
+    from controller.registry.version import Change  # noqa: PLC0415
+
+    with ApiClient() as api:
+        version = api.post(place("models", name, "renewal"))["version"]
+        answer = sign_pending(api, f"{name}/{version}", Change.RENEW, key, ask=not yes)
+        _say(name, answer, "renewed")
+
+
+@app.command()
 def withdraw(
     version: VersionArgument, reason: Annotated[str, typer.Option(help="For the record.")] = ""
 ) -> None:
@@ -344,7 +365,7 @@ def _show(version: dict[str, Any]) -> None:
     }
     titles = {"name": "version", "state": "state", "reasons": "reasons", "waits": "waits for",
               "aliases": "aliases", "signature": "signature", "metrics": "metrics", "budgets": "budgets",
-              "bytes": "bytes", "counter": "release counter", "manifest_sha256": "manifest",
+              "bytes": "bytes", "counter": "counter", "manifest_sha256": "manifest",
               "registered": "registered", "registered_by": "by"}  # fmt: skip
     show_fields(row, titles, Output.TABLE)
 
