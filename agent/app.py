@@ -39,7 +39,7 @@ from agent.store.device_store import DeviceStore, Identity
 from agent.store.spool_order import SpoolLimits
 from agent.store.sqlite_store import SqliteStore
 from agent.telemetry.actions import Reporter
-from agent.telemetry.loop import ResourcesLoop, UploadLoop
+from agent.telemetry.loop import ReportLoop, ResourcesLoop, UploadLoop
 from agent.transport import controller_client
 from agent.transport.backoff import Backoff
 from agent.transport.connection import Connection, Patience
@@ -105,13 +105,8 @@ class Agent:
             interval=config.reporting.interval_seconds,
             backoff=backoff,
         )
-        self.reporter = Reporter(
-            store,
-            keys.signer(key_pem),
-            self._say,
-            clock,
-            self.uploads.wake,
-        )
+        reporter = Reporter(store, keys.signer(key_pem), self._say, clock)
+        self.reports = ReportLoop(reporter, self.uploads.wake)
         self.installs = self._install_loop(store, blobs, rng)
         self.refreshes = RefreshLoop(
             self.trust,
@@ -121,15 +116,7 @@ class Agent:
             rng,
             config.connecting.trust_refresh_seconds,
         )
-        self.directives = DirectiveLoop(
-            self.trust,
-            self.uplink.metadata,
-            self._on_accepted,
-            lambda error: self._tell("directive.refused", error.code, error.detail),
-            clock,
-            rng,
-            backoff,
-        )
+        self.directives = self._directive_loop(rng, backoff)
         self.monitor = MonitorLoop(
             store,
             self.deployments,
@@ -168,6 +155,17 @@ class Agent:
             rng=rng,
         )
 
+    def _directive_loop(self, rng: random.Random, backoff: Backoff) -> DirectiveLoop:
+        return DirectiveLoop(
+            self.trust,
+            self.uplink.metadata,
+            self._on_accepted,
+            lambda error: self.reports.event("directive.refused", error.code, error.detail),
+            self._clock,
+            rng,
+            backoff,
+        )
+
     async def run(self) -> None:
         """Until told to end. What is under way is finished; what was counted is kept."""
         serving = self._config.serving
@@ -188,6 +186,7 @@ class Agent:
                 self.directives.run(),
                 self.monitor.run(),
                 self.uploads.run(),
+                self.reports.run(),
                 self.resources.run(),
                 self._renewal(),
             )
@@ -198,6 +197,7 @@ class Agent:
             workers.close()
             self.monitor.keep()  # what was answered while the loops ended is counted too
             await self._rest()
+            await self.reports.flush()
             self.deployments.close()
             log.info("agent.down device=%s", self._identity.device)
 
@@ -208,7 +208,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(loop) for loop in loops]
             # A change may have become durable right before the last end: say how things are.
-            self._report()
+            self.reports.report()
             await told.wait()
             for task in tasks:
                 task.cancel()
@@ -252,7 +252,7 @@ class Agent:
 
     def _on_accepted(self, _: Directive) -> None:
         self.installs.wake()
-        self._report()
+        self.reports.report()
 
     async def _on_limits(self) -> None:
         """Recalls or floors have changed: what may not run, ends."""
@@ -260,10 +260,10 @@ class Agent:
 
     def _on_change(self, change: Change) -> None:
         """An install or a slot has changed, durably: report it."""
-        self._tell(
+        self.reports.event(
             change.name, change.code, change.detail, model=change.model, version=change.version
         )
-        self._report()
+        self.reports.report()
 
     def _on_renewed(self, identity: Identity) -> None:
         self._certificate = identity.certificate_pem
@@ -275,27 +275,6 @@ class Agent:
             loaded=self.installs.loaded(),
             **moment,
         )
-
-    def _report(self) -> None:
-        try:
-            self.reporter.report()
-        except AgentError as error:
-            log.warning("report.not-spooled code=%s detail=%s", error.code, error.detail)
-
-    def _tell(
-        self, name: str, code: str, detail: str, *, model: str = "", version: int = 0
-    ) -> None:
-        try:
-            self.reporter.event(
-                name,
-                "error" if code else "info",
-                model=model,
-                version=version,
-                code=code,
-                detail=detail,
-            )
-        except AgentError as error:
-            log.warning("event.not-spooled code=%s detail=%s", error.code, error.detail)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -33,7 +33,8 @@ class Bench:
     """What the loops of all slots share.
 
     Attributes:
-        seats: what ``deployments`` was told to do, by slot.
+        seats: what ``deployments`` was told to do, by slot; replaced, never changed: reports read it
+            on a thread of their own.
         since: by slot, when its active version began to answer; monotonic seconds.
         model_turns: a model's candidate is loaded and activated by one slot at a time.
         pen: one writer at a time reads the ledger, decides and writes.
@@ -50,7 +51,7 @@ class Bench:
     retry_cap_seconds: float
     rng: random.Random
     may_run: MayRun = allow_all
-    seats: dict[SlotKey, Standing[Deployed]] = field(default_factory=dict)
+    seats: Mapping[SlotKey, Standing[Deployed]] = field(default_factory=dict)
     since: dict[SlotKey, float] = field(default_factory=dict)
     model_turns: dict[str, asyncio.Lock] = field(default_factory=dict)
     pen: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -128,13 +129,17 @@ class Bench:
 
     def seat(self, key: SlotKey, standing: Standing[Deployed]) -> None:
         """Notes that another version answers."""
-        self.seats[key] = standing
+        self.settle(key, standing)
         self.since[key] = self.clock.monotonic()
+
+    def settle(self, key: SlotKey, standing: Standing[Deployed]) -> None:
+        """Notes how things stand in the slot."""
+        self.seats = {**self.seats, key: standing}
 
     def unseat(self, key: SlotKey) -> None:
         """Nothing answers in the slot."""
         self.deployments.remove(*key)
-        self.seats.pop(key, None)
+        self.seats = {other: seat for other, seat in self.seats.items() if other != key}
         self.since.pop(key, None)
 
 
@@ -244,7 +249,7 @@ class Seat:
     def prove(self) -> None:
         """What answers is proven: what is behind it is freed."""
         self.bench.deployments.release_previous(*self.key)
-        self.bench.seats[self.key] = committed(self.standing).standing
+        self.bench.settle(self.key, committed(self.standing).standing)
 
     def drop_candidate(self) -> None:
         """What was loaded and never answered is freed."""

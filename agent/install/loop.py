@@ -165,7 +165,7 @@ class InstallLoop:
         self._wake.set()
 
     def loaded(self) -> Mapping[SlotKey, str]:
-        """By slot, the digest of the model file that answers there."""
+        """By slot, the digest of the model file that answers there. From any thread."""
         return {
             key: seat.active.model_sha256
             for key, seat in self._bench.seats.items()

@@ -1,6 +1,6 @@
 """What the agent is asked to tell: signed reports and events, into the spool."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from agent.clock import Clock
@@ -29,10 +29,10 @@ class BuildReport(Protocol):
 
 
 class Reporter:
-    """Spools what the controller must learn soon, and wakes whoever sends it.
+    """Spools what the controller must learn soon.
 
-    Its methods open a transaction of their own: call them outside of one, on the event loop's
-    thread.
+    Its methods open a transaction of their own and wait for the disk: call them outside of one, and
+    not on the event loop's thread: ``ReportLoop`` does.
     """
 
     def __init__(
@@ -41,13 +41,11 @@ class Reporter:
         signer: Signer,
         build: BuildReport,
         clock: Clock,
-        wake: Callable[[], None],
     ) -> None:
         self._store = store
         self._signer = signer
         self._build = build
         self._clock = clock
-        self._wake = wake
 
     def report(self) -> int:
         """Signs and spools what the device runs now; returns the report's counter.
@@ -71,7 +69,6 @@ class Reporter:
             recorded_ms = int(1000 * now)
             payload = report_record(seal(report, self._signer), recorded_ms)
             self._store.spool.put("report", payload, recorded_ms)
-        self._wake()
         return counter
 
     def event(
@@ -102,4 +99,3 @@ class Reporter:
             fields=fields,
         )
         self._store.spool.put("event", payload, recorded_ms)
-        self._wake()

@@ -1,10 +1,12 @@
-"""Time passed: what waits in the spool is sent in order, and a reading is added every interval."""
+"""What is told goes into the spool in order, what waits there is sent, and readings are added."""
 
 import asyncio
 import contextlib
 import logging
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -13,11 +15,12 @@ import psutil
 from agent.clock import Clock
 from agent.errors import AgentError, Refused, TransportError
 from agent.store.device_store import DeviceStore
+from agent.telemetry.actions import Reporter
 from agent.telemetry.batch import BYTES, RECORDS, Batch, acknowledged, batch
-from agent.telemetry.record import event_record, resources_record
+from agent.telemetry.record import Severity, event_record, resources_record
 from agent.telemetry.resources import Reading, resources
 from agent.transport.backoff import Backoff
-from agent.waiting import sleep_unless
+from agent.waiting import finished, sleep_unless
 from protos.v1 import telemetry_pb2
 
 log = logging.getLogger(__name__)
@@ -151,6 +154,70 @@ class UploadLoop:
             "telemetry.lost", "error", now_ms, code=code, detail=detail, fields={"kind": kind}
         )
         self._store.spool.put("event", told, now_ms)
+
+
+class ReportLoop:
+    """Spools what is told, in that order, on a thread.
+
+    Whoever tells never waits for the disk: a switch is told of on the thread that answers requests,
+    right after it. Use it on one event loop's thread.
+
+    Args:
+        wake: called when something new is in the spool.
+    """
+
+    def __init__(self, reporter: Reporter, wake: Callable[[], None]) -> None:
+        self._reporter = reporter
+        self._wake = wake
+        self._told: deque[tuple[str, Callable[[], object]]] = deque()
+        self._news = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    def report(self) -> None:
+        """Has the device say how things are by then."""
+        self._add("report", self._reporter.report)
+
+    def event(
+        self, name: str, code: str = "", detail: str = "", *, model: str = "", version: int = 0
+    ) -> None:
+        """Has the device say what happened; with a ``code`` it is an error."""
+        severity: Severity = "error" if code else "info"
+        work = partial(
+            self._reporter.event,
+            name,
+            severity,
+            model=model,
+            version=version,
+            code=code,
+            detail=detail,
+        )
+        self._add(name, work)
+
+    async def run(self) -> NoReturn:
+        """Never returns; ends when it is cancelled. Then ``flush`` what is left."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Returns when all that was told is durable, or can't be."""
+        async with self._turn:
+            while self._told:
+                await finished(self._spool(*self._told.popleft()))
+                self._wake()
+
+    def _add(self, name: str, work: Callable[[], object]) -> None:
+        self._told.append((name, work))
+        self._news.set()
+
+    async def _spool(self, name: str, work: Callable[[], object]) -> None:
+        try:
+            await asyncio.to_thread(work)
+        except AgentError as error:
+            log.warning("telemetry.untold name=%s code=%s: %s", name, error.code, error.detail)
+        except Exception:
+            log.exception("telemetry.untold name=%s", name)
 
 
 class ResourcesLoop:

@@ -1,18 +1,23 @@
-"""Reports are signed and spooled in one transaction, and the sender is woken."""
+"""Reports are signed and spooled in one transaction, off the event loop, and the sender is woken."""
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agent.clock import SystemClock
+from agent.errors import DiskFull
 from agent.identity.keys import generate_key, public_key, signer, verifier
 from agent.install.record import Deployed, Install, Slot
 from agent.install.report import report as build_report
 from agent.store.device_store import DeviceStore
 from agent.store.sqlite_store import SqliteStore
 from agent.telemetry.actions import Reporter
+from agent.telemetry.loop import ReportLoop
 from protos.documents import Report
 from protos.envelope import unseal
 from protos.v1 import telemetry_pb2
@@ -33,14 +38,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DeviceStor
     opened = MemoryDeviceStore() if request.param == "memory" else SqliteStore(tmp_path)
     yield opened
     opened.close()
-
-
-class Woken:
-    def __init__(self) -> None:
-        self.times = 0
-
-    def __call__(self) -> None:
-        self.times += 1
 
 
 def build(
@@ -71,9 +68,7 @@ def test_a_report_of_the_slots_is_signed_by_the_device_and_spooled(store: Device
     version = Deployed("digits", 3, "a" * 64, "b" * 64, 3, 2)
     store.installs.save_slot(Slot("digits", "champion", active=version, committed=version))
     store.installs.save_directive(b"directive", 7)
-    woken = Woken()
-
-    counter = Reporter(store, signer(KEY), build, StandingClock(), woken).report()
+    counter = Reporter(store, signer(KEY), build, StandingClock()).report()
 
     (record,) = spooled(store)
     envelope = record.report.SerializeToString()
@@ -82,11 +77,10 @@ def test_a_report_of_the_slots_is_signed_by_the_device_and_spooled(store: Device
     assert told.reported_at == int(NOW.timestamp())
     assert [(one.version, one.model_sha256) for one in told.running] == [(3, "b" * 64)]
     assert record.recorded_ms == int(NOW.timestamp()) * 1000
-    assert woken.times == 1
 
 
 def test_counters_only_grow(store: DeviceStore) -> None:
-    reporter = Reporter(store, signer(KEY), build, StandingClock(), Woken())
+    reporter = Reporter(store, signer(KEY), build, StandingClock())
 
     assert [reporter.report() for _ in range(3)] == [1, 2, 3]
 
@@ -102,19 +96,15 @@ def test_a_report_that_can_not_be_built_leaves_nothing_behind(store: DeviceStore
     ) -> Report:
         raise ArithmeticError
 
-    woken = Woken()
     with pytest.raises(ArithmeticError):
-        Reporter(store, signer(KEY), broken, StandingClock(), woken).report()
+        Reporter(store, signer(KEY), broken, StandingClock()).report()
 
     assert len(store.spool) == 0
     assert store.identity.next_counter() == 1
-    assert woken.times == 0
 
 
 def test_events_are_spooled_with_what_a_person_would_ask_next(store: DeviceStore) -> None:
-    woken = Woken()
-
-    Reporter(store, signer(KEY), build, StandingClock(), woken).event(
+    Reporter(store, signer(KEY), build, StandingClock()).event(
         "install.failed",
         "error",
         model="digits",
@@ -129,4 +119,90 @@ def test_events_are_spooled_with_what_a_person_would_ask_next(store: DeviceStore
     assert record.event.code == "hash-mismatch"
     assert record.event.fields == {"free": "12"}
     assert len(record.event.detail) == 2_000
-    assert woken.times == 1
+
+
+class SlowDisk(MemoryDeviceStore):
+    """Waits for ``gate`` before every transaction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        assert self.gate.wait(10)
+        with super().transaction():
+            yield
+
+
+class FullDisk(MemoryDeviceStore):
+    """Has no room for the first report."""
+
+    full = True
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self.full:
+            self.full = False
+            raise DiskFull("no room")
+        with super().transaction():
+            yield
+
+
+@contextlib.asynccontextmanager
+async def telling(store: DeviceStore, woken: asyncio.Event) -> AsyncIterator[ReportLoop]:
+    loop = ReportLoop(Reporter(store, signer(KEY), build, StandingClock()), woken.set)
+    task = asyncio.create_task(loop.run())
+    try:
+        async with asyncio.timeout(10):
+            yield loop
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def kinds(store: DeviceStore) -> list[str | None]:
+    return [one.WhichOneof("kind") for one in spooled(store)]
+
+
+async def test_who_tells_does_not_wait_for_the_disk_and_the_order_is_kept() -> None:
+    store, woken = SlowDisk(), asyncio.Event()
+    async with telling(store, woken) as reports:
+        reports.report()
+        reports.event("install.committed", model="digits", version=3)
+        reports.report()
+        await asyncio.sleep(0)
+        assert kinds(store) == []
+
+        store.gate.set()
+        await reports.flush()
+
+    assert kinds(store) == ["report", "event", "report"]
+    assert woken.is_set()
+
+
+async def test_what_was_being_written_when_the_loop_ended_is_told_once_and_the_rest_by_a_flush() -> (
+    None
+):
+    store, woken = SlowDisk(), asyncio.Event()
+    async with telling(store, woken) as reports:
+        reports.report()
+        reports.event("install.committed")
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0, store.gate.set)
+
+    await reports.flush()
+
+    assert kinds(store) == ["report", "event"]
+
+
+async def test_what_can_not_be_written_keeps_nothing_behind_it_back() -> None:
+    store, woken = FullDisk(), asyncio.Event()
+    async with telling(store, woken) as reports:
+        reports.report()
+        reports.event("install.failed", "disk-full", "no room")
+        await woken.wait()
+        await reports.flush()
+
+    assert kinds(store) == ["event"]
+    assert [one.event.severity for one in spooled(store)] == ["error"]
