@@ -4,11 +4,12 @@ No framework: it would weigh more than all of this, and answer no faster.
 """
 
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
-from agent.errors import AgentError, InvalidRequest, RequestTooLarge
+from agent.errors import AgentError, InvalidRequest, Overloaded, RequestTooLarge
 from agent.inference.actions import infer
 from agent.serving.browser import objection
 from agent.serving.description import (
@@ -32,6 +33,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Answering = Callable[[Scope, Receive], Awaitable[Response | None]]
 ModelAnswering = Callable[[str, str, Scope, Receive], Awaitable[Response | None]]
 
+BODIES: Final = 4
+"""So many bodies of the largest size are held at once, however many requests they are of."""
+
 _LENGTH_HEADER: Final = b"inference-header-content-length"
 _COMPRESSED: Final = frozenset({b"gzip", b"x-gzip", b"deflate"})
 _ANY_ZLIB: Final = zlib.MAX_WBITS | 32  # gzip or zlib, by the data's own header
@@ -54,6 +58,7 @@ class RestApplication:
         any_host: bool = False,
     ) -> None:
         self._any_host = any_host
+        self._held = 0
         self._hosting = hosting
         self._workers = workers
         self._limit = limit
@@ -127,8 +132,9 @@ class RestApplication:
         return as_json(200, {"models": names})
 
     async def _index(self, _: Scope, receive: Receive) -> Response | None:
-        if await self._body(receive) is None:
-            return None
+        with self._holding() as hold:
+            if await self._body(receive, hold) is None:
+                return None
         index = [
             {
                 "name": one.model,
@@ -168,19 +174,37 @@ class RestApplication:
             return as_error(415, f"Content-Encoding: {encoding!r} is none of gzip, deflate")
         number = version_of(model, version)
         header_length = _header_length(headers)
-        body = await self._body(receive, headers.get(b"content-length"))
-        if body is None:
-            return None
 
-        def answer() -> Response:
+        def answer(body: bytes) -> Response:
             data = body if encoding == b"identity" else self._inflated(body)
             request = parse(data, header_length)
             given = infer(self._hosting, model, number, request.inputs, request.outputs)
             return of_answer(model, request, given)
 
-        return await self._workers.run(answer)
+        with self._holding() as hold:
+            body = await self._body(receive, hold, headers.get(b"content-length"))
+            return None if body is None else await self._workers.run(partial(answer, body))
 
-    async def _body(self, receive: Receive, announced: bytes | None = None) -> bytes | None:
+    @contextmanager
+    def _holding(self) -> Iterator[Callable[[int], None]]:
+        """Counts what one request holds of the memory that all of them may; called with lengths."""
+        held = 0
+
+        def hold(length: int) -> None:
+            nonlocal held
+            if self._held + length > BODIES * self._limit:
+                raise Overloaded("too many large requests at once")
+            self._held += length
+            held += length
+
+        try:
+            yield hold
+        finally:
+            self._held -= held
+
+    async def _body(
+        self, receive: Receive, hold: Callable[[int], None], announced: bytes | None = None
+    ) -> bytes | None:
         """The whole body; None if the client went away before it was whole."""
         if announced is not None and (not announced.isdigit() or int(announced) > self._limit):
             raise self._too_large()
@@ -194,6 +218,7 @@ class RestApplication:
             length += len(chunk)
             if length > self._limit:
                 raise self._too_large()
+            hold(len(chunk))
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)

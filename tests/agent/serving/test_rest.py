@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from agent.inference.datatypes import from_raw, to_raw
+from agent.serving.rest import BODIES, RestApplication
 from agent.serving.rest_server import RestServer
 from agent.serving.workers import Workers
 from tests.agent.hosting import Host
@@ -544,3 +545,44 @@ async def test_where_other_machines_may_ask_they_may_use_its_name(served: Served
     workers.close()
 
     assert (named.status_code, page.status_code) == (200, 403)
+
+
+async def test_bodies_that_are_never_finished_fill_so_much_memory_and_no_more(
+    served: Served,
+) -> None:
+    """As fast as they come: nothing here depends on the network."""
+    workers = Workers(threads=1)
+    app = RestApplication(served.host.deployments, workers, limit=1000)
+    unfinished, gone = asyncio.Event(), asyncio.Event()
+    statuses: list[int] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def ask(*chunks: bytes) -> None:
+        scope = {"path": "/v2/models/linear/infer", "method": "POST", "headers": []}
+        waiting = list(chunks)
+
+        async def receive() -> dict[str, Any]:
+            if waiting:
+                return {"type": "http.request", "body": waiting.pop(0), "more_body": True}
+            unfinished.set()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        await app(scope, receive, send)
+
+    clients = []
+    for _ in range(BODIES):
+        unfinished.clear()
+        clients.append(asyncio.create_task(ask(b"x" * 500, b"x" * 500)))
+        await unfinished.wait()
+    await asyncio.wait_for(ask(b"x"), 10)
+    assert statuses == [503]
+
+    gone.set()
+    await asyncio.gather(*clients)
+    await asyncio.wait_for(ask(b"x" * 1000), 10)
+    assert statuses == [503]
+    workers.close()
