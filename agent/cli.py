@@ -1,7 +1,6 @@
 """The command `muster-agent`: enrol, run, status, doctor. Small on purpose: it runs on the device."""
 
 import argparse
-import asyncio
 import contextlib
 import io
 import json
@@ -14,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
-from agent.config import FILE_NAME, read_config
 from agent.errors import AgentError, ConfigError, NotEnrolled, StoreError
 from agent.home import DEFAULT, VARIABLE, Home, home_of
 
@@ -164,7 +162,9 @@ class _Version(argparse.Action):
 
 
 def _enrol(home: Home, given: argparse.Namespace) -> int:
-    from agent.facts import read_facts  # noqa: PLC0415 - a quick --help
+    import asyncio  # noqa: PLC0415 - a quick --help
+
+    from agent.facts import read_facts  # noqa: PLC0415
     from agent.identity.actions import join  # noqa: PLC0415
     from agent.identity.token import MAX_CHARACTERS, parse  # noqa: PLC0415
     from agent.store.sqlite_store import SqliteStore  # noqa: PLC0415
@@ -196,13 +196,17 @@ def _enrol(home: Home, given: argparse.Namespace) -> int:
 def _run(home: Home, _: argparse.Namespace) -> int:
     if not home.path.is_dir():
         raise NotEnrolled(f"{home.path}: there is no agent")
+    from agent.config import FILE_NAME, read_config  # noqa: PLC0415 - a quick --help
+
     config = read_config(home.path)
     if config.log_level.upper() not in logging.getLevelNamesMapping():
         raise ConfigError(
             f"{home.path / FILE_NAME}: `log_level` is {config.log_level!r}; it must be DEBUG, INFO, "
             "WARNING or ERROR"
         )
-    from agent.app import run  # noqa: PLC0415 - a quick --help
+    import asyncio  # noqa: PLC0415
+
+    from agent.app import run  # noqa: PLC0415
 
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", force=True
