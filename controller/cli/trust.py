@@ -11,9 +11,9 @@ from controller.cli.client import ApiClient
 from controller.cli.output import CommandFailed, Output, OutputOption, say, show_json, show_rows
 
 if TYPE_CHECKING:
-    from controller.signing.approval import Checked, TrustedImage
+    from controller.signing.approval import TrustedImage
     from protos.keys import Signer
-    from protos.tuf import Metadata, Root, Targets
+    from protos.tuf import Root
 
 app = typer.Typer(
     no_args_is_help=True, help="Who signs what: show; renew, change and sign with offline keys."
@@ -30,6 +30,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before signin
 COLUMNS = {"role": "role", "signers": "signed by", "version": "version", "expires": "until",
            "by": "kept by"}  # fmt: skip
 OFFLINE, ONLINE = "people, with offline keys", "the controller, by itself"
+ONLINE_ROLES = ("snapshot", "timestamp")
 
 
 @app.command()
@@ -180,18 +181,18 @@ def _conclude(
     """Checks, shows, signs; publishes if it is enough, else leaves it for the others to sign."""
     from controller.cli.signing import confirm  # noqa: PLC0415 - quick --help
     from controller.signing import approval, ceremony  # noqa: PLC0415
-    from controller.signing.metadata import with_signature  # noqa: PLC0415
 
-    metadata, checked, keys = _checked(trusted, data)
+    checked = ceremony.check(trusted, data, datetime.now(UTC))
+    keys = ceremony.may_sign(trusted.root, data)
     may = [signer for signer in signers if signer.public_key.keyid in keys]
     if not may:
         raise _no_such_signer(checked.role)
     confirm(checked, ask=ask)
     for signer in may:
         signature = approval.sign(checked, signer)
-        key = keys[signer.public_key.keyid]
-        data = with_signature(metadata, key, bytes.fromhex(signature.signature))
-    lacking = ceremony.lacking(trusted.root, metadata)
+        key = keys[signature.keyid]
+        data = ceremony.with_offline_signature(data, key, bytes.fromhex(signature.signature))
+    lacking = ceremony.lacking(trusted.root, data)
     if lacking:
         _leave(save or Path(f"{checked.version}.{checked.role}.json"), data)
         say(f"{checked.role} {checked.version} is signed; {lacking} more must sign it:")
@@ -200,31 +201,6 @@ def _conclude(
         return
     api.put(f"/{checked.role}", {"metadata": data.decode()})
     say(f"{checked.role} {checked.version} is published, good until {checked.expires:%Y-%m-%d}")
-
-
-def _checked(
-    trusted: "TrustedImage", data: bytes
-) -> "tuple[Metadata[Root] | Metadata[Targets], Checked, Mapping[str, Any]]":
-    """(the metadata, what it does, the keys that may sign it)."""
-    from controller.errors import InvalidInput  # noqa: PLC0415 - quick --help
-    from controller.signing import ceremony  # noqa: PLC0415
-    from controller.signing.metadata import parse  # noqa: PLC0415
-    from protos.tuf import Root, Targets  # noqa: PLC0415
-
-    now, root = datetime.now(UTC), trusted.root
-    try:
-        following = parse(data, Root, "the file")
-    except InvalidInput:
-        targets = parse(data, Targets, "the file")
-        checked = ceremony.check_targets(root, trusted.targets, data, now)
-        return targets, checked, {one: root.keys[one] for one in root.roles["targets"].keyids}
-    checked = ceremony.check_root(root, data, now)
-    both = (root, following.signed)
-    return (
-        following,
-        checked,
-        {keyid: one.keys[keyid] for one in both for keyid in one.roles["root"].keyids},
-    )
 
 
 def _leave(path: Path, data: bytes) -> None:
@@ -264,30 +240,34 @@ def _roles(api: ApiClient, trusted: "TrustedImage") -> Any:
         role: str, version: int, expires: object, keys: Sequence[Any], threshold: int
     ) -> dict[str, Any]:
         names = [repository.holder(key) for key in keys]
-        by = OFFLINE if role not in {"snapshot", "timestamp", "director"} else ONLINE
+        by = OFFLINE if role not in {*ONLINE_ROLES, "director"} else ONLINE
         return {"role": role, "signers": names, "threshold": threshold, "version": version,
                 "expires": f"{expires:%Y-%m-%d %H:%M}" if expires else "", "by": by}  # fmt: skip
 
-    present: dict[str, tuple[int, object]] = {
+    present = {
         "root": (root.version, root.expires),
         "targets": (targets.version, targets.expires),
     }
-    for role, kind in (("snapshot", Snapshot), ("timestamp", Timestamp)):
-        data = stored_metadata(api, f"{role}.json")
-        if data is not None:
-            signed = parse(data, kind, role).signed
-            present[role] = (signed.version, signed.expires)
+    snapshot, timestamp = (stored_metadata(api, f"{role}.json") for role in ONLINE_ROLES)
+    if snapshot is not None and timestamp is not None:
+        newest, fresh = (
+            parse(snapshot, Snapshot, "snapshot"),
+            parse(timestamp, Timestamp, "timestamp"),
+        )
+        present["snapshot"] = (newest.signed.version, newest.signed.expires)
+        present["timestamp"] = (fresh.signed.version, fresh.signed.expires)
     for role, (version, expires) in present.items():
         keys = [root.keys[keyid] for keyid in root.roles[role].keyids]
         yield row(role, version, expires, keys, root.roles[role].threshold)
     yield row("director", targets.version, None, ceremony.directors(targets), 1)
     for model, delegated in sorted(repository.models_of(targets).items()):
         data = stored_metadata(api, f"{role_name(model)}.json")
-        signed = parse(data, Targets, model).signed if data is not None else None
         keys = [targets.get_key(keyid) for keyid in delegated.keyids]
-        version = signed.version if signed is not None else 0
-        expires = signed.expires if signed is not None else None
-        yield row(f"model {model}", version, expires, keys, delegated.threshold)
+        if data is None:
+            yield row(f"model {model}", 0, None, keys, delegated.threshold)
+            continue
+        signed = parse(data, Targets, model).signed
+        yield row(f"model {model}", signed.version, signed.expires, keys, delegated.threshold)
 
 
 def _needed(row: Mapping[str, Any]) -> str:

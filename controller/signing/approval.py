@@ -128,8 +128,8 @@ def check_version(
         expected, more = _expected(trusted.role, shown, now, lifetimes)
         objections += more
         if expected is not None:
-            objections += _differences(expected, metadata.signed)
-    objections += _expiry_objections(metadata.signed, now, lifetimes.model)
+            objections += differences(expected, metadata.signed)
+    objections += expiry_objections(metadata.signed, now, lifetimes.model)
     delegation = repository.delegation(trusted.targets, shown.model)
     if delegation is None:
         objections.append(f"the model {shown.model} has no approvers in the signed targets")
@@ -165,8 +165,8 @@ def check_delegation(
     expected = repository.with_delegation(
         trusted.targets, model, approvers, threshold, now, lifetimes
     )
-    objections = _differences(expected, metadata.signed)
-    objections += _expiry_objections(metadata.signed, now, lifetimes.targets)
+    objections = differences(expected, metadata.signed)
+    objections += expiry_objections(metadata.signed, now, lifetimes.targets)
     if objections:
         raise NotWhatWasShown(objections)
     names = ", ".join(repository.holder(key) for key in approvers)
@@ -251,8 +251,8 @@ def _expected(
     return recalled, []
 
 
-def _differences(expected: Targets, found: Targets) -> list[str]:
-    """How ``found`` differs from what it must be, in plain words. Expiry is judged elsewhere."""
+def differences(expected: Targets, found: Targets) -> list[str]:
+    """How ``found`` differs from what it must be, in plain words, but for its expiry."""
     try:
         wanted, got = _comparable(expected), _comparable(found)
         if wanted == got:
@@ -291,7 +291,8 @@ def _comparable(signed: Targets) -> dict[str, Any]:
     return fields
 
 
-def _expiry_objections(signed: Targets, now: datetime, lifetime: timedelta) -> list[str]:
+def expiry_objections(signed: Root | Targets, now: datetime, lifetime: timedelta) -> list[str]:
+    """Why the metadata's expiry can't stand, in plain words."""
     if signed.expires <= now:
         return [f"it expired on {signed.expires:%Y-%m-%d}: have it proposed anew"]
     if signed.expires > now + lifetime + CLOCKS_DIFFER:
