@@ -54,6 +54,13 @@ class NoProcess(Temporary):
     remedy = "Free memory or end processes on the device; the agent goes on by itself."
 
 
+class SelfTestKilled(Temporary):
+    """The self-test was ended from outside: by a person, or by a kernel that is out of memory."""
+
+    code = "self-test-killed"
+    remedy = "Free memory on the device; the agent tests the version again by itself."
+
+
 class NotYetTrusted(Temporary):
     """The device has not verified the fleet's metadata yet, so it can judge nothing by it."""
 

@@ -111,6 +111,9 @@ COUNTED: Final = frozenset({S.SELF_TEST, S.SHADOW, S.SWITCHING, S.PROBATION})
 MAX_RESUMPTIONS: Final = 3
 """A restart in a counted state more often than this is a crash loop, and fails the install."""
 
+MAX_TRIES: Final = 4
+"""So many self-tests may be too slow, or out of time, before that is held against the version."""
+
 FINAL: Final = frozenset({S.IDLE, S.COMMITTED, S.FAILED})
 """Nothing is under way."""
 

@@ -1,9 +1,11 @@
 """What an error means to an install: refused for good, or not now.
 
 1. The version was tried here and failed: BAD, and its digest is quarantined.
-2. The device refused on purpose, or lacks something: BAD. It is not quarantined: more signatures,
+2. A self-test that was too slow or out of time proves nothing at once, for a busy device is slow with
+   every version: DEFER, and only the ``MAX_TRIES``-th of them is a failure as of (1).
+3. The device refused on purpose, or lacks something: BAD. It is not quarantined: more signatures,
    fresh metadata or another device make the same digest good, and a newer directive asks again.
-3. Anything else is no fault of the version: DEFER. So are expired metadata: nothing is installed on
+4. Anything else is no fault of the version: DEFER. So are expired metadata: nothing is installed on
    their word, and the device goes on by itself once its clock or its metadata are right.
 """
 
@@ -26,7 +28,7 @@ from agent.errors import (
     SelfTestTimeout,
     Untrusted,
 )
-from agent.install.machine import Event
+from agent.install.machine import MAX_TRIES, Event
 
 QUARANTINING: Final = frozenset(
     error.code
@@ -44,6 +46,9 @@ QUARANTINING: Final = frozenset(
 )
 """Codes of failures that were the version's own."""
 
+INCONCLUSIVE: Final = frozenset(error.code for error in (SelfTestSlow, SelfTestTimeout))
+"""Codes of failures that a busy device brings about, too: several prove what one does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -54,9 +59,13 @@ class Outcome:
     detail: str
 
 
-def outcome_of(error: AgentError) -> Outcome:
-    """BAD or DEFER, with the error's code and detail."""
-    if isinstance(error, ExpiredMetadata):
+def outcome_of(error: AgentError, tries: int = MAX_TRIES) -> Outcome:
+    """BAD or DEFER, with the error's code and detail.
+
+    ``tries`` counts the inconclusive self-tests of this install, the present one included.
+    """
+    once_more = error.code in INCONCLUSIVE and tries < MAX_TRIES
+    if once_more or isinstance(error, ExpiredMetadata):
         event = Event.DEFER
     elif isinstance(error, InstallFailed | Untrusted | Incompatible):
         event = Event.BAD

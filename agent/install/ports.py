@@ -75,7 +75,7 @@ class SelfTest(Protocol):
             ModelLoadFailed, SelfTestMismatch, SelfTestCrashed, SelfTestTimeout, SelfTestMemory,
             SelfTestSlow: it did not pass.
             HashMismatch: a file is not there, or not the one that was signed.
-            NoProcess: it could not be tested now; that says nothing of the version.
+            NoProcess, SelfTestKilled: it could not be tested now; that says nothing of the version.
         """
         ...
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from agent.install.machine import FINAL, Event, State, step
-from agent.install.outcome import Outcome
+from agent.install.outcome import INCONCLUSIVE, Outcome
 from agent.install.record import Install
 from protos.documents import Assignment
 
@@ -64,4 +64,11 @@ def deferred(install: Install, outcome: Outcome, until: float) -> Install:
     state = step(install.state, Event.DEFER)
     if install.state is State.REVERTING:
         return replace(install, not_before=until)
-    return replace(install, state=state, not_before=until, code=outcome.code, detail=outcome.detail)
+    return replace(
+        install,
+        state=state,
+        not_before=until,
+        tries=install.tries + (outcome.code in INCONCLUSIVE),
+        code=outcome.code,
+        detail=outcome.detail,
+    )

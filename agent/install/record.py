@@ -48,6 +48,7 @@ class Install:
     Attributes:
         generation: the directive that last asked for it.
         resumptions: restarts that found it in a counted state.
+        tries: self-tests that were too slow or out of time, as on a busy device.
         rested: the agent has ended in good order since: the next restart is nobody's doing.
         not_before: deferred until then; 0 if not deferred.
         code: why it failed or waits; empty while it goes well.
@@ -65,6 +66,7 @@ class Install:
     since: float
     rollout: str = ""
     resumptions: int = 0
+    tries: int = 0
     rested: bool = False
     not_before: float = 0.0
     code: str = ""

@@ -20,6 +20,7 @@ from agent.errors import (
     ModelLoadFailed,
     NoProcess,
     SelfTestCrashed,
+    SelfTestKilled,
     SelfTestMemory,
     SelfTestMismatch,
     SelfTestSlow,
@@ -36,6 +37,7 @@ POLL_SECONDS: Final = 0.01
 _BY_CODE: Final[dict[str, type[AgentError]]] = {
     one.code: one for one in (ModelLoadFailed, SelfTestMismatch, SelfTestMemory, HashMismatch)
 }
+_FOREIGN_SIGNALS: Final = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _TIMEOUT_SIGNALS: Final = {signal.SIGXCPU, signal.SIGALRM}
 
 M = TypeVar("M", Started, Outcome)
@@ -61,6 +63,7 @@ class ProcessSelfTest:
             HashMismatch: a file is not there, or not the one that was signed.
             SelfTestMismatch: an output is off; names it and says by how much.
             SelfTestCrashed: the child died; names the signal.
+            SelfTestKilled: somebody ended it: no model can send such a signal by accident.
             SelfTestTimeout: it did not end in time.
             SelfTestMemory: it took more than the manifest's budget.
             SelfTestSlow: it is slower than the manifest's budget.
@@ -151,6 +154,11 @@ async def _message(
 def _died(status: int, manifest: Manifest) -> AgentError:
     if status < 0 and -status in _TIMEOUT_SIGNALS:
         return SelfTestTimeout(f"{manifest.reference}: stopped by {_signal_name(-status)}")
+    if status < 0 and -status in _FOREIGN_SIGNALS:
+        return SelfTestKilled(
+            f"{manifest.reference}: the test process was ended from outside by "
+            f"{_signal_name(-status)}"
+        )
     if status < 0:
         return SelfTestCrashed(
             f"{manifest.reference}: the test process was ended by {_signal_name(-status)}"

@@ -84,7 +84,7 @@ class SlotLoop:
             await self._advance(install)
             self._failures = 0
         except AgentError as error:
-            await self._reject(outcome_of(error))
+            await self._reject(outcome_of(error, install.tries + 1))
 
     async def _pause(self, seconds: float) -> None:
         """Waits, unless somebody wakes the loop, or has since it last waited."""

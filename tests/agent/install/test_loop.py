@@ -7,12 +7,15 @@ from agent.errors import (
     ExpiredMetadata,
     HashMismatch,
     ModelLoadFailed,
+    SelfTestKilled,
     SelfTestMismatch,
+    SelfTestSlow,
+    SelfTestTimeout,
     TooFewApprovals,
     TransportError,
 )
 from agent.install.change import Change
-from agent.install.machine import State
+from agent.install.machine import MAX_TRIES, State
 from agent.install.ports import SelfTestResult
 from agent.install.record import Deployed
 from protos.manifest import Manifest, Needs, Role
@@ -150,6 +153,51 @@ async def test_a_quarantined_digest_is_refused_with_its_first_reason_until_it_is
         await device.until(lambda: device.loop.is_settled)
 
     assert (device.install.state, device.versions()) == (State.COMMITTED, (2, 2))
+
+
+@pytest.mark.parametrize("kind", [SelfTestSlow, SelfTestTimeout])
+async def test_a_busy_device_tests_a_version_again_before_it_condemns_it(
+    outside: Outside, kind: type[AgentError]
+) -> None:
+    device = await running_one(outside)
+    outside.errors["self-test"] = [kind("busy") for _ in range(MAX_TRIES - 1)]
+    device.direct(2, TWO.assignment())
+    await device.settle()
+
+    assert (device.install.state, device.versions()) == (State.COMMITTED, (2, 2))
+    assert device.inner.installs.quarantined(TWO.sha256) is None
+
+
+@pytest.mark.parametrize("kind", [SelfTestSlow, SelfTestTimeout])
+async def test_a_version_that_is_too_slow_every_time_is_quarantined_over_restarts_too(
+    outside: Outside, kind: type[AgentError]
+) -> None:
+    outside.failing[TWO.sha256] = kind("always")
+    device = await running_one(outside)
+    device.direct(2, TWO.assignment())
+    tested = len(device.self_test.ran)
+    async with device.running():
+        await device.until(lambda: device.install.tries == 2)
+    tested = len(device.self_test.ran) - tested
+    device = device.restarted()
+    await device.settle()
+
+    assert (device.install.state, device.install.code) == (State.FAILED, kind.code)
+    assert tested + len(device.self_test.ran) == MAX_TRIES
+    assert device.inner.installs.quarantined(TWO.sha256) == (kind.code, "always")
+    assert device.deployments.answers() == 1
+
+
+async def test_a_self_test_that_was_killed_from_outside_is_done_again_however_often(
+    outside: Outside,
+) -> None:
+    device = await running_one(outside)
+    outside.errors["self-test"] = [SelfTestKilled("no memory") for _ in range(3 * MAX_TRIES)]
+    device.direct(2, TWO.assignment())
+    await device.settle()
+
+    assert (device.install.state, device.versions()) == (State.COMMITTED, (2, 2))
+    assert "install.deferred" in [one.name for one in device.changes]
 
 
 async def test_what_the_device_refused_may_be_asked_for_again(outside: Outside) -> None:

@@ -21,6 +21,7 @@ from agent.errors import (
     ModelLoadFailed,
     NoProcess,
     SelfTestCrashed,
+    SelfTestKilled,
     SelfTestMemory,
     SelfTestMismatch,
     SelfTestSlow,
@@ -308,7 +309,7 @@ async def test_cancelling_ends_the_process(keep: Keep, self_test: ProcessSelfTes
     assert children() == set()
 
 
-async def test_a_process_that_is_killed_from_outside_is_a_crash(
+async def test_a_process_that_is_killed_from_outside_is_held_against_no_version(
     keep: Keep, self_test: ProcessSelfTest
 ) -> None:
     x = np.zeros((1, 4), np.float32)
@@ -318,8 +319,9 @@ async def test_a_process_that_is_killed_from_outside_is_a_crash(
     task = asyncio.create_task(self_test.run(float_manifest(model, golden)))
     os.kill(await asyncio.to_thread(wait_for_child), signal.SIGKILL)
 
-    with pytest.raises(SelfTestCrashed, match="SIGKILL"):
+    with pytest.raises(SelfTestKilled, match="SIGKILL") as caught:
         await task
+    assert outcome_of(caught.value).event is Event.DEFER
 
 
 async def test_a_device_that_can_start_no_process_holds_it_against_no_version(
