@@ -15,6 +15,7 @@ from controller.config import ControllerConfig
 from controller.desk import DeviceDesk
 from controller.errors import DeviceOffline
 from controller.home import Home, terms
+from controller.retention.loop import RetentionLoop
 from controller.rollout.loop import RolloutLoop
 from controller.runtimes.preparation import ProcessPreparation
 from controller.signing.loop import ResignLoop
@@ -22,7 +23,6 @@ from controller.store.blob_folder import BlobFolder
 from controller.store.certificate_files import open_certificates
 from controller.store.key_files import KeyFiles
 from controller.store.store import Store
-from controller.telemetry.loop import ExpiryLoop
 from controller.transport.courier import Courier
 from controller.transport.enrolment_server import EnrolmentServer
 from controller.transport.grpc_server import GrpcCourier
@@ -80,7 +80,8 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
         preparing=ProcessPreparation(),
     )
     web = WebServer(create_app(services), home.certificates / "server.pem")
-    expiry = ExpiryLoop(store, clock, timedelta(days=config.telemetry.retention_days))
+    retention = timedelta(days=config.telemetry.retention_days)
+    removal = RetentionLoop(store, blobs, clock, retention)
     resigning = ResignLoop(store, online, clock, lifetimes)
 
     with store.begin() as tx:
@@ -93,7 +94,7 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
         await web.start(listening.host, listening.api_port)
         log.info("controller.up home=%s api-port=%d", home.path, listening.api_port)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(loop.run()) for loop in (rollouts, resigning, expiry)]
+            tasks = [group.create_task(loop.run()) for loop in (rollouts, resigning, removal)]
             await _told_to_end()
             for task in tasks:
                 task.cancel()

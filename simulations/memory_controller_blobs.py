@@ -1,6 +1,7 @@
 """Bundles' files in memory: what tests and simulations use in the folder's place."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 from controller.errors import InvalidInput, NotFound
 from protos.documents import sha256 as digest_of
@@ -11,11 +12,13 @@ class MemoryControllerBlobs:
 
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}
+        self._stored_at: dict[str, float] = {}
 
     def put(self, data: bytes) -> str:
         """Keeps the bytes; returns their digest."""
         sha256 = digest_of(data)
         self._blobs[sha256] = bytes(data)
+        self._stored_at[sha256] = time.time()
         return sha256
 
     def has(self, sha256: str) -> bool:  # noqa: D102 - see the Protocol
@@ -40,6 +43,17 @@ class MemoryControllerBlobs:
             raise InvalidInput(f"offset: {offset} is negative")
         data = self._get(sha256)
         return (data[at : at + chunk] for at in range(offset, len(data), chunk))
+
+    def stored_before(self, moment: float) -> Sequence[str]:
+        """The blobs that nobody has stored since ``moment``."""
+        return [sha256 for sha256, at in self._stored_at.items() if at < moment]
+
+    def delete(self, sha256: str, before: float) -> bool:
+        """Removes the blob, unless somebody has stored it since ``before``; whether it did."""
+        if self._stored_at.get(sha256, before) >= before:
+            return False
+        del self._blobs[sha256], self._stored_at[sha256]
+        return True
 
     def _get(self, sha256: str) -> bytes:
         try:

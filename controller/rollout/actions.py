@@ -215,9 +215,10 @@ def _first_asked(row: Wanted, newest_first: Iterable[SignedDirective]) -> int:
             for one in directive.assignments
         )
         if not asks:
-            break
+            return first
         first = signed.generation
-    return first
+    # Only the newest are kept: where all of these ask, those before may have asked as well.
+    return min(first, 1)
 
 
 def _published(tx: Transaction, reference: str) -> Version:

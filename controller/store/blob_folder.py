@@ -4,7 +4,8 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -20,6 +21,7 @@ class BlobFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = threading.Lock()  # between being found there, and being removed
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -38,7 +40,9 @@ class BlobFolder:
         return cls(folder)
 
     def put(self, data: bytes) -> str:
-        """Stores the bytes durably; returns their digest. Storing twice is as storing once.
+        """Stores the bytes durably; returns their digest.
+
+        Storing twice is as storing once, but that the blob is as young as the last time.
 
         Raises:
             StoreError: the disk is full or can't be written; nothing is kept.
@@ -47,7 +51,7 @@ class BlobFolder:
         path = self._path(sha256)
         incoming = self._folder / f"{_INCOMING}{secrets.token_hex(8)}"
         try:
-            if _size(path) == len(data):
+            if self._renewed(path, len(data)):
                 return sha256
             _write(incoming, data)
             if not path.parent.is_dir():
@@ -86,6 +90,49 @@ class BlobFolder:
         if offset < 0:
             raise InvalidInput(f"offset: {offset} is negative")
         return self._pieces(self._path(sha256), offset, self.size(sha256), chunk)
+
+    def stored_before(self, moment: float) -> Sequence[str]:
+        """The blobs that nobody has stored since ``moment`` (Unix seconds), in no order.
+
+        Raises:
+            StoreError: the disk can't be read.
+        """
+        try:
+            return [
+                path.name
+                for path in self._folder.glob("??/*")
+                if _DIGEST.fullmatch(path.name) and path.stat().st_mtime < moment
+            ]
+        except OSError as error:
+            raise _failed(self._folder, error) from error
+
+    def delete(self, sha256: str, before: float) -> bool:
+        """Removes the blob, unless somebody has stored it since ``before``; whether it did.
+
+        Raises:
+            StoreError: the disk can't be written.
+        """
+        if not _DIGEST.fullmatch(sha256):
+            return False
+        path = self._path(sha256)
+        try:
+            with self._lock:
+                if path.stat().st_mtime >= before:
+                    return False
+                path.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _failed(path, error) from error
+        return True
+
+    def _renewed(self, path: Path, size: int) -> bool:
+        """Whether the file is there, whole; if so, it is as young as if it were written now."""
+        with self._lock:
+            there = _size(path) == size
+            if there:
+                os.utime(path)
+            return there
 
     def _pieces(self, path: Path, offset: int, size: int, chunk: int) -> Iterator[bytes]:
         if offset >= size:

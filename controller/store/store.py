@@ -1,12 +1,13 @@
 """The seam between the controller and its database.
 
 ``Store.begin()`` gives a transaction with one small table per feature; all of it happens or none.
+``Store.read()`` gives the same tables, to read only: who only reads waits for no writer.
 Calls block: async code runs whole transactions on a thread.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 from controller.access.operator import Operator
 from controller.audit import Entry, Record
@@ -15,7 +16,17 @@ from controller.fleet.device import Device, SlotState
 from controller.registry.version import Model, Pending, Version
 from controller.rollout.account import Standing
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
-from controller.telemetry.record import StoredEvent, StoredReport, StoredResources, StoredWindow
+from controller.telemetry.record import (
+    Rejections,
+    StoredEvent,
+    StoredReport,
+    StoredResources,
+    StoredWindow,
+)
+
+DIRECTIVES_KEPT: Final = 20
+METADATA_KEPT: Final = 10
+ONLINE_ROLES: Final = frozenset({"timestamp", "snapshot"})
 
 
 class Devices(Protocol):
@@ -97,7 +108,11 @@ class ImageMetadata(Protocol):
         ...
 
     def put(self, role: str, version: int, metadata: bytes) -> None:
-        """Stores it and makes it current."""
+        """Stores it and makes it current. What only this controller signs is kept in few versions.
+
+        ``METADATA_KEPT`` newest ones of timestamp and snapshot: a device that is in the middle of an
+        update may still ask for the one before. Every version of what people sign stays.
+        """
         ...
 
 
@@ -123,11 +138,11 @@ class Rollouts(Protocol):
         ...
 
     def put_directive(self, directive: SignedDirective) -> None:
-        """Keeps the older ones as history."""
+        """Keeps the ``DIRECTIVES_KEPT`` newest ones."""
         ...
 
     def directives(self, device: str) -> Sequence[SignedDirective]:
-        """All of them, newest first."""
+        """Those that are kept, newest first."""
         ...
 
 
@@ -184,8 +199,19 @@ class Telemetry(Protocol):
         """Newest first."""
         ...
 
-    def expire(self, before_ms: int) -> int:
-        """Removes windows, events and readings that ended before; returns how many."""
+
+class Retention(Protocol):
+    """Ends of what devices told."""
+
+    def expire(self, before_ms: int, most: int) -> int:
+        """Removes windows, events and readings that ended before, ``most`` at once.
+
+        Returns how many: fewer than ``most`` if there are no others.
+        """
+        ...
+
+    def trim_reports(self, device: str, keep: int, most: int) -> int:
+        """Removes reports of a device beyond its ``keep`` newest, ``most`` at once; how many."""
         ...
 
 
@@ -197,6 +223,12 @@ class Audit(Protocol):
     def records(self, after: int = 0, limit: int = 1000) -> Sequence[Record]:
         """By sequence, ascending."""
         ...
+
+    def rejections(self, device: str, action: str) -> Rejections | None:
+        """What the chain has not been told of the device's bad records of this kind."""
+        ...
+
+    def put_rejections(self, rejections: Rejections) -> None: ...  # noqa: D102
 
 
 class Transaction(Protocol):
@@ -217,17 +249,27 @@ class Transaction(Protocol):
     @property
     def telemetry(self) -> Telemetry: ...  # noqa: D102
     @property
+    def retention(self) -> Retention: ...  # noqa: D102
+    @property
     def audit(self) -> Audit: ...  # noqa: D102
 
 
 class Store(Protocol):
-    """The controller's database."""
+    """The controller's database. No thread may open a transaction inside another."""
 
     def begin(self) -> AbstractContextManager[Transaction]:
         """A transaction: committed when the block ends, rolled back when it raises.
 
         Raises:
             StoreError: the database can't be read or written.
+        """
+        ...
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """Everything as it was at one moment between two transactions. Writing in it is refused.
+
+        Raises:
+            StoreError: the database can't be read, or something was to be written.
         """
         ...
 

@@ -1,7 +1,7 @@
 """Uploads, stored: each record exactly once, whatever is repeated, reordered or cut short."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -12,10 +12,13 @@ from controller.errors import DeviceRevoked, DeviceUnknown, StoreError
 from controller.fleet.device import Device, DeviceStatus
 from controller.store.store import Store, Transaction
 from controller.telemetry.accept import Accepted, Known, accept, read
+from controller.telemetry.record import Rejections, StoredEvent
 from controller.telemetry.report import REPLAYED
 from protos.keys import Key
 from protos.v1 import telemetry_pb2
 
+AUDIT_EVERY_MS: Final = 3_600_000
+"""The chain grows for ever: a device that sends bad records all the time must not fill it."""
 _AUDITED_REASONS: Final = 8
 
 log = logging.getLogger(__name__)
@@ -98,12 +101,28 @@ def _audit(tx: Transaction, device: str, accepted: Accepted, now: float) -> None
     others = [one for one in accepted.rejected if one.code != REPLAYED]
     for action, rejected in (("report.replay", replayed), ("telemetry.reject", others)):
         if rejected:
-            reasons = {
-                f"sequence {one.sequence}": f"{one.code}: {one.detail}"
-                for one in rejected[:_AUDITED_REASONS]
-            }
-            detail = {"spool": accepted.spool, "records": str(len(rejected)), **reasons}
-            tx.audit.append(Entry(f"device:{device}", action, device, detail), int(1000 * now))
+            _audit_rejected(tx, Rejections(device, action, int(1000 * now)), accepted, rejected)
+
+
+def _audit_rejected(
+    tx: Transaction, told: Rejections, accepted: Accepted, rejected: Sequence[StoredEvent]
+) -> None:
+    """One record of the chain at most in a while; the next one says how many it leaves out."""
+    before = tx.audit.rejections(told.device, told.action)
+    untold = 0 if before is None else before.untold
+    if before is not None and 0 <= told.audited_ms - before.audited_ms < AUDIT_EVERY_MS:
+        tx.audit.put_rejections(replace(before, untold=untold + len(rejected)))
+        return
+    tx.audit.put_rejections(told)
+    reasons = {
+        f"sequence {one.sequence}": f"{one.code}: {one.detail}"
+        for one in rejected[:_AUDITED_REASONS]
+    }
+    detail = {"spool": accepted.spool, "records": str(len(rejected)), **reasons}
+    if untold:
+        detail["not audited before"] = str(untold)
+    actor = f"device:{told.device}"
+    tx.audit.append(Entry(actor, told.action, told.device, detail), told.audited_ms)
 
 
 def _tell(device: str, accepted: Accepted) -> None:

@@ -51,6 +51,22 @@ class StoredResources:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejections:
+    """What the audit chain has not been told of yet: bad records of one device, of one kind.
+
+    Attributes:
+        action: of the audit records, such as "report.replay".
+        audited_ms: when the chain was last told; Unix time.
+        untold: how many records came since.
+    """
+
+    device: str
+    action: str
+    audited_ms: int
+    untold: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StoredReport:
     """One signed report, kept as evidence."""
 

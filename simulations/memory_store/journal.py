@@ -35,10 +35,10 @@ class Journal:
         """Returns while a transaction is open.
 
         Raises:
-            StoreError: there is none: a table was kept beyond its transaction.
+            StoreError: there is none: a table was kept beyond its transaction, or is only read.
         """
         if not self._open:
-            raise StoreError("this transaction has ended")
+            raise StoreError("this transaction has ended, or is there to be read only")
 
     def put(self, table: MutableMapping[K, V], key: K, value: V) -> None:
         """``table[key] = value``."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from controller.errors import Conflict
 from controller.registry.version import Model, Pending, Version
 from controller.store.metadata_name import role_and_version
+from controller.store.store import METADATA_KEPT, ONLINE_ROLES
 from simulations.memory_store.journal import Journal
 
 
@@ -100,3 +101,7 @@ class MemoryImageMetadata:
             raise Conflict(f"version {version} of {role!r} is there already, with other content")
         self._journal.put(self._files, (role, version), metadata)
         self._journal.put(self._newest, role, max(version, self._newest.get(role, 0)))
+        if role in ONLINE_ROLES:
+            for of, number in list(self._files):
+                if of == role and number <= version - METADATA_KEPT:
+                    self._journal.remove(self._files, (of, number))

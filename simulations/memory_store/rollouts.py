@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from controller.errors import Conflict
 from controller.rollout.account import Standing
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
+from controller.store.store import DIRECTIVES_KEPT
 from simulations.memory_store.journal import Journal
 
 
@@ -16,7 +17,7 @@ class MemoryRollouts:
         self._rollouts: dict[str, Rollout] = {}
         self._standings: dict[str, tuple[Standing, ...]] = {}
         self._wanted: dict[str, dict[tuple[str, str], Wanted]] = {}
-        self._directives: dict[str, list[SignedDirective]] = {}
+        self._directives: dict[str, tuple[SignedDirective, ...]] = {}
 
     def get(self, rollout: str) -> Rollout | None:  # noqa: D102 - see the Protocol
         return self._rollouts.get(rollout)
@@ -59,8 +60,8 @@ class MemoryRollouts:
                 f"generation {directive.generation} for device {directive.device!r}, "
                 f"which has {newest.generation}"
             )
-        known = self._directives.setdefault(directive.device, [])
-        self._journal.append(known, directive)
+        kept = (*self._directives.get(directive.device, ()), directive)[-DIRECTIVES_KEPT:]
+        self._journal.put(self._directives, directive.device, kept)
 
     def directives(self, device: str) -> Sequence[SignedDirective]:  # noqa: D102
-        return self._directives.get(device, [])[::-1]
+        return self._directives.get(device, ())[::-1]

@@ -1,4 +1,4 @@
-"""The store itself: one lock, one journal, eight tables."""
+"""The store itself: one lock, one journal, nine tables."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from controller.audit import Entry, Record, chain
 from controller.errors import StoreError
+from controller.telemetry.record import Rejections
 from simulations.memory_store.fleet import MemoryDevices, MemoryOperators, MemoryTokens
 from simulations.memory_store.journal import Journal
 from simulations.memory_store.models import MemoryImageMetadata, MemoryRegistry
 from simulations.memory_store.rollouts import MemoryRollouts
-from simulations.memory_store.telemetry import MemoryTelemetry
+from simulations.memory_store.telemetry import MemoryRetention, MemoryTelemetry, Told
 
 
 class MemoryAudit:
@@ -20,6 +21,7 @@ class MemoryAudit:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._records: list[Record] = []
+        self._rejections: dict[tuple[str, str], Rejections] = {}
 
     def append(self, entry: Entry, at_ms: int) -> Record:  # noqa: D102 - see the Protocol
         record = chain(replace(entry, detail=dict(entry.detail)), at_ms, self.last())
@@ -32,6 +34,12 @@ class MemoryAudit:
     def records(self, after: int = 0, limit: int = 1000) -> Sequence[Record]:  # noqa: D102
         return self._records[after : after + limit]
 
+    def rejections(self, device: str, action: str) -> Rejections | None:  # noqa: D102
+        return self._rejections.get((device, action))
+
+    def put_rejections(self, rejections: Rejections) -> None:  # noqa: D102
+        self._journal.put(self._rejections, (rejections.device, rejections.action), rejections)
+
 
 class MemoryTransaction:
     """``controller.store.store.Transaction``."""
@@ -43,7 +51,9 @@ class MemoryTransaction:
         self.registry = MemoryRegistry(journal)
         self.metadata = MemoryImageMetadata(journal)
         self.rollouts = MemoryRollouts(journal)
-        self.telemetry = MemoryTelemetry(journal)
+        told = Told()
+        self.telemetry = MemoryTelemetry(journal, told)
+        self.retention = MemoryRetention(journal, told)
         self.audit = MemoryAudit(journal)
 
 
@@ -65,14 +75,17 @@ class MemoryStore:
         """
         return self._transaction()
 
+    def read(self) -> AbstractContextManager[MemoryTransaction]:
+        """The same tables between two transactions; nothing can be written.
+
+        Raises:
+            StoreError: as ``begin``, or something was to be written.
+        """
+        return self._snapshot()
+
     @contextmanager
     def _transaction(self) -> Iterator[MemoryTransaction]:
-        if self._holder == threading.get_ident():
-            raise StoreError("a transaction inside a transaction")
-        with self._lock:
-            if self._closed:
-                raise StoreError("the store is closed")
-            self._holder = threading.get_ident()
+        with self._alone():
             self._journal.start()
             done = False
             try:
@@ -80,6 +93,23 @@ class MemoryStore:
                 done = True
             finally:
                 (self._journal.commit if done else self._journal.roll_back)()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[MemoryTransaction]:
+        with self._alone():
+            yield self._tables
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._holder == threading.get_ident():
+            raise StoreError("a transaction inside a transaction")
+        with self._lock:
+            if self._closed:
+                raise StoreError("the store is closed")
+            self._holder = threading.get_ident()
+            try:
+                yield
+            finally:
                 self._holder = None
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """What devices told, in memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from controller.errors import Conflict
@@ -11,18 +11,25 @@ from simulations.memory_store.journal import Journal
 Sequenced = TypeVar("Sequenced", StoredEvent, StoredResources)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The tables that hold records."""
+
+    windows: dict[str, dict[tuple[str, str, int], StoredWindow]] = field(default_factory=dict)
+    window_ids: dict[tuple[str, str], None] = field(default_factory=dict)
+    events: dict[str, dict[tuple[str, int], StoredEvent]] = field(default_factory=dict)
+    resources: dict[str, dict[tuple[str, int], StoredResources]] = field(default_factory=dict)
+    reports: dict[str, dict[int, StoredReport]] = field(default_factory=dict)
+
+
 class MemoryTelemetry:
     """``controller.store.store.Telemetry``."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, told: Told) -> None:
         self._journal = journal
+        self._told = told
         self._through: dict[tuple[str, str], int] = {}
         self._dropped: dict[tuple[str, str, str], int] = {}
-        self._windows: dict[str, dict[tuple[str, str, int], StoredWindow]] = {}
-        self._window_ids: dict[tuple[str, str], None] = {}
-        self._events: dict[str, dict[tuple[str, int], StoredEvent]] = {}
-        self._resources: dict[str, dict[tuple[str, int], StoredResources]] = {}
-        self._reports: dict[str, dict[int, StoredReport]] = {}
 
     def stored_through(self, device: str, spool: str) -> int:  # noqa: D102 - see the Protocol
         return self._through.get((device, spool), 0)
@@ -45,21 +52,25 @@ class MemoryTelemetry:
 
     def add_windows(self, windows: Sequence[StoredWindow]) -> None:  # noqa: D102
         for window in windows:
-            table = self._windows.setdefault(window.model, {})
+            table = self._told.windows.setdefault(window.model, {})
             key = (window.device, window.spool, window.sequence)
             identity = (window.device, window.window_id)
-            if key not in table and identity not in self._window_ids:
+            if key not in table and identity not in self._told.window_ids:
                 self._journal.put(table, key, window)
-                self._journal.put(self._window_ids, identity, None)
+                self._journal.put(self._told.window_ids, identity, None)
 
     def add_events(self, events: Sequence[StoredEvent]) -> None:  # noqa: D102
-        _add(self._journal, self._events, [replace(one, fields=dict(one.fields)) for one in events])
+        _add(
+            self._journal,
+            self._told.events,
+            [replace(one, fields=dict(one.fields)) for one in events],
+        )
 
     def add_resources(self, resources: Sequence[StoredResources]) -> None:  # noqa: D102
-        _add(self._journal, self._resources, resources)
+        _add(self._journal, self._told.resources, resources)
 
     def add_report(self, report: StoredReport) -> None:  # noqa: D102
-        table = self._reports.setdefault(report.device, {})
+        table = self._told.reports.setdefault(report.device, {})
         if report.counter in table:
             raise Conflict(f"report {report.counter} of device {report.device!r} is there already")
         self._journal.put(table, report.counter, report)
@@ -69,7 +80,7 @@ class MemoryTelemetry:
     ) -> Sequence[StoredWindow]:
         found = (
             window
-            for window in self._windows.get(model, {}).values()
+            for window in self._told.windows.get(model, {}).values()
             if version in {None, window.version}
             and device in {None, window.device}
             and window.ended_ms >= since_ms
@@ -91,32 +102,54 @@ class MemoryTelemetry:
     ) -> int:
         return sum(
             window.ended_ms >= since_ms
-            for name, windows in self._windows.items()
+            for name, windows in self._told.windows.items()
             for window in windows.values()
             if model in {None, name} and version in {None, window.version}
         )
 
     def events(self, device: str | None = None, limit: int = 100) -> Sequence[StoredEvent]:  # noqa: D102
-        of = [self._events.get(device, {})] if device is not None else self._events.values()
+        of = (
+            [self._told.events.get(device, {})]
+            if device is not None
+            else self._told.events.values()
+        )
         return _newest((event for table in of for event in table.values()), limit)
 
     def resources(self, device: str, limit: int = 1) -> Sequence[StoredResources]:  # noqa: D102
-        return _newest(self._resources.get(device, {}).values(), limit)
+        return _newest(self._told.resources.get(device, {}).values(), limit)
 
     def reports(self, device: str, limit: int = 100) -> Sequence[StoredReport]:  # noqa: D102
-        table = self._reports.get(device, {})
+        table = self._told.reports.get(device, {})
         return [table[counter] for counter in sorted(table, reverse=True)[:limit]]
 
-    def expire(self, before_ms: int) -> int:  # noqa: D102
+
+class MemoryRetention:
+    """``controller.store.store.Retention`` in memory."""
+
+    def __init__(self, journal: Journal, told: Told) -> None:
+        self._journal = journal
+        self._told = told
+
+    def expire(self, before_ms: int, most: int) -> int:  # noqa: D102
         removed = 0
-        for windows in self._windows.values():
-            for key in [key for key, one in windows.items() if one.ended_ms < before_ms]:
-                self._journal.remove(self._window_ids, (key[0], windows[key].window_id))
+        for windows in self._told.windows.values():
+            old = [key for key, one in windows.items() if one.ended_ms < before_ms]
+            for key in old[: most - removed]:
+                self._journal.remove(self._told.window_ids, (key[0], windows[key].window_id))
                 self._journal.remove(windows, key)
                 removed += 1
-        events = (_expire(self._journal, one, before_ms) for one in self._events.values())
-        readings = (_expire(self._journal, one, before_ms) for one in self._resources.values())
-        return removed + sum(events) + sum(readings)
+        for table in self._told.events.values():
+            removed += _expire(self._journal, table, before_ms, most - removed)
+        for readings in self._told.resources.values():
+            removed += _expire(self._journal, readings, before_ms, most - removed)
+        return removed
+
+    def trim_reports(self, device: str, keep: int, most: int) -> int:  # noqa: D102
+        table = self._told.reports.get(device, {})
+        beyond = sorted(table, reverse=True)[keep:][:most]
+        for counter in beyond:
+            self._journal.remove(table, counter)
+        return len(beyond)
 
 
 def _add(
@@ -131,8 +164,10 @@ def _add(
             journal.put(table, key, record)
 
 
-def _expire(journal: Journal, table: dict[tuple[str, int], Sequenced], before_ms: int) -> int:
-    old = [key for key, one in table.items() if one.recorded_ms < before_ms]
+def _expire(
+    journal: Journal, table: dict[tuple[str, int], Sequenced], before_ms: int, most: int
+) -> int:
+    old = [key for key, one in table.items() if one.recorded_ms < before_ms][:most]
     for key in old:
         journal.remove(table, key)
     return len(old)

@@ -80,3 +80,44 @@ def test_what_is_not_there_or_no_digest_is_not_found(blobs: BlobStore, name: str
         blobs.size(name)
     with pytest.raises(NotFound):
         blobs.read(name)
+
+
+FAR = 2.0**40
+"""A moment that is always to come."""
+
+
+def test_a_blob_that_is_old_enough_is_found_and_removed_and_no_other(blobs: BlobStore) -> None:
+    name, other = blobs.put(b"model"), blobs.put(b"other")
+
+    assert sorted(blobs.stored_before(FAR)) == sorted([name, other])
+    assert blobs.delete(name, before=FAR)
+
+    assert not blobs.has(name)
+    with pytest.raises(NotFound):
+        blobs.size(name)
+    assert list(blobs.stored_before(FAR)) == [other]
+    assert b"".join(blobs.read(other)) == b"other"
+
+
+def test_a_blob_that_was_stored_since_stays(blobs: BlobStore) -> None:
+    name = blobs.put(b"model")
+
+    assert list(blobs.stored_before(1.0)) == []
+    assert not blobs.delete(name, before=1.0)
+    assert b"".join(blobs.read(name)) == b"model"
+
+
+def test_a_blob_can_be_stored_again_after_it_was_removed(blobs: BlobStore) -> None:
+    name = blobs.put(b"model")
+    blobs.delete(name, before=FAR)
+
+    assert blobs.put(b"model") == name
+    assert b"".join(blobs.read(name)) == b"model"
+
+
+@pytest.mark.parametrize("name", ["0" * 64, "", "../../etc/passwd", "A" * 64])
+def test_removing_what_is_not_there_removes_nothing(blobs: BlobStore, name: str) -> None:
+    kept = blobs.put(b"model")
+
+    assert not blobs.delete(name, before=FAR)
+    assert blobs.has(kept)

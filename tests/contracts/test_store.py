@@ -1,7 +1,7 @@
 """What every store of the controller promises. A new database is one more parameter."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,14 @@ from controller.rollout import rollout as rollouts
 from controller.rollout.account import Outcome, Standing
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
 from controller.store.sql import SqlStore
-from controller.store.store import Store
-from controller.telemetry.record import StoredEvent, StoredReport, StoredResources, StoredWindow
+from controller.store.store import DIRECTIVES_KEPT, METADATA_KEPT, Store, Transaction
+from controller.telemetry.record import (
+    Rejections,
+    StoredEvent,
+    StoredReport,
+    StoredResources,
+    StoredWindow,
+)
 from simulations.memory_store import MemoryStore
 
 
@@ -84,6 +90,7 @@ EVENT = StoredEvent(
 )
 READING = StoredResources("dev-1", "spool", 3, 2_000, b"\x00reading")
 REPORT = StoredReport("dev-1", 1, 7, 5, 5.5, b"\x00envelope")
+REJECTIONS = Rejections("dev-1", "report.replay", 2_000, 3)
 
 
 def window(sequence: int, **changes: object) -> StoredWindow:
@@ -273,7 +280,7 @@ def test_aliases_point_at_versions_that_exist(store: Store) -> None:
         assert tx.registry.aliases("digits") == {"best": 1}
 
 
-def test_every_version_of_metadata_is_kept_and_the_highest_is_current(store: Store) -> None:
+def test_every_version_that_people_sign_is_kept_and_the_highest_is_current(store: Store) -> None:
     with store.begin() as tx:
         tx.metadata.put("root", 1, b"one")
         tx.metadata.put("root", 2, b"two")
@@ -359,7 +366,7 @@ def test_what_is_wanted_is_one_version_per_slot(store: Store) -> None:
         assert list(tx.rollouts.wanted("dev-1")) == [faces]
 
 
-def test_generations_of_directives_only_grow_and_the_old_ones_stay(store: Store) -> None:
+def test_generations_of_directives_only_grow_and_those_before_stay(store: Store) -> None:
     second = replace(DIRECTIVE, generation=5, envelope=b"second")
 
     with store.begin() as tx:
@@ -375,6 +382,34 @@ def test_generations_of_directives_only_grow_and_the_old_ones_stay(store: Store)
     with store.begin() as tx:
         assert tx.rollouts.directive("dev-1") == second
         assert list(tx.rollouts.directives("dev-1")) == [second, DIRECTIVE]
+
+
+def test_of_a_devices_directives_the_newest_few_stay(store: Store) -> None:
+    with store.begin() as tx:
+        tx.rollouts.put_directive(replace(DIRECTIVE, device="dev-2"))
+        for generation in range(1, DIRECTIVES_KEPT + 4):
+            tx.rollouts.put_directive(replace(DIRECTIVE, generation=generation))
+
+    with store.begin() as tx:
+        kept = [one.generation for one in tx.rollouts.directives("dev-1")]
+        assert kept == list(range(DIRECTIVES_KEPT + 3, 3, -1))
+        assert len(tx.rollouts.directives("dev-2")) == 1
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot"])
+def test_of_what_only_the_controller_signs_the_newest_few_stay(store: Store, role: str) -> None:
+    newest = METADATA_KEPT + 2
+    with store.begin() as tx:
+        tx.metadata.put("models-digits", 1, b"signed by people")
+        for version in range(1, newest + 1):
+            tx.metadata.put(role, version, b"%d" % version)
+            tx.metadata.put("root", version, b"%d" % version)
+
+    with store.begin() as tx:
+        found = [tx.metadata.get(f"{version}.{role}.json") for version in range(1, newest + 1)]
+        assert found == [None, None, *(b"%d" % version for version in range(3, newest + 1))]
+        assert tx.metadata.get("1.root.json") == b"1"
+        assert tx.metadata.get("1.models-digits.json") == b"signed by people"
 
 
 # --- Telemetry ------------------------------------------------------------------------------------
@@ -523,8 +558,8 @@ def test_what_is_too_old_expires_and_reports_and_cursors_stay(store: Store) -> N
         tx.telemetry.add_report(REPORT)
         tx.telemetry.advance("dev-1", "spool", 9, {})
     with store.begin() as tx:
-        assert tx.telemetry.expire(5_000) == 3
-        assert tx.telemetry.expire(5_000) == 0
+        assert tx.retention.expire(5_000, 100) == 3
+        assert tx.retention.expire(5_000, 100) == 0
 
     with store.begin() as tx:
         assert list(tx.telemetry.windows("digits")) == [kept]
@@ -533,6 +568,54 @@ def test_what_is_too_old_expires_and_reports_and_cursors_stay(store: Store) -> N
         assert list(tx.telemetry.resources("dev-1")) == []
         assert list(tx.telemetry.reports("dev-1")) == [REPORT]
         assert tx.telemetry.stored_through("dev-1", "spool") == 9
+
+
+def test_records_expire_in_portions_until_none_are_left(store: Store) -> None:
+    with store.begin() as tx:
+        tx.telemetry.add_windows([window(number) for number in range(1, 4)])
+        tx.telemetry.add_events([EVENT, replace(EVENT, sequence=9, recorded_ms=5_000)])
+        tx.telemetry.add_resources([READING])
+
+    removed = []
+    for _ in range(4):
+        with store.begin() as tx:
+            removed.append(tx.retention.expire(5_000, 2))
+
+    assert removed == [2, 2, 1, 0]
+    with store.begin() as tx:
+        assert tx.telemetry.window_count() == 0
+        assert [event.sequence for event in tx.telemetry.events()] == [9]
+
+
+def test_a_devices_newest_reports_stay_and_the_oldest_go_in_portions(store: Store) -> None:
+    with store.begin() as tx:
+        for counter in range(1, 8):
+            tx.telemetry.add_report(replace(REPORT, counter=counter))
+        tx.telemetry.add_report(replace(REPORT, device="dev-2"))
+
+    removed = []
+    for _ in range(4):
+        with store.begin() as tx:
+            removed.append(tx.retention.trim_reports("dev-1", keep=3, most=2))
+
+    assert removed == [2, 2, 0, 0]
+    with store.begin() as tx:
+        assert [one.counter for one in tx.telemetry.reports("dev-1")] == [7, 6, 5]
+        assert [one.counter for one in tx.telemetry.reports("dev-2")] == [1]
+
+
+def test_what_the_audit_was_not_told_is_kept_by_device_and_kind(store: Store) -> None:
+    other = replace(REJECTIONS, action="telemetry.reject", untold=0)
+    newer = replace(REJECTIONS, untold=9)
+
+    with store.begin() as tx:
+        for one in (REJECTIONS, other, newer):
+            tx.audit.put_rejections(one)
+
+    with store.begin() as tx:
+        assert tx.audit.rejections("dev-1", "report.replay") == newer
+        assert tx.audit.rejections("dev-1", "telemetry.reject") == other
+        assert tx.audit.rejections("dev-2", "report.replay") is None
 
 
 # --- Audit ----------------------------------------------------------------------------------------
@@ -595,7 +678,8 @@ def write_everything_and_fail(store: Store) -> None:
         tx.rollouts.put(ROLLOUT)
         tx.rollouts.remove_wanted("dev-1", "digits", "champion")
         tx.rollouts.put_directive(DIRECTIVE)
-        tx.telemetry.expire(10_000)
+        tx.retention.expire(10_000, 100)
+        tx.audit.put_rejections(REJECTIONS)
         tx.telemetry.add_windows([window(2)])
         tx.telemetry.add_events([EVENT])
         tx.telemetry.add_resources([READING])
@@ -625,6 +709,7 @@ def contents(store: Store) -> list[object]:
             list(tx.telemetry.events()),
             list(tx.telemetry.resources("dev-1", limit=9)),
             list(tx.telemetry.reports("dev-1")),
+            tx.audit.rejections("dev-1", "report.replay"),
             tx.telemetry.stored_through("dev-1", "spool"),
             tx.telemetry.dropped("dev-1"),
             tx.audit.last(),
@@ -712,9 +797,92 @@ def test_a_table_can_not_be_written_once_its_transaction_has_ended(store: Store)
         assert list(tx.tokens.all()) == []
 
 
+def test_a_read_sees_what_was_committed_before_it_began(store: Store) -> None:
+    with store.begin() as tx:
+        tx.devices.put(DEVICE)
+        tx.registry.put_model(MODEL)
+
+    with store.read() as tx:
+        assert list(tx.devices.all()) == [DEVICE]
+        assert tx.registry.model("digits") == MODEL
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda tx: tx.devices.put(replace(DEVICE, counter=5)),
+        lambda tx: tx.devices.touch("dev-1", 42.5, connected=True),
+        lambda tx: tx.tokens.put(TOKEN),
+        lambda tx: tx.rollouts.put_directive(DIRECTIVE),
+        lambda tx: tx.rollouts.remove_wanted("dev-1", "digits", "champion"),
+        lambda tx: tx.telemetry.add_windows([WINDOW]),
+        lambda tx: tx.retention.expire(10_000, 100),
+        lambda tx: tx.metadata.put("root", 1, b"one"),
+        lambda tx: tx.audit.append(Entry("ada", "x", "y"), 1),
+    ],
+)
+def test_a_read_writes_nothing(store: Store, write: Callable[[Transaction], object]) -> None:
+    with store.begin() as tx:
+        tx.devices.put(DEVICE)
+        tx.rollouts.put_wanted(WANTED)
+        tx.telemetry.add_windows([window(2)])
+    before = contents(store)
+
+    with pytest.raises(StoreError), store.read() as tx:
+        write(tx)
+
+    assert contents(store) == before
+
+
+def test_a_read_never_sees_half_of_a_transaction(store: Store) -> None:
+    """Writers move one of two counters and then the other; readers must never find them apart."""
+    with store.begin() as tx:
+        tx.devices.put(DEVICE)
+        tx.devices.put(replace(DEVICE, id="dev-2"))
+    seen: list[tuple[int, int]] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            with store.read() as tx:
+                first = tx.devices.get("dev-1")
+                second = tx.devices.get("dev-2")
+            assert first is not None
+            assert second is not None
+            seen.append((first.counter, second.counter))
+
+    readers = [threading.Thread(target=look) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for turn in range(1, 51):
+        with store.begin() as tx:
+            tx.devices.put(replace(DEVICE, counter=turn))
+            tx.devices.put(replace(DEVICE, id="dev-2", counter=turn))
+    done.set()
+    for reader in readers:
+        reader.join(timeout=30)
+
+    assert seen
+    assert [pair for pair in seen if pair[0] != pair[1]] == []
+
+
+def test_a_read_inside_a_transaction_is_refused_and_harms_it_not(store: Store) -> None:
+    with store.begin() as tx:
+        tx.tokens.put(TOKEN)
+        with pytest.raises(StoreError, match="inside"), store.read():
+            pass
+
+    with store.read() as tx:
+        with pytest.raises(StoreError, match="inside"), store.begin():
+            pass
+        assert tx.tokens.get("t1") == TOKEN
+
+
 def test_a_closed_store_says_so_and_may_be_closed_again(store: Store) -> None:
     store.close()
     store.close()
 
     with pytest.raises(StoreError, match="closed"), store.begin():
+        pass
+    with pytest.raises(StoreError, match="closed"), store.read():
         pass

@@ -6,7 +6,8 @@ from sqlalchemy import insert, select
 
 from controller.audit import Entry, Record, chain
 from controller.store.sql import tables
-from controller.store.sql.session import Row, Session
+from controller.store.sql.session import Row, Session, columns
+from controller.telemetry.record import Rejections
 
 
 class SqlAudit:
@@ -40,6 +41,16 @@ class SqlAudit:
         query = select(table).where(table.c.sequence > after)
         rows = self._session.all(query.order_by(table.c.sequence).limit(limit))
         return [_record(row) for row in rows]
+
+    def rejections(self, device: str, action: str) -> Rejections | None:  # noqa: D102
+        table = tables.rejections
+        row = self._session.first(
+            select(table).where(table.c.device == device, table.c.action == action)
+        )
+        return None if row is None else Rejections(**row)
+
+    def put_rejections(self, rejections: Rejections) -> None:  # noqa: D102
+        self._session.put(tables.rejections, columns(rejections))
 
 
 def _record(row: Row) -> Record:

@@ -9,6 +9,7 @@ from controller.registry.version import Change, Model, Pending, State, Version
 from controller.store.metadata_name import role_and_version
 from controller.store.sql import tables
 from controller.store.sql.session import Row, Session, columns
+from controller.store.store import METADATA_KEPT, ONLINE_ROLES
 
 
 class SqlRegistry:
@@ -117,6 +118,10 @@ class SqlImageMetadata:
             raise Conflict(f"version {version} of {role!r} is there already, with other content")
         row = {"role": role, "version": version, "metadata": metadata}
         self._session.put(tables.image_metadata, row)
+        if role in ONLINE_ROLES:
+            table = tables.image_metadata.c
+            beyond = (table.role == role) & (table.version <= version - METADATA_KEPT)
+            self._session.run(delete(tables.image_metadata).where(beyond))
 
     def _file(self, role: str, version: int) -> bytes | None:
         table = tables.image_metadata.c

@@ -9,6 +9,7 @@ from controller.rollout.account import Outcome, Standing
 from controller.rollout.rollout import Rollout, SignedDirective, State, Wanted
 from controller.store.sql import tables
 from controller.store.sql.session import Row, Session, columns
+from controller.store.store import DIRECTIVES_KEPT
 
 
 class SqlRollouts:
@@ -69,6 +70,11 @@ class SqlRollouts:
                 f"which has {newest.generation}"
             )
         self._session.run(insert(tables.directives), [columns(directive)])
+        table = tables.directives.c
+        of_device = self._newest_first(directive.device).with_only_columns(table.generation)
+        first_gone = of_device.offset(DIRECTIVES_KEPT).limit(1).scalar_subquery()
+        beyond = (table.device == directive.device) & (table.generation <= first_gone)
+        self._session.run(delete(tables.directives).where(beyond))
 
     def directives(self, device: str) -> Sequence[SignedDirective]:  # noqa: D102
         return [SignedDirective(**row) for row in self._session.all(self._newest_first(device))]

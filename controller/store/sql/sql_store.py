@@ -1,20 +1,22 @@
 """The store over SQLAlchemy Core: SQLite in WAL, made for one controller process.
 
 SQLite takes one writer at a time. Threads of this process queue on a lock, and other processes
-wait for up to ``BUSY_SECONDS``; every transaction says BEGIN IMMEDIATE, so that none fails half-way
-because another has written since it first read.
+wait for up to ``BUSY_SECONDS``; every transaction that may write says BEGIN IMMEDIATE, so that none
+fails half-way because another has written since it first read. Who only reads has connections of
+its own: with a WAL a reader sees what was committed when it began, and neither waits for a writer
+nor is waited for.
 """
 
 import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -24,11 +26,13 @@ from controller.store.sql.audit import SqlAudit
 from controller.store.sql.fleet import SqlDevices, SqlOperators, SqlTokens
 from controller.store.sql.migration import upgrade
 from controller.store.sql.models import SqlImageMetadata, SqlRegistry
+from controller.store.sql.retention import SqlRetention
 from controller.store.sql.rollouts import SqlRollouts
 from controller.store.sql.session import Session, reason
 from controller.store.sql.telemetry import SqlTelemetry
 
 BUSY_SECONDS: Final = 30
+CONNECTIONS_KEPT: Final = 8
 
 
 class SqlTransaction:
@@ -42,6 +46,7 @@ class SqlTransaction:
         self.metadata = SqlImageMetadata(session)
         self.rollouts = SqlRollouts(session)
         self.telemetry = SqlTelemetry(session)
+        self.retention = SqlRetention(session)
         self.audit = SqlAudit(session)
 
 
@@ -50,9 +55,10 @@ class SqlStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._readers = _engine(engine.url, _begin_reading, "query_only=ON")
         self._name = engine.url.database or engine.url.get_backend_name()
         self._lock = threading.Lock()
-        self._holder: int | None = None
+        self._thread = threading.local()
         self._closed = False
 
     @classmethod
@@ -65,7 +71,7 @@ class SqlStore:
             StoreError: it can't be opened, is no database of ours, or a newer version has used it.
         """
         with _alone(_file(url)):
-            store = cls(_engine(url))
+            store = cls(_engine(make_url(url), _begin))
             try:
                 with store._connected() as connection:
                     upgrade(connection)
@@ -83,33 +89,50 @@ class SqlStore:
         """
         return self._transaction()
 
+    def read(self) -> AbstractContextManager[SqlTransaction]:
+        """What was committed when it began; it waits for no transaction.
+
+        Raises:
+            StoreError: as ``begin``, or something was to be written.
+        """
+        return self._snapshot()
+
     @contextmanager
     def _transaction(self) -> Iterator[SqlTransaction]:
         with self._connected() as connection:
             yield SqlTransaction(Session(connection))
 
     @contextmanager
+    def _snapshot(self) -> Iterator[SqlTransaction]:
+        with self._alone_on_thread(), self._readers.begin() as connection:
+            yield SqlTransaction(Session(connection))
+
+    @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        if self._holder == threading.get_ident():
+        with self._alone_on_thread(), self._lock, self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _alone_on_thread(self) -> Iterator[None]:
+        if getattr(self._thread, "busy", False):
             raise StoreError("a transaction inside a transaction")
-        with self._lock:
-            if self._closed:
-                raise StoreError("the store is closed")
-            self._holder = threading.get_ident()
-            try:
-                with self._engine.begin() as connection:
-                    yield connection
-            except IntegrityError as error:
-                raise Conflict(f"{self._name}: {reason(error)}") from error
-            except SQLAlchemyError as error:
-                raise StoreError(f"{self._name}: {reason(error)}") from error
-            finally:
-                self._holder = None
+        if self._closed:
+            raise StoreError("the store is closed")
+        self._thread.busy = True
+        try:
+            yield
+        except IntegrityError as error:
+            raise Conflict(f"{self._name}: {reason(error)}") from error
+        except SQLAlchemyError as error:
+            raise StoreError(f"{self._name}: {reason(error)}") from error
+        finally:
+            self._thread.busy = False
 
     def close(self) -> None:
         """Closes the database. May be called twice."""
         self._closed = True
         self._engine.dispose()
+        self._readers.dispose()
 
 
 def _file(url: str) -> Path:
@@ -145,19 +168,31 @@ def _alone(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
+def _engine(url: URL, begin: Callable[[Connection], None], *settings: str) -> Engine:
+    engine = create_engine(
+        url,
+        connect_args={"timeout": BUSY_SECONDS},
+        hide_parameters=True,
+        pool_size=CONNECTIONS_KEPT,
+        max_overflow=-1,  # the threads that ask are bounded already
+    )
+
+    def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        # The driver's own idea of when a transaction begins leaves out DDL and reads: take it away
+        # (SQLAlchemy, "Serializable isolation / Savepoints / Transactional DDL").
+        connection.isolation_level = None
+        for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", *settings):
+            connection.execute(f"PRAGMA {setting}")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
     return engine
 
 
-def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    # The driver's own idea of when a transaction begins leaves out DDL and reads: take it away
-    # (SQLAlchemy, "Serializable isolation / Savepoints / Transactional DDL").
-    connection.isolation_level = None
-    for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {setting}")
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+    # The snapshot is taken by the first read, not by BEGIN.
+    connection.exec_driver_sql("SELECT 1 FROM alembic_version").fetchall()
 
 
 def _begin(connection: Connection) -> None:

@@ -254,6 +254,15 @@ resources: Final = Table(
     Index(None, "recorded_ms"),
 )
 
+rejections: Final = Table(
+    "rejections",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("action", Text, primary_key=True),
+    Column("audited_ms", BigInteger, nullable=False),
+    Column("untold", BigInteger, nullable=False),
+)
+
 reports: Final = Table(
     "reports",
     metadata,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, Table, bindparam, delete, func, insert, select
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, select
 
 from controller.store.sql import tables
 from controller.store.sql.session import Session, columns
@@ -147,17 +147,6 @@ class SqlTelemetry:
     def reports(self, device: str, limit: int = 100) -> Sequence[StoredReport]:  # noqa: D102
         rows = self._session.all(_REPORTS, {"of": device, "most": limit})
         return [StoredReport(**row) for row in rows]
-
-    def expire(self, before_ms: int) -> int:  # noqa: D102
-        ended = (
-            (tables.windows, tables.windows.c.ended_ms),
-            (tables.events, tables.events.c.recorded_ms),
-            (tables.resources, tables.resources.c.recorded_ms),
-        )
-        return sum(
-            self._session.run(delete(table).where(time < before_ms)).rowcount
-            for table, time in ended
-        )
 
 
 def _newest_first(table: Table) -> list[ColumnElement[object]]:

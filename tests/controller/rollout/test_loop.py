@@ -8,8 +8,10 @@ import pytest
 
 from controller.errors import Conflict, InvalidInput, StoreError
 from controller.rollout import actions
+from controller.rollout.account import Outcome
 from controller.rollout.loop import directive_command
 from controller.rollout.rollout import SignedDirective, State
+from controller.store.store import DIRECTIVES_KEPT
 from protos.documents import Directive
 from protos.envelope import seal
 from protos.manifest import target_path
@@ -95,12 +97,28 @@ async def test_a_crash_after_signing_signs_nothing_twice_and_tells_on_connect() 
     assert world.post.sent == [("pi-01", directive_command(stored))]
 
 
+async def test_a_failure_counts_however_many_directives_came_since() -> None:
+    world = await small_world("pi-01", "pi-02")
+    await world.run("start digits/1 all")
+    await world.loop.turn()
+    await world.run("report pi-01 try digits/1 failed:self-test-mismatch")
+    for version in range(1, DIRECTIVES_KEPT + 2):
+        await world.run(f"publish faces/{version}")
+        await world.run(f"start faces/{version} all")
+        await world.loop.turn()
+
+    with world.store.begin() as tx:
+        shown = actions.show(tx, "digits-1-1", world.clock.at)
+
+    assert [one.outcome for one in shown.standings] == [Outcome.FAILED, Outcome.WAITING]
+
+
 class LateReader(MemoryStore):
     """Holds back who has read, once, until ``go``."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.read, self.go = threading.Event(), threading.Event()
+        self.has_read, self.go = threading.Event(), threading.Event()
         self.hold = False
 
     @contextlib.contextmanager
@@ -109,7 +127,7 @@ class LateReader(MemoryStore):
         with super().begin() as tx:
             yield tx
         if held:
-            self.read.set()
+            self.has_read.set()
             assert self.go.wait(DEADLINE)
 
 
@@ -120,7 +138,7 @@ async def test_a_device_that_connects_during_a_turn_is_told_the_newest_directive
     await world.loop.turn()
     world.store.hold = True
     connecting = asyncio.create_task(world.loop.connected("pi-01"))
-    assert await asyncio.to_thread(world.store.read.wait, DEADLINE)
+    assert await asyncio.to_thread(world.store.has_read.wait, DEADLINE)
 
     await world.run("start digits/2 all")
     await world.loop.turn()

@@ -1,5 +1,6 @@
 """What the disk adds to the contract of blobs."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -39,6 +40,19 @@ def test_a_blob_that_lost_its_end_is_put_anew(tmp_path: Path) -> None:
     assert blobs.put(b"model") == name
 
     assert b"".join(blobs.read(name)) == b"model"
+
+
+def test_a_blob_that_is_put_again_is_as_young_as_a_new_one(tmp_path: Path) -> None:
+    blobs = BlobFolder.open(tmp_path)
+    name = blobs.put(b"model")
+    os.utime(tmp_path / name[:2] / name, (100.0, 100.0))
+    assert list(blobs.stored_before(200.0)) == [name]
+
+    blobs.put(b"model")
+
+    assert list(blobs.stored_before(200.0)) == []
+    assert not blobs.delete(name, before=200.0)
+    assert blobs.has(name)
 
 
 def test_a_file_in_the_folders_place_is_named(tmp_path: Path) -> None:

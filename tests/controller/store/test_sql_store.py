@@ -138,6 +138,30 @@ def test_a_url_that_names_no_file_is_refused_without_its_password(url: str) -> N
     assert "hunter2" not in str(refused.value)
 
 
+def test_who_only_reads_waits_for_no_writer_and_keeps_its_moment(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    began, written, seen = threading.Event(), threading.Event(), []
+
+    def look() -> None:
+        with store.read() as tx:
+            began.set()
+            assert written.wait(timeout=10)
+            seen.append(list(tx.tokens.all()))
+
+    reader = threading.Thread(target=look)
+    with store.begin() as tx:
+        tx.tokens.put(TOKEN)
+        reader.start()
+        assert began.wait(timeout=10)
+    written.set()
+    reader.join(timeout=10)
+
+    assert seen == [[]]
+    with store.read() as tx:
+        assert list(tx.tokens.all()) == [TOKEN]
+    store.close()
+
+
 def test_other_writers_are_kept_out_from_the_beginning_of_a_transaction(tmp_path: Path) -> None:
     first = opened(tmp_path)
     with (

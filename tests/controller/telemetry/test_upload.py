@@ -120,6 +120,7 @@ def send(
     *records: telemetry_pb2.Record,
     spool: str = "spool",
     dropped: dict[str, int] | None = None,
+    now: float = NOW,
 ) -> int:
     request = telemetry_pb2.UploadRequest(
         spool_id=spool,
@@ -128,7 +129,7 @@ def send(
             telemetry_pb2.Dropped(kind=kind, count=count) for kind, count in (dropped or {}).items()
         ],
     )
-    reply = upload(store, "dev-1", request.SerializeToString(), NOW)
+    reply = upload(store, "dev-1", request.SerializeToString(), now)
     return telemetry_pb2.UploadReply.FromString(reply).stored_through
 
 
@@ -228,7 +229,7 @@ def test_nothing_is_stored_when_the_transaction_fails(tmp_path: Path) -> None:
     store.close()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     rng=st.randoms(use_true_random=False),
     count=st.integers(1, 40),
@@ -329,6 +330,28 @@ def test_a_replayed_report_changes_nothing_and_is_audited(store: Store, again: i
         assert audited.entry.actor == "device:dev-1"
         assert "counter" in audited.entry.detail["sequence 2"]
         assert broken_at([audited]) is None
+
+
+def test_a_device_that_replays_all_the_time_is_audited_once_an_hour(store: Store) -> None:
+    send(store, report(1, counter=5))
+
+    for minute in range(121):
+        send(store, report(2 + minute, counter=5), now=NOW + 60 * minute)
+
+    with store.begin() as tx:
+        details = [one.entry.detail for one in tx.audit.records()]
+    assert [one["records"] for one in details] == ["1", "1", "1"]
+    assert [one.get("not audited before") for one in details] == [None, "59", "59"]
+
+
+def test_one_kind_of_bad_record_does_not_hide_another_from_the_audit(store: Store) -> None:
+    send(store, report(1, counter=5))
+    send(store, report(2, counter=5))
+    send(store, event(3, "telemetry.rejected"))
+
+    with store.begin() as tx:
+        actions = [one.entry.action for one in tx.audit.records()]
+    assert actions == ["report.replay", "telemetry.reject"]
 
 
 def tampered(record: telemetry_pb2.Record) -> telemetry_pb2.Record:
