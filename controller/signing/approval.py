@@ -20,7 +20,8 @@ from protos.documents import sha256
 from protos.errors import DocumentError
 from protos.image import restrictions
 from protos.keys import Key, Signature, Signer
-from protos.manifest import Manifest, read_manifest, role_name, target_path
+from protos.limits import MIB
+from protos.manifest import Manifest, Role, read_manifest, role_name, target_path
 from protos.tuf import Metadata, Root, Targets
 
 CLOCKS_DIFFER: Final = timedelta(days=1)
@@ -304,6 +305,7 @@ def _says(shown: Shown, manifest: Manifest, signed: Targets, *, inherited: bool)
     match shown.change:
         case Change.ADD:
             yield f"publishes {manifest.reference}"
+            yield from _facts(manifest)
         case Change.RECALL:
             yield f"recalls {manifest.reference} for ever"
         case Change.RENEW:
@@ -317,6 +319,26 @@ def _says(shown: Shown, manifest: Manifest, signed: Targets, *, inherited: bool)
         yield "former approvers signed what is listed; from now on you vouch for all of it:"
         for path, target in sorted(signed.targets.items()):
             yield f"{path} with manifest {target.hashes.get('sha256', 'without SHA-256')}"
+
+
+def _facts(manifest: Manifest) -> Iterable[str]:
+    """What the signed manifest says of the version: what an approver decides by."""
+    takes, gives = (
+        ", ".join(f"{one.name} {one.dtype}{list(one.shape)} {one.semantic}" for one in tensors)
+        for tensors in (manifest.inputs, manifest.outputs)
+    )
+    yield f"takes {takes or 'nothing'}; gives {gives or 'nothing'}"
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in sorted(manifest.metrics.items()))
+    if metrics:
+        yield f"measured {metrics}"
+    budgets = manifest.budgets
+    yield (
+        f"may take {budgets.latency_p99_seconds * 1e3:.3g} ms (99%) "
+        f"and {budgets.memory_bytes / MIB:,.0f} MiB on a device"
+    )
+    model = manifest.files.get(Role.MODEL)
+    if model is not None:
+        yield f"model file {model.sha256}, {model.length} bytes"
 
 
 def _names(targets: Targets, keyids: Iterable[str]) -> Iterable[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from controller.errors import BadSignature, InvalidInput, NotWhatWasShown, TooLarge
@@ -11,6 +12,7 @@ from controller.registry.version import Change
 from controller.signing import actions, approval, repository
 from controller.signing.approval import Shown
 from controller.signing.roles import DEFAULT_LIFETIMES
+from protos.manifest import Semantic, Tensor
 from protos.tuf import Metadata, Targets
 from tests.attacks.world import World, manifest, new_key, resigned
 
@@ -39,6 +41,9 @@ def test_what_was_shown_is_described_and_signed(world: World, pending: Metadata[
 
     assert checked.says == (
         "publishes digits/2",
+        "takes nothing; gives nothing",
+        "may take 100 ms (99%) and 1 MiB on a device",
+        f"model file {2:064x}, 1000 bytes",
         f"manifest {MADE.digest}, {len(MADE.encode())} bytes",
         "2 versions listed afterwards",
     )
@@ -47,6 +52,30 @@ def test_what_was_shown_is_described_and_signed(world: World, pending: Metadata[
     signer = world.keys.approvers["digits"][1]
     signature = approval.sign(checked, signer)
     signer.public_key.verify_signature(signature, pending.signed_bytes)
+
+
+def test_an_approver_sees_the_signature_and_the_metrics_that_the_manifest_is_signed_with() -> None:
+    made = msgspec.structs.replace(
+        manifest("digits", 2),
+        inputs=(Tensor(name="x", dtype="FP32", shape=(-1, 4), semantic=Semantic.NUMERIC),),
+        outputs=(Tensor(name="label", dtype="INT64", shape=(-1,), semantic=Semantic.LABEL),),
+        metrics={"macro_f1": 0.5, "accuracy": 0.97512},
+    )
+    world = World()
+    world.publish(manifest("digits", 1))
+    world.register(made)
+    world.propose("digits", 2)
+    waiting = world.store._tables.registry.pending("digits", 2)
+    assert waiting is not None
+
+    said = check(
+        world,
+        Metadata.from_bytes(waiting.metadata),
+        Shown("digits", 2, Change.ADD, made.encode()),
+    ).says
+
+    assert "takes x FP32[-1, 4] numeric; gives label INT64[-1] label" in said
+    assert "measured accuracy 0.9751, macro_f1 0.5" in said
 
 
 def test_the_first_version_of_a_model_can_be_approved(world: World) -> None:
