@@ -182,6 +182,7 @@ class Stage:
         """The commands that start everything again, where it was left."""
         lines = [
             f"everything is in {self.folder}; to go on:",
+            f"  export PATH={SCRIPTS}:$PATH",
             *(f"  export {name}={value}" for name, value in self.environment.items()),
             f"  muster serve --home {self.home} &",
             *(f"  muster-agent --home {device.home} run &" for device in self.devices),
