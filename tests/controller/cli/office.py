@@ -20,6 +20,7 @@ from controller.cli.profile import NewProfile, Profile
 from controller.config import ControllerConfig
 from controller.fleet.device import SlotState
 from controller.home import Founding, Home, found, terms
+from controller.registry.version import Model
 from controller.rollout.loop import RolloutLoop
 from controller.store.blob_folder import BlobFolder
 from controller.store.certificate_files import open_certificates
@@ -29,7 +30,7 @@ from controller.web.server import WebServer
 from controller.web.services import ControllerServices
 from simulations.cli import main
 from tests.controller.registry.building import classifier, npz, rows_and_truth
-from tests.controller.rollout.world import Post, device
+from tests.controller.rollout.world import Post, device, registered
 from tests.controller.web.api import application
 
 MODEL = "digits"
@@ -191,6 +192,13 @@ class Office:
                 one = device(name, labels, {**facts, "memory_bytes": str(2**33)})
                 seen = self._clock.now().timestamp()
                 tx.devices.put(dataclasses.replace(one, last_seen=seen))
+
+    def listed(self, *versions: int) -> None:
+        """Published versions of `digits`, without the work of registering and signing them."""
+        with self.store.begin() as tx:
+            tx.registry.put_model(Model(MODEL, self._clock.now().timestamp(), max(versions)))
+            for version in versions:
+                tx.registry.put_version(registered(MODEL, version))
 
     def reported(self, name: str, version: int, state: str = "committed", code: str = "") -> None:
         """A device has said that it runs the version, or how far it is with it."""

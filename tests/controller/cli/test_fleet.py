@@ -10,12 +10,13 @@ HOSTILE = "\x1b[31mred\x1b[0m \x07bell \u202egnp\u202c\nnext line\r"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def devices(published: Office) -> None:
-    published.enrolled("cam-1", "cam-2", site="berlin")
-    published.enrolled("cam-3", site="oslo")
-    published.reported("cam-1", 1)
-    published.reported("cam-2", 1, "failed", "self-test-failed")
-    published.told("cam-3", HOSTILE)
+def devices(office: Office) -> None:
+    office.listed(1)
+    office.enrolled("cam-1", "cam-2", site="berlin")
+    office.enrolled("cam-3", site="oslo")
+    office.reported("cam-1", 1)
+    office.reported("cam-2", 1, "failed", "self-test-failed")
+    office.told("cam-3", HOSTILE)
 
 
 def test_devices_are_listed_a_line_each_with_what_they_run(muster: Muster) -> None:

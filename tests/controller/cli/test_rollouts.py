@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.controller.cli.conftest import publish
 from tests.controller.cli.office import Muster, Office
 
 
 @pytest.fixture(scope="module", autouse=True)
-def devices(published: Office) -> None:
-    published.enrolled("cam-1", "cam-2", site="berlin")
+def devices(office: Office) -> None:
+    office.listed(1, 2)
+    office.enrolled("cam-1", "cam-2", site="berlin")
 
 
 def test_a_rollout_is_previewed_started_watched_and_shown(muster: Muster, office: Office) -> None:
@@ -45,7 +45,6 @@ def test_a_rollout_is_previewed_started_watched_and_shown(muster: Muster, office
 def test_a_rollout_that_fails_somewhere_ends_its_watch_with_status_1(
     muster: Muster, office: Office
 ) -> None:
-    publish(muster, office, 1.5)
     made = muster.ok("rollout", "start", "digits/2", "--to", "id=cam-2", "-o", "json").json
     office.turn()
     office.reported("cam-2", 2, "failed", "self-test-failed")

@@ -21,11 +21,12 @@ STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def devices(published: Office) -> None:
+def devices(office: Office) -> None:
+    office.listed(1)
     long = {f"label-{number}": "a-rather-long-value" for number in range(4)}
-    published.enrolled("cam-1", "camera-with-a-rather-long-name", site="berlin", **long)
-    published.reported("cam-1", 1, "failed", "self-test-failed")
-    published.told("cam-1", "a long detail " * 20 + "\x1b[31mred\x1b[0m")
+    office.enrolled("cam-1", "camera-with-a-rather-long-name", site="berlin", **long)
+    office.reported("cam-1", 1, "failed", "self-test-failed")
+    office.told("cam-1", "a long detail " * 20 + "\x1b[31mred\x1b[0m")
 
 
 @pytest.fixture
