@@ -248,7 +248,7 @@ def _reports(home: Path) -> list[BenchRow]:
     )
     home.mkdir(parents=True, mode=0o700)
     with closing(SqliteStore(home)) as store:
-        reporter = Reporter(store, signer, build, SystemClock(), lambda: None)
+        reporter = Reporter(store, signer, build, SystemClock())
         spooled = statistics.median(_timed(reporter.report) for _ in range(REPEATS))
     return [
         BenchRow(
