@@ -23,6 +23,7 @@ from agent.identity.actions import device_key
 from agent.identity.loop import keep_renewed
 from agent.inference.actions import Deployments
 from agent.install.change import Change
+from agent.install.lifting.loop import LiftLoop
 from agent.install.loop import InstallLoop
 from agent.install.probation import ProbationPolicy
 from agent.install.report import report
@@ -36,6 +37,7 @@ from agent.serving.rest_server import RestServer
 from agent.serving.workers import Workers
 from agent.store.blob_folder import BlobFolder
 from agent.store.device_store import DeviceStore, Identity
+from agent.store.lift_requests import LiftRequests
 from agent.store.spool_order import SpoolLimits
 from agent.store.sqlite_store import SqliteStore
 from agent.telemetry.actions import Reporter
@@ -182,6 +184,7 @@ class Agent:
             await self._until_told(
                 self.connection.run(),
                 self._install(),
+                LiftLoop(LiftRequests(self._home.path), self.installs.lift, self._clock).run(),
                 self.refreshes.run(),
                 self.directives.run(),
                 self.monitor.run(),

@@ -263,6 +263,13 @@ class Quarantined(InstallFailed):
     code = "quarantined"
 
 
+class NotInQuarantine(AgentError):
+    """The version was not kept from running here, so there is nothing to lift."""
+
+    code = "not-in-quarantine"
+    remedy = "See `muster-agent status` for what the device does with the version."
+
+
 # --- Inference ------------------------------------------------------------------------------------
 
 

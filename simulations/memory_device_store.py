@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from agent.errors import StaleDirective, StoreError
 from agent.install.record import Install, Slot
-from agent.store.device_store import Identity, SpoolRecord, TrustedState
+from agent.store.device_store import Identity, Quarantine, SpoolRecord, TrustedState
 from agent.store.spool_order import (
     DEFAULT_LIMITS,
     LEAST_VALUABLE_FIRST,
@@ -28,7 +28,7 @@ class Contents:
     generation: int = 0
     slots: dict[tuple[str, str], Slot] = field(default_factory=dict)
     installs: dict[tuple[str, str], Install] = field(default_factory=dict)
-    quarantine: dict[str, tuple[str, str, float]] = field(default_factory=dict)
+    quarantine: dict[str, Quarantine] = field(default_factory=dict)
     sequence: int = 0
     spool: dict[int, SpoolRecord] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
@@ -145,16 +145,23 @@ class MemoryInstallStore:
         with self._store.turn() as contents:
             contents.installs.pop((model, slot), None)
 
-    def quarantine(self, manifest_sha256: str, code: str, detail: str, at: float) -> None:
+    def quarantine(self, failed: Quarantine) -> None:
         """Remembers that this version failed here. Keeps the first reason."""
         with self._store.turn() as contents:
-            contents.quarantine.setdefault(manifest_sha256, (code, detail, at))
+            contents.quarantine.setdefault(failed.manifest_sha256, failed)
+
+    def quarantines(self) -> Sequence[Quarantine]:
+        """Every version that failed here, the oldest failure first."""
+        with self._store.turn() as contents:
+            return sorted(
+                contents.quarantine.values(), key=lambda one: (one.at, one.manifest_sha256)
+            )
 
     def quarantined(self, manifest_sha256: str) -> tuple[str, str] | None:
         """(code, detail) of why this version failed here, or None."""
         with self._store.turn() as contents:
             found = contents.quarantine.get(manifest_sha256)
-            return found[:2] if found else None
+            return (found.code, found.detail) if found else None
 
     def lift_quarantine(self, manifest_sha256: str) -> None:
         """Lets the version be tried again."""

@@ -7,7 +7,7 @@ from agent.install.change import Change, change_of
 from agent.install.machine import State
 from agent.install.outcome import QUARANTINING
 from agent.install.record import Install, Slot, SlotKey
-from agent.store.device_store import DeviceStore
+from agent.store.device_store import DeviceStore, Quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Ledger:
                 self._save_slot(slot)
                 slots[slot.key] = slot
             for install in edit.installs:
-                self._save_install(install, now)
+                self._save_install(installs.get(install.key), install, now)
                 change = change_of(installs.get(install.key), install)
                 changes += [change] if change else []
                 installs[install.key] = install
@@ -75,10 +75,24 @@ class Ledger:
         else:
             self._store.installs.save_slot(slot)
 
-    def _save_install(self, install: Install, now: float) -> None:
+    def _save_install(self, before: Install | None, install: Install, now: float) -> None:
         self._store.installs.save_install(install)
-        if install.state is State.REVERTING and install.code in QUARANTINING:
-            self._store.installs.quarantine(install.sha256, install.code, install.detail, now)
+        known = before is not None and (before.state, before.sha256) == (
+            State.REVERTING,
+            install.sha256,
+        )
+        # Only as it fails: a quarantine that is lifted while the slot is put back stays lifted.
+        if install.state is State.REVERTING and not known and install.code in QUARANTINING:
+            self._store.installs.quarantine(
+                Quarantine(
+                    manifest_sha256=install.sha256,
+                    model=install.model,
+                    version=install.version,
+                    code=install.code,
+                    detail=install.detail,
+                    at=now,
+                )
+            )
 
 
 def is_empty(slot: Slot) -> bool:

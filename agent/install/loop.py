@@ -22,7 +22,7 @@ from agent.install.record import Install, SlotKey
 from agent.install.slot.actions import Means, Offload
 from agent.install.slot.loop import SlotLoop
 from agent.store.blob_store import BlobStore
-from agent.store.device_store import DeviceStore
+from agent.store.device_store import DeviceStore, Quarantine
 from agent.waiting import sleep_unless
 from protos.documents import Directive
 from protos.envelope import peek
@@ -160,8 +160,14 @@ class InstallLoop:
             await self._bench.edit(lambda: Edit(installs=due))
 
     async def lift(self, manifest_sha256: str) -> None:
-        """Lets a version be tried again that failed here."""
-        await self.offload(partial(self.store.installs.lift_quarantine, manifest_sha256))
+        """Lets a version be tried again that failed here; nothing happens if it is not kept out.
+
+        Raises:
+            DiskFull, StoreError: it could not be made durable.
+        """
+        for one in await self.offload(partial(lifted, self.store, manifest_sha256)):
+            log.info("quarantine.lifted model=%s version=%d", one.model, one.version)
+            self.on_change(Change("quarantine.lifted", one.model, "", one.version))
         self._wake.set()
 
     def loaded(self) -> Mapping[SlotKey, str]:
@@ -280,6 +286,14 @@ def renewing(bench: Bench, wanted: Install) -> Edit:
     if current.state in {State.FAILED, State.REVERTING}:
         return Edit()  # the next look at the directive decides
     return Edit(installs=(replace(current, generation=wanted.generation, rollout=wanted.rollout),))
+
+
+def lifted(store: DeviceStore, manifest_sha256: str) -> Sequence[Quarantine]:
+    """Those that were kept out, and no longer are."""
+    with store.transaction():
+        kept = store.installs.quarantines()
+        store.installs.lift_quarantine(manifest_sha256)
+    return [one for one in kept if one.manifest_sha256 == manifest_sha256]
 
 
 def key_of(step: Step) -> SlotKey:

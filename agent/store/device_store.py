@@ -43,6 +43,23 @@ class TrustedState:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A version that failed here, and is refused until that is lifted.
+
+    Attributes:
+        model: empty in a record of an agent that did not keep it; then ``version`` is 0.
+        code: of the failure; ``detail`` says what was wrong. ``at`` is in Unix seconds.
+    """
+
+    manifest_sha256: str
+    model: str
+    version: int
+    code: str
+    detail: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolRecord:
     """One serialised ``muster.v1.Record`` (without its sequence) that waits to be sent."""
 
@@ -123,8 +140,12 @@ class InstallStore(Protocol):
         """Forgets the install."""
         ...
 
-    def quarantine(self, manifest_sha256: str, code: str, detail: str, at: float) -> None:
+    def quarantine(self, failed: Quarantine) -> None:
         """Remembers that this version failed here. Keeps the first reason."""
+        ...
+
+    def quarantines(self) -> Sequence[Quarantine]:
+        """Every version that failed here, the oldest failure first."""
         ...
 
     def quarantined(self, manifest_sha256: str) -> tuple[str, str] | None:

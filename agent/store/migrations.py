@@ -3,6 +3,7 @@
 ``PRAGMA user_version`` counts the steps that were taken.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -38,7 +39,19 @@ def first_tables(db: Database) -> None:
     db.table("windows").create({"key": str, "data": bytes}, pk="key", strict=True)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (first_tables,)
+def names_of_what_failed(db: Database) -> None:
+    """Version 2. People know a version by its name; what failed before has none, unless it is tried."""
+    db.table("quarantine").add_column("model", str, not_null_default="")
+    db.table("quarantine").add_column("version", int, not_null_default=0)
+    for (record,) in db.execute("SELECT record FROM installs").fetchall():
+        named = json.loads(record)
+        db.execute(
+            "UPDATE quarantine SET model = ?, version = ? WHERE sha256 = ?",
+            [named["model"], named["version"], named["sha256"]],
+        )
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (first_tables, names_of_what_failed)
 
 
 def migrate(db: Database, migrations: Sequence[Migration] = MIGRATIONS) -> int:

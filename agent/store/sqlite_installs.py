@@ -1,10 +1,12 @@
 """What shall run, what does run, and what is being tried, in SQLite."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from agent.errors import StaleDirective
 from agent.install.record import Install, Slot
 from agent.store.database import SharedDatabase
+from agent.store.device_store import Quarantine
 from agent.store.records import from_text, to_text
 
 _PLACE = ("model", "slot")
@@ -80,11 +82,20 @@ class SqliteInstallStore:
         with self._database.turn() as db:
             db.table("installs").delete_where("model = ? AND slot = ?", [model, slot])
 
-    def quarantine(self, manifest_sha256: str, code: str, detail: str, at: float) -> None:
+    def quarantine(self, failed: Quarantine) -> None:
         """Remembers that this version failed here. Keeps the first reason."""
-        record = {"sha256": manifest_sha256, "code": code, "detail": detail, "at": at}
+        record = asdict(failed)
+        record["sha256"] = record.pop("manifest_sha256")
         with self._database.turn() as db:
             db.table("quarantine").insert(record, pk="sha256", ignore=True)
+
+    def quarantines(self) -> Sequence[Quarantine]:
+        """Every version that failed here, the oldest failure first."""
+        query = (
+            "SELECT sha256, model, version, code, detail, at FROM quarantine ORDER BY at, sha256"
+        )
+        with self._database.turn() as db:
+            return [Quarantine(*row) for row in db.execute(query)]
 
     def quarantined(self, manifest_sha256: str) -> tuple[str, str] | None:
         """(code, detail) of why this version failed here, or None."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.errors import StaleDirective, StoreError
 from agent.install.machine import State
 from agent.install.record import Deployed, Install, Slot
-from agent.store.device_store import DeviceStore, Identity, TrustedState
+from agent.store.device_store import DeviceStore, Identity, Quarantine, TrustedState
 from agent.store.spool_order import DEFAULT_LIMITS, LEAST_VALUABLE_FIRST, SpoolLimits
 from agent.store.sqlite_store import SqliteStore
 from simulations.memory_device_store import Contents, MemoryDeviceStore
@@ -146,15 +146,20 @@ def test_a_forgotten_directive_leaves_what_runs(store: DeviceStore, opened: Open
 def test_quarantine_keeps_the_first_reason_until_it_is_lifted(
     store: DeviceStore, opened: Opener
 ) -> None:
-    store.installs.quarantine("a" * 64, "self-test-mismatch", "output 3", 1.5)
-    store.installs.quarantine("a" * 64, "crash-loop", "later", 2.5)
+    first = Quarantine("a" * 64, "digits", 3, "self-test-mismatch", "output 3", 1.5)
+    store.installs.quarantine(first)
+    store.installs.quarantine(Quarantine("a" * 64, "digits", 3, "crash-loop", "later", 2.5))
+    earlier = Quarantine("c" * 64, "other", 1, "model-load", "no model", 0.5)
+    store.installs.quarantine(earlier)
     again = reopened(store, opened)
     assert again.installs.quarantined("a" * 64) == ("self-test-mismatch", "output 3")
     assert again.installs.quarantined("b" * 64) is None
+    assert again.installs.quarantines() == [earlier, first]
 
     again.installs.lift_quarantine("a" * 64)
 
     assert again.installs.quarantined("a" * 64) is None
+    assert again.installs.quarantines() == [earlier]
 
 
 def test_windows_are_kept_by_key(store: DeviceStore, opened: Opener) -> None:

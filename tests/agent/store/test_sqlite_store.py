@@ -246,6 +246,21 @@ def test_an_older_database_is_brought_forward_with_what_it_holds(home: Path) -> 
         ]
 
 
+def test_what_failed_before_names_were_kept_has_the_name_of_what_was_tried(home: Path) -> None:
+    home.mkdir()
+    with Database(sqlite3.connect(home / DATABASE_NAME)) as db:
+        migrate(db, MIGRATIONS[:1])
+        db.execute("INSERT INTO quarantine VALUES (?, 'model-load', 'no model', 1.5)", ["a" * 64])
+        db.execute("INSERT INTO quarantine VALUES (?, 'crash-loop', '', 2.5)", ["b" * 64])
+        record = f'{{"model": "digits", "version": 3, "sha256": "{"a" * 64}"}}'
+        db.execute("INSERT INTO installs VALUES ('digits', 'champion', ?)", [record])
+
+        migrate(db)
+
+        found = db.execute("SELECT model, version, code FROM quarantine ORDER BY at").fetchall()
+    assert found == [("digits", 3, "model-load"), ("", 0, "crash-loop")]
+
+
 def test_a_migration_that_fails_leaves_the_version_before(home: Path) -> None:
     SqliteStore(home).close()
 

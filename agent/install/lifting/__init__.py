@@ -1,0 +1,1 @@
+"""Letting a version be tried again that failed on this device: a person asks, the agent does it."""
