@@ -1,4 +1,4 @@
-"""The command `muster-agent`: enrol, run, status, doctor. Small on purpose: it runs on the device."""
+"""The command `muster-agent`: enrol, run, status, lift, doctor. Small on purpose: it runs on the device."""
 
 import argparse
 import contextlib
@@ -17,6 +17,7 @@ from agent.errors import AgentError, ConfigError, NotEnrolled, StoreError
 from agent.home import DEFAULT, VARIABLE, Home, home_of
 
 DONE, FAILED = 0, 1
+MOST_DIGITS: Final = 9
 MOST_SHOWN: Final = 2000
 """Characters of an error: what somebody passed by mistake may be a whole file."""
 
@@ -35,6 +36,12 @@ Works beside a running agent, and without one.
 
   muster-agent status
   muster-agent --home device status --output json"""
+LIFT: Final = """\
+A version that failed on this device is refused here from then on, whoever asks. Lift that
+once its cause is mended: it is tried again as if for the first time, if the controller
+wants it here. Works beside a running agent, and without one.
+
+  muster-agent lift digits/3"""
 DOCTOR: Final = """\
 Every line says ok, warn or FAIL. Status 1 if one says FAIL.
 
@@ -137,6 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     enrol.set_defaults(act=_enrol)
     verb("run", "run the agent, until it is told to end", RUN).set_defaults(act=_run)
     status = verb("status", "say what runs here, what is tried, what waits", STATUS)
+    lift = verb("lift", "let a version be tried again that failed here", LIFT)
+    lift.add_argument("version", metavar="MODEL/VERSION", type=_reference)
+    lift.set_defaults(act=_lift)
     doctor = verb("doctor", "check everything that the agent needs", DOCTOR)
     status.set_defaults(act=_status)
     doctor.set_defaults(act=_doctor)
@@ -149,6 +159,13 @@ def _parser() -> argparse.ArgumentParser:
             help="a table for people (as it is without this), or JSON for programs",
         )
     return parser
+
+
+def _reference(text: str) -> tuple[str, int]:
+    model, _, version = text.rpartition("/")
+    if not model or not version.isascii() or not version.isdecimal() or len(version) > MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"{_shown(text)!r} is no MODEL/VERSION, such as digits/3")
+    return model, int(version)
 
 
 class _Version(argparse.Action):
@@ -223,6 +240,26 @@ def _status(home: Home, given: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(status.as_json(), indent=2) + "\n")
     else:
         sys.stdout.write("\n".join(status.lines()) + "\n")
+    return DONE
+
+
+def _lift(home: Home, given: argparse.Namespace) -> int:
+    from agent.install.lifting.actions import ask  # noqa: PLC0415 - a quick --help
+    from agent.store.lift_requests import LiftRequests  # noqa: PLC0415
+    from agent.store.sqlite_store import SqliteStore  # noqa: PLC0415
+
+    if not home.path.is_dir():
+        raise NotEnrolled(f"{home.path}: there is no agent")
+    model, version = given.version
+    store = SqliteStore(home.path, read_only=True)
+    try:
+        lifted = ask(store.installs, LiftRequests(home.path), model, version)
+    finally:
+        store.close()
+    for one in lifted:
+        why = f"{one.code}: {one.detail}" if one.detail else one.code
+        sys.stdout.write(f"{model}/{version} was kept out for {_shown(why)}\n")
+    sys.stdout.write("the agent tries it again in a few seconds, or when it runs next\n")
     return DONE
 
 

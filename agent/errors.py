@@ -261,6 +261,10 @@ class Quarantined(InstallFailed):
     """This digest failed on this device before."""
 
     code = "quarantined"
+    remedy = (
+        "Mend the version and register a new one. If the device was to blame, mend that and run "
+        "`muster-agent lift MODEL/VERSION` there."
+    )
 
 
 class NotInQuarantine(AgentError):

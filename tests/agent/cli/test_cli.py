@@ -19,6 +19,9 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.store.device_store import Quarantine
+from agent.store.lift_requests import LiftRequests
+from agent.store.sqlite_store import SqliteStore
 from controller.enrolment import actions as desk
 from controller.enrolment.terms import Terms
 from controller.store.certificate_files import open_certificates
@@ -26,7 +29,7 @@ from controller.transport.enrolment_server import EnrolmentServer
 from simulations.demo.processes import SCRIPTS
 from simulations.memory_store import MemoryStore
 
-VERBS = ("enrol", "run", "status", "doctor")
+VERBS = ("enrol", "run", "status", "lift", "doctor")
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,48 @@ def test_an_agent_of_another_person_is_seen_to_run(enrolled: Agent) -> None:
     assert "serving: REST on port 8500" in enrolled("doctor").out
 
 
+def kept_out(home: Path) -> str:
+    """A version that failed on the device; its digest."""
+    store = SqliteStore(home)
+    failed = Quarantine("a" * 64, "digits", 3, "self-test-mismatch", "output\x1b 3 is off", 1.5)
+    store.installs.quarantine(failed)
+    store.close()
+    return failed.manifest_sha256
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_quarantine_is_lifted_beside_a_running_agent_and_without_one(
+    enrolled: Agent, runs: bool
+) -> None:
+    digest = kept_out(enrolled.home)
+    running = SqliteStore(enrolled.home) if runs else None
+
+    done = enrolled("lift", "digits/3")
+
+    if running is not None:
+        running.close()
+    assert (done.status, done.err) == (0, "")
+    assert done.out.splitlines()[0] == (
+        "digits/3 was kept out for self-test-mismatch: output\\x1b 3 is off"
+    )
+    assert LiftRequests(enrolled.home).asked() == [digest]
+
+
+def test_what_is_not_in_quarantine_is_not_lifted(enrolled: Agent) -> None:
+    kept_out(enrolled.home)
+
+    assert "[not-in-quarantine]" in enrolled.refused("lift", "digits/2")
+    assert LiftRequests(enrolled.home).asked() == []
+
+
+@pytest.mark.parametrize("name", ["digits", "/3", "digits/three", "digits/", "digits/9999999999"])
+def test_what_names_no_version_is_wrong_usage(enrolled: Agent, name: str) -> None:
+    done = enrolled("lift", name)
+
+    assert (done.status, done.out) == (2, "")
+    assert "MODEL/VERSION" in done.err
+
+
 def test_the_doctor_says_what_is_well_and_what_is_not_with_its_remedy(enrolled: Agent) -> None:
     configure(enrolled, "[serving]\nrest_port = 0\ngrpc_port = 0\n")
     well = json.loads(enrolled("doctor", "-o", "json").out)
@@ -280,6 +325,7 @@ def test_the_doctor_finds_a_port_that_is_taken_and_a_host_that_is_none(enrolled:
 def test_where_no_agent_is_nothing_is_made(agent: Agent) -> None:
     assert "there is no agent [not-enrolled]" in agent.refused("status")
     assert "there is no agent [not-enrolled]" in agent.refused("run")
+    assert "there is no agent [not-enrolled]" in agent.refused("lift", "digits/3")
     done = agent("doctor")
     assert done.status == 1
     assert "FAIL  identity: " in done.out
@@ -288,7 +334,7 @@ def test_where_no_agent_is_nothing_is_made(agent: Agent) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_folder_that_can_be_none_is_named(agent: Agent, tmp_path: Path, verb: str) -> None:
-    words = (verb, "muster-join-x") if verb == "enrol" else (verb,)
+    words = (verb, *{"enrol": ["muster-join-x"], "lift": ["digits/3"]}.get(verb, []))
     file = tmp_path / "file"
     file.write_bytes(b"")
     for home, why in (
