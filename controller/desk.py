@@ -67,7 +67,7 @@ class DeviceDesk:
             name = device_pb2.MetadataRequest.FromString(request).name
         except DecodeError as error:
             raise InvalidInput("metadata: a request that can't be read") from error
-        data = await self._within(lambda tx: tx.metadata.get(name))
+        data = await self._reading(lambda tx: tx.metadata.get(name))
         if data is None:
             raise NotFound(f"no metadata {name[:64]!r}")
         return device_pb2.MetadataReply(data=data).SerializeToString()
@@ -85,7 +85,7 @@ class DeviceDesk:
 
     async def admit(self, device: str, certificate_serial: str) -> None:
         """Returns if the device may connect."""
-        await self._within(lambda tx: enrolment.admit(tx, device, certificate_serial))
+        await self._reading(lambda tx: enrolment.admit(tx, device, certificate_serial))
 
     async def arrived(self, device: str) -> None:
         """Notes the device's presence, and has it told its newest directive."""
@@ -113,5 +113,12 @@ class DeviceDesk:
         def run() -> Result:
             with self._store.begin() as tx:
                 return act(tx)
+
+        return await asyncio.to_thread(run)
+
+    async def _reading(self, ask: Callable[[Transaction], Result]) -> Result:
+        def run() -> Result:
+            with self._store.read() as tx:
+                return ask(tx)
 
         return await asyncio.to_thread(run)

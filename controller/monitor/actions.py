@@ -177,7 +177,7 @@ class _Told:
 
 
 def _told(store: Store, blobs: BlobStore, model: str, version: int | None, since_ms: int) -> _Told:
-    with store.begin() as tx:
+    with store.read() as tx:
         if tx.registry.model(model) is None:
             raise NotFound(f"no model {model!r}")
         versions = {one.version: one.manifest for one in tx.registry.versions(model)}
@@ -194,7 +194,7 @@ def _told_of(store: Store, blobs: BlobStore, manifest: Manifest, since_ms: int) 
     model, version = manifest.model, manifest.version
     profile = manifest.files[Role.REFERENCE].sha256
     reference = _reference(blobs, profile)
-    with store.begin() as tx:
+    with store.read() as tx:
         enough = reference.policy.n_min
         newest = tx.telemetry.newest_windows(model, version, profile, enough, since_ms)
         stored = tx.telemetry.window_count(model, version, since_ms)

@@ -50,7 +50,7 @@ def caller(request: Request, services: ControllerServices) -> Operator:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise NotAuthenticated("no `Authorization: Bearer TOKEN` header")
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return actions.authenticate(tx, token.strip())
 
 

@@ -99,7 +99,7 @@ def ready(services: Services) -> dict[str, str]:
     Raises:
         StoreError: it does not.
     """
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         signed = tx.metadata.current("timestamp") is not None
     return {"status": "ok", "image_metadata": "signed" if signed else "none"}
 

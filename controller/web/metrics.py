@@ -33,7 +33,7 @@ class FleetCollector:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, as prometheus_client asks for them."""
-        with self._services.store.begin() as tx:
+        with self._services.store.read() as tx:
             devices, slots = tx.devices.all(), tx.devices.slots()
             states = Counter(one.state.value for one in tx.rollouts.all())
             windows = tx.telemetry.window_count()

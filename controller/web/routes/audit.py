@@ -38,14 +38,14 @@ def list_records(
     limit: Annotated[int, Query(ge=1, le=PAGE)] = 100,
 ) -> tuple[RecordAnswer, ...]:
     """Who did what, by sequence."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return tuple(RecordAnswer.of(one) for one in tx.audit.records(after, limit))
 
 
 @router.get("/audit/verify")
 def verify_records(services: Services, _: Viewer) -> ChainAnswer:
     """Whether every record follows the one before it."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         broken = broken_at(_records(tx))
         last = tx.audit.last()
     count, digest = (0, "") if last is None else (last.sequence, last.digest)

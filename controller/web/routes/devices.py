@@ -56,7 +56,7 @@ def list_devices(
     selector: Annotated[str, Query(description="site=berlin and hw!=pi3")] = "all",
 ) -> tuple[DeviceAnswer, ...]:
     """The devices that a selector matches, by id."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return tuple(
             DeviceAnswer.of(one) for one in fleet.list_devices(tx, services.now(), selector)
         )
@@ -65,14 +65,14 @@ def list_devices(
 @router.get("/devices/{device}")
 def show_device(services: Services, _: Viewer, device: str) -> DeviceAnswer:
     """One device: what it is, what it runs, what is wanted of it."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return DeviceAnswer.of(fleet.show(tx, device, services.now()))
 
 
 @router.get("/devices/{device}/matching")
 def explain_selector(services: Services, _: Viewer, device: str, selector: str) -> Matching:
     """Why a selector matches the device or not."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         explained = fleet.explain_selector(tx, selector, device)
     return Matching(explained.matches, explained.lines)
 
@@ -105,7 +105,7 @@ def revoke_device(services: Services, operator: Admin, device: str) -> DeviceAns
 @router.get("/tokens")
 def list_tokens(services: Services, _: Operating) -> tuple[TokenAnswer, ...]:
     """Join tokens, oldest first; never their secrets."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return tuple(TokenAnswer.of(one, services.now()) for one in tx.tokens.all())
 
 

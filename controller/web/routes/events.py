@@ -21,7 +21,7 @@ def list_events(
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 100,
 ) -> tuple[EventAnswer, ...]:
     """What happened on one device, or on all, newest first."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         if device is not None and tx.devices.get(device) is None:
             raise NotFound(f"no device {device!r}")
         return tuple(EventAnswer.of(one) for one in tx.telemetry.events(device, limit))

@@ -39,7 +39,7 @@ def whoami(operator: Viewer) -> OperatorAnswer:
 @router.get("/operators")
 def list_operators(services: Services, _: Admin) -> tuple[OperatorAnswer, ...]:
     """All operators, the revoked ones too, by name."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return tuple(OperatorAnswer.of(one) for one in actions.list_operators(tx))
 
 

@@ -58,7 +58,7 @@ class AbortAnswer:
 @router.get("/rollouts")
 def list_rollouts(services: Services, _: Viewer) -> tuple[RolloutAnswer, ...]:
     """Every rollout with its accounts, newest first."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return tuple(RolloutAnswer.of(one) for one in actions.list_rollouts(tx, services.now()))
 
 
@@ -67,7 +67,7 @@ def preview_rollout(
     services: Services, _: Viewer, version: str, selector: str = "all"
 ) -> PreviewAnswer:
     """Whom a rollout would reach, were it started now."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         found = actions.preview(tx, version, selector)
     return PreviewAnswer(found.devices, dict(found.incompatible))
 
@@ -75,7 +75,7 @@ def preview_rollout(
 @router.get("/rollouts/{rollout}")
 def show_rollout(services: Services, _: Viewer, rollout: str) -> RolloutAnswer:
     """One rollout: who has proven that they run it, who has not, and why."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return RolloutAnswer.of(actions.show(tx, rollout, services.now()))
 
 

@@ -119,7 +119,7 @@ class Delegated:
 @router.get("/metadata/{name}", response_class=Response)
 def download_metadata(services: Services, _: Viewer, name: str) -> Response:
     """Image metadata by its file name: `3.root.json`, `targets.json`, `timestamp.json`."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         data = tx.metadata.get(name)
     if data is None:
         raise NotFound(f"no metadata {name!r}")
@@ -129,7 +129,7 @@ def download_metadata(services: Services, _: Viewer, name: str) -> Response:
 @router.get("/models/{model}/versions/{version}/pending")
 def show_pending(services: Services, _: Viewer, model: str, version: int) -> PendingAnswer:
     """What waits for the approvers' signatures."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         pending = tx.registry.pending(model, version)
         if pending is None:
             raise NotFound(f"nothing of {model}/{version} waits for a signature")
@@ -141,7 +141,7 @@ def list_pending(
     services: Services, _: Viewer, model: str | None = None
 ) -> Sequence[PendingAnswer]:
     """Everything that waits for signatures, by model and version."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return [_answer(tx, one) for one in tx.registry.all_pending(model)]
 
 

@@ -1,14 +1,18 @@
+import asyncio
 import dataclasses
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.access.operator import Role
 from controller.fleet.device import DeviceStatus, SlotState
+from controller.registry.version import Model
 from controller.rollout.rollout import Rollout, State
+from controller.store.sql import SqlStore
 from controller.web.metrics import MAX_SLOT_SERIES
 from simulations.memory_store import MemoryStore
-from tests.controller.rollout.world import START, device
+from tests.controller.rollout.world import START, device, registered
 from tests.controller.web.api import Api, running
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -89,3 +93,36 @@ async def test_health_needs_no_token(api: Api) -> None:
         "status": "ok",
         "image_metadata": "signed",
     }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "audit",
+        "devices",
+        "devices/pi-01",
+        "events",
+        "operators",
+        "rollouts",
+        "rollouts/preview?version=digits/1",
+        "pending",
+        "tokens",
+        "/metrics",
+        "/readyz",
+    ],
+)
+async def test_who_only_reads_does_not_wait_for_who_writes(tmp_path: Path, path: str) -> None:
+    store = SqlStore.open(f"sqlite:///{tmp_path}/muster.db")
+    async with running(store, tmp_path) as api:
+        with store.begin() as tx:
+            tx.devices.put(device("pi-01", {}, {}))
+            tx.registry.put_model(Model("digits", START, 1))
+            tx.registry.put_version(registered("digits", 1))
+        with store.begin() as tx:
+            tx.devices.put(device("pi-02", {}, {}))
+            async with asyncio.timeout(10):
+                answer = await api.send("GET", path)
+    store.close()
+
+    assert answer.status_code == 200, answer.text
+    assert "pi-02" not in answer.text
