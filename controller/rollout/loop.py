@@ -1,13 +1,14 @@
 """Keeps what devices are told in step with what is wanted: gather, plan, check, record, send.
 
 Level-triggered: every turn compares what is wanted of each device with what its newest directive
-says, so whatever was missed, by a crash or by a link, is made up for in the next turn. Nothing is
-signed twice: a directive is made only where it would say something new.
+says, and what it was told with what its reports show, so whatever was missed, by a crash or by a
+link, is made up for. Nothing is signed twice: a directive is made only where it would say something
+new, and sent again as it is.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from agent.clock import Clock
 from controller.errors import Conflict, DeviceOffline
@@ -15,9 +16,11 @@ from controller.fleet.device import DeviceStatus
 from controller.rollout.actions import close, gather
 from controller.rollout.assignments import assignments
 from controller.rollout.check import InvalidPlan, directive_violations, violations
+from controller.rollout.explain import named
 from controller.rollout.facts import Facts
 from controller.rollout.plan import Plan, plan
 from controller.rollout.rollout import SignedDirective, State, Wanted
+from controller.rollout.unheard import Unheard
 from controller.signing.directive import signed
 from controller.store.store import Store, Transaction
 from controller.transport.courier import Courier
@@ -27,6 +30,9 @@ from protos.keys import Signer
 from protos.v1 import command_pb2, common_pb2
 
 INTERVAL_SECONDS = 30.0
+REST_SECONDS = 0.2
+"""At least so long between two turns, and as long as the last one took: a large fleet that reports
+all the time must leave the controller half of its time for other things."""
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +66,7 @@ class RolloutLoop:
         self._running: asyncio.AbstractEventLoop | None = None
         # The newest directive of each device: this loop alone writes them, so it reads each once.
         self._newest: dict[str, Directive | None] = {}
+        self._unheard = Unheard()
 
     def wake(self) -> None:
         """Something has changed: plan soon. From any thread; many calls make one turn."""
@@ -74,10 +81,12 @@ class RolloutLoop:
         self._running = asyncio.get_running_loop()
         while True:
             self._woken.clear()
+            began = self._clock.monotonic()
             try:
                 await self.turn()
             except Exception:
                 log.exception("rollout.turn_failed")
+            await self._clock.sleep(max(REST_SECONDS, self._clock.monotonic() - began))
             await self._pause()
 
     async def turn(self) -> Plan:
@@ -91,7 +100,7 @@ class RolloutLoop:
         async with self._turn:
             made, due = await asyncio.to_thread(self._decide)
             told = await asyncio.to_thread(self._sign, due) if due else ()
-            for one in told:
+            for one in (*told, *await self._missed()):
                 await self._send(one)
             return made
 
@@ -107,16 +116,19 @@ class RolloutLoop:
         self.wake()
 
     def _decide(self) -> tuple[Plan, tuple[Directive, ...]]:
-        """Plans and records in one transaction; returns the directives that are due."""
+        """Plans, and records that in one transaction; returns the directives that are due.
+
+        Most plans change nothing: those hold nobody up.
+        """
         now = self._clock.now().timestamp()
-        with self._store.begin() as tx:
-            facts = gather(tx)
-            made = plan(facts, now)
-            broken = violations(facts, made)
-            if broken:
-                raise InvalidPlan("; ".join(broken))
-            _record(tx, made)
-            due = self._due(tx, facts, int(now))
+        with self._store.read() as tx:
+            facts, made = _planned(tx, now)
+            due = self._due(tx, facts, int(now)) if made.empty else ()
+        if not made.empty:
+            with self._store.begin() as tx:  # planned anew: more may have changed since
+                facts, made = _planned(tx, now)
+                _record(tx, made)
+                due = self._due(tx, facts, int(now))
         for line in made.because if not made.empty else ():
             log.info("rollout.plan %s", line)
         return made, due
@@ -172,8 +184,28 @@ class RolloutLoop:
         return tuple(sealed)
 
     def _stored(self, device: str) -> SignedDirective | None:
-        with self._store.begin() as tx:
+        with self._store.read() as tx:
             return tx.rollouts.directive(device)
+
+    async def _missed(self) -> Sequence[SignedDirective]:
+        """Directives of devices that have a link, and have not shown for long that they know."""
+        due = self._unheard.due(self._courier.connected(), self._clock.monotonic())
+        if not due:
+            return ()
+        acted = await asyncio.to_thread(self._acted_on, due)
+        for device, generation in acted.items():
+            self._unheard.reported(device, generation)
+        behind = [device for device in due if acted[device] < due[device]]
+        stored = [await asyncio.to_thread(self._stored, device) for device in behind]
+        if behind:
+            log.info("rollout.told_again devices=%s", named(behind))
+        return [one for one in stored if one is not None]
+
+    def _acted_on(self, devices: Iterable[str]) -> dict[str, int]:
+        """Which generation each device's newest report is of; 0 if it has told of none."""
+        with self._store.read() as tx:
+            newest = {device: tx.telemetry.reports(device, limit=1) for device in devices}
+        return {device: found[0].generation if found else 0 for device, found in newest.items()}
 
     async def _send(self, newest: SignedDirective) -> None:
         try:
@@ -181,6 +213,9 @@ class RolloutLoop:
         except DeviceOffline:
             # It is told when it connects.
             log.debug("rollout.device_offline device=%s", newest.device)
+            self._unheard.gone(newest.device)
+        else:
+            self._unheard.told(newest.device, newest.generation, self._clock.monotonic())
 
     async def _pause(self) -> None:
         """Until woken, or the interval has passed."""
@@ -197,6 +232,15 @@ def directive_command(directive: SignedDirective) -> bytes:
     """The serialised ``muster.v1.Command`` that carries the directive."""
     envelope = common_pb2.Envelope.FromString(directive.envelope)
     return command_pb2.Command(directive=envelope).SerializeToString()
+
+
+def _planned(tx: Transaction, now: float) -> tuple[Facts, Plan]:
+    facts = gather(tx)
+    made = plan(facts, now)
+    broken = violations(facts, made)
+    if broken:
+        raise InvalidPlan("; ".join(broken))
+    return facts, made
 
 
 def _said(directive: Directive | None) -> tuple[Assignment, ...]:

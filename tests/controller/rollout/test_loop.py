@@ -9,7 +9,7 @@ import pytest
 from controller.errors import Conflict, InvalidInput, StoreError
 from controller.rollout import actions
 from controller.rollout.account import Outcome
-from controller.rollout.loop import directive_command
+from controller.rollout.loop import REST_SECONDS, directive_command
 from controller.rollout.rollout import SignedDirective, State
 from controller.store.store import DIRECTIVES_KEPT
 from protos.documents import Directive
@@ -17,7 +17,7 @@ from protos.envelope import seal
 from protos.manifest import target_path
 from simulations.memory_store import MemoryStore
 from simulations.memory_store.store import MemoryTransaction
-from tests.controller.rollout.world import World, directives
+from tests.controller.rollout.world import HandClock, World, directives
 
 DEADLINE = 5.0
 
@@ -122,9 +122,9 @@ class LateReader(MemoryStore):
         self.hold = False
 
     @contextlib.contextmanager
-    def begin(self) -> Iterator[MemoryTransaction]:
+    def read(self) -> Iterator[MemoryTransaction]:
         held, self.hold = self.hold, False
-        with super().begin() as tx:
+        with super().read() as tx:
             yield tx
         if held:
             self.has_read.set()
@@ -195,10 +195,113 @@ async def test_it_turns_when_it_is_woken_from_any_thread() -> None:
         await world.run("start digits/2 all")
         world.loop.wake()
         await eventually(lambda: len(world.post.sent) == 2, sent)
-        assert world.clock.slept == 30.0
+        await eventually(lambda: world.clock.slept == 30.0, world.clock.asleep)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+class RestingClock(HandClock):
+    """The rest between two turns ends when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rests: list[float] = []
+        self.resting, self.rested = asyncio.Event(), asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds >= 30.0:
+            await super().sleep(seconds)
+        self.rests.append(seconds)
+        self.resting.set()
+        await self.rested.wait()
+        self.rested.clear()
+
+
+async def test_turns_rest_in_between_however_often_the_loop_is_woken() -> None:
+    world = await small_world("pi-01")
+    world.clock = clock = RestingClock()
+    loop = world.loop = world.new_loop()
+    task = asyncio.create_task(loop.run())
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await clock.resting.wait()
+            await world.run("start digits/1 all")
+            for _ in range(10):
+                loop.wake()
+            clock.resting.clear()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert world.post.sent == []
+            clock.rested.set()
+            await clock.resting.wait()
+        assert len(world.post.sent) == 1
+        assert clock.rests == [REST_SECONDS, REST_SECONDS]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_device_whose_reports_stay_behind_is_told_again_ever_more_rarely() -> None:
+    world = await small_world("pi-01")
+    await world.run("start digits/1 all")
+    await world.loop.turn()
+    first = world.post.sent.pop()
+    told = []
+    for minute in range(1, 17):
+        world.clock.at += 60
+        await world.loop.turn()
+        if world.post.sent:
+            assert world.post.sent == [first]
+            world.post.sent.clear()
+            told.append(minute)
+
+    assert told == [1, 3, 7, 15]
+    await world.run("report pi-01 try digits/1 fetching")
+    world.clock.at += 10_000
+    await world.loop.turn()
+    assert world.post.sent == []
+
+
+async def test_a_device_that_is_away_is_told_when_it_connects_and_not_before() -> None:
+    world = await small_world("pi-01")
+    await world.run("start digits/1 all")
+    await world.loop.turn()
+    world.post.sent.clear()
+    await world.run("link pi-01 down")
+    await world.loop.turn()
+    await world.run("link pi-01 up")
+    world.clock.at += 10_000
+    await world.loop.turn()
+    assert world.post.sent == []
+
+    await world.loop.connected("pi-01")
+
+    assert len(world.post.sent) == 1
+
+
+async def test_a_turn_that_changes_nothing_writes_nothing() -> None:
+    world = await small_world("pi-01", store=ReadOnlyWhenTold())
+    assert isinstance(world.store, ReadOnlyWhenTold)
+    await world.run("start digits/1 all")
+    await world.loop.turn()
+    world.store.read_only = True
+
+    made = await world.loop.turn()
+
+    assert made.empty
+
+
+class ReadOnlyWhenTold(MemoryStore):
+    """A store that somebody else writes all the time."""
+
+    read_only = False
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[MemoryTransaction]:
+        assert not self.read_only
+        with super().begin() as tx:
+            yield tx
 
 
 async def test_a_turn_that_fails_is_logged_and_the_next_one_comes(

@@ -98,6 +98,7 @@ class HandClock:
     def __init__(self) -> None:
         self.at = START
         self.slept = 0.0
+        self.asleep = asyncio.Event()
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.at, UTC)
@@ -106,7 +107,10 @@ class HandClock:
         return self.at
 
     async def sleep(self, seconds: float) -> None:
+        if seconds < 1.0:
+            return
         self.slept = seconds
+        self.asleep.set()
         await asyncio.Event().wait()
 
 
@@ -128,7 +132,7 @@ class World:
     async def run(self, line: str) -> list[str]:
         """What the command prints."""
         name, *words = shlex.split(line)
-        self.clock.at += 60
+        self.clock.at += 1
         try:
             match name:
                 case "plan":
