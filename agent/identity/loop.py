@@ -1,5 +1,6 @@
 """Renews the device's certificate for ever, well before it expires."""
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -42,10 +43,16 @@ async def keep_renewed(
     jitter = rng.random()
     attempt = 0
     while True:
-        identity = store.identity.load()
+        try:
+            identity = await asyncio.to_thread(store.identity.load)
+            wait = timedelta() if identity is None else _until_due(identity, clock, jitter)
+        except AgentError as error:  # the certificate is good for weeks, and a disk may come back
+            log.warning("identity.unreadable code=%s: %s", error.code, error.detail)
+            await clock.sleep(RETRY.delay(attempt, rng))
+            attempt += 1
+            continue
         if identity is None:
             raise NotEnrolled("there is no identity whose certificate could be renewed")
-        wait = _until_due(identity, clock, jitter)
         if wait > timedelta():
             await clock.sleep(min(wait.total_seconds(), LOOK_SECONDS))
             continue

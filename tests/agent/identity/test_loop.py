@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from agent.errors import NotEnrolled
+from agent.errors import NotEnrolled, StoreError
 from agent.identity import keys
 from agent.identity.loop import keep_renewed
 from agent.store.device_store import Identity
-from simulations.memory_device_store import MemoryDeviceStore
+from simulations.memory_device_store import MemoryDeviceStore, MemoryIdentityStore
 from tests.agent.identity.test_actions import NOW, Controller, enrol
 
 
@@ -134,6 +134,32 @@ async def test_a_clock_far_ahead_does_not_make_it_renew_without_a_pause(
         )
 
     assert len(renewed) == 60  # one a minute
+
+
+class FailingDisk(MemoryIdentityStore):
+    """Can't be read as often as it is told."""
+
+    failures = 0
+
+    def load(self) -> Identity | None:
+        if self.failures:
+            self.failures -= 1
+            raise StoreError("the disk is away")
+        return super().load()
+
+
+async def test_a_disk_that_can_not_be_read_for_a_while_ends_nothing(
+    controller: Controller, store: MemoryDeviceStore, tmp_path: Path
+) -> None:
+    await enrol(controller, store, tmp_path / "key")
+    disk = FailingDisk(store)
+    store.identity = disk
+    disk.failures = 20
+
+    renewed, _ = await run(controller, store, tmp_path / "key", days=24)
+
+    assert disk.failures == 0
+    assert len(renewed) == 1
 
 
 async def test_without_an_identity_there_is_nothing_to_keep(
