@@ -1,6 +1,7 @@
 """Builds the agent: configuration → adapters → loops in one TaskGroup."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -27,6 +28,7 @@ from agent.install.lifting.loop import LiftLoop
 from agent.install.loop import InstallLoop
 from agent.install.probation import ProbationPolicy
 from agent.install.report import report
+from agent.link_note import LinkNote
 from agent.monitor.loop import MonitorLoop
 from agent.monitor.observer import Observer
 from agent.monitor.reference import Reference, read_reference
@@ -96,6 +98,9 @@ class Agent:
         )
         self.connection = Connection(
             dialer, clock, rng, self._on_command, self._on_up, Patience(unanswered=backoff)
+        )
+        self.link_note = LinkNote(
+            home.link, lambda: self.connection.is_up, lambda: self.connection.last_error, clock
         )
         self.trust = ImageTrust(store, clock, agent_version())
         self.uplink = Uplink(self.connection, blobs, self.trust)
@@ -183,6 +188,7 @@ class Agent:
             log.info("agent.up device=%s ports=%s", self._identity.device, ports)
             await self._until_told(
                 self.connection.run(),
+                self.link_note.run(),
                 self._install(),
                 LiftLoop(LiftRequests(self._home.path), self.installs.lift, self._clock).run(),
                 self.refreshes.run(),
@@ -218,6 +224,8 @@ class Agent:
 
     async def _install(self) -> None:
         """What is known to be recalled never answers, not even until the first refresh."""
+        with contextlib.suppress(AgentError):  # told below
+            await asyncio.to_thread(self.trust.limits)  # here, and not on the event loop
         try:
             await self._on_limits()
         except AgentError as error:  # it answers no more, but the disk does not say so yet

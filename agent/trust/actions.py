@@ -8,11 +8,10 @@ import asyncio
 import os
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
-from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tuf.api.exceptions import DownloadError, RepositoryError
 
@@ -74,6 +73,8 @@ class ImageTrust:
         self._clock = clock
         self._agent_version = agent_version
         self._scratch = scratch
+        self._limiting: TrustedState | None = None
+        self._noting = threading.Lock()  # what is known is what is stored
         self._turn = threading.Lock()  # one refresh at a time
         self._accepting = threading.Lock()  # one directive at a time, however long a refresh takes
 
@@ -122,13 +123,13 @@ class ImageTrust:
         try:
             refreshed = await self.refresh(fetch, (assignment.model,))
         except TransportError:
-            if not self._opened().complete:
+            if not (await asyncio.to_thread(self._opened)).complete:
                 raise
         else:
             problem = refreshed.problems.get(assignment.model)
             if problem is not None:
                 raise problem
-        opened = self._opened()
+        opened = await asyncio.to_thread(self._opened)
         now = trusted_now(self._clock.now(), opened.state)
         listing = await asyncio.to_thread(listed, opened, assignment, now)
         data = await read_manifest(assignment.sha256, assignment.length)
@@ -137,18 +138,27 @@ class ImageTrust:
     def objection(self, deployed: Deployed) -> Untrusted | None:
         """Why a version must not run, or not run again; None if it may.
 
-        A damaged state still forbids what it forbade: what runs goes on, nothing becomes free.
+        A damaged state still forbids what it forbade: what runs goes on, nothing becomes free. The
+        first to ask, here or for the ``limits``, waits for the disk; nobody does after that.
         """
-        return objection_to(self._store.trust.load(), deployed)
-
-    def may_run(self, deployed: Deployed) -> bool:
-        """Whether a slot may run, or go back to, this version."""
-        return self.objection(deployed) is None
+        return objection_to(self._known(), deployed)
 
     def limits(self) -> tuple[Mapping[str, int], frozenset[str]]:
         """The floors by model, and the recalled manifests, as they are now."""
-        state = self._store.trust.load()
-        return state.floors, state.recalled
+        return _limits(self._known())
+
+    def _known(self) -> TrustedState:
+        """The stored state without its metadata. Nobody else writes it while an agent runs."""
+        known = self._limiting
+        if known is None:
+            with self._noting:
+                known = self._limiting = replace(self._store.trust.load(), metadata={})
+        return known
+
+    def _save(self, state: TrustedState) -> None:
+        with self._noting:
+            self._store.trust.save(state)
+            self._limiting = replace(state, metadata={})
 
     def _identity(self) -> Identity:
         identity = self._store.identity.load()
@@ -192,7 +202,7 @@ class ImageTrust:
                 ran = run_updater(Path(folder), bootstrap, before, questions, wanted)
             after, malformed = grown(before, ran.update)
             if after != before:
-                self._store.trust.save(close_state(after))
+                self._save(close_state(after))
             if ran.error is not None:
                 raise ran.error
             check_fresh(after, TOP_LEVEL, trusted_now(now, after.state))
@@ -203,30 +213,6 @@ class ImageTrust:
         if self._scratch is not None:
             return self._scratch
         return TMPFS if TMPFS.is_dir() and os.access(TMPFS, os.W_OK) else None
-
-
-def blocking(ask: Callable[[str], Coroutine[Any, Any, bytes]], timeout: float = 30.0) -> Fetch:
-    """``ask``, which runs in the present event loop, as the plain callable that a refresh needs.
-
-    A refresh calls it from a thread of its own; no answer in ``timeout`` seconds is a
-    ``TransportError``.
-    """
-    loop = asyncio.get_running_loop()
-
-    def fetch(name: str) -> bytes:
-        asking = ask(name)
-        try:
-            answer = asyncio.run_coroutine_threadsafe(asking, loop)
-        except RuntimeError as error:
-            asking.close()
-            raise TransportError(f"{name}: the agent is stopping") from error
-        try:
-            return answer.result(timeout)
-        except (TimeoutError, CancelledError) as error:
-            answer.cancel()
-            raise TransportError(f"{name}: no answer in {timeout:g} s") from error
-
-    return fetch
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 INTERVAL_SECONDS: Final = 300.0
 JITTER: Final = 0.2  # so that a fleet that was started together does not ask together
 FIRST_RETRY_SECONDS: Final = 2.0
-RETRY: Final = Backoff(base=1.0, cap=60.0)  # of a directive
+RETRY: Final = Backoff(base=1.0, cap=60.0)  # of a directive, and of limits that could not be told
 
 OnLimits = Callable[[], Awaitable[None]]
 """Called when recalls or floors have changed, and once at the start: every slot must be looked at."""
@@ -54,16 +54,20 @@ class RefreshLoop:
     async def run(self) -> None:
         """Never returns; ends when it is cancelled."""
         told = None
+        untold = 0  # how often in a row
         while True:
             self._asked.clear()
             pause = await self._refresh()
             try:
-                limits = self._trust.limits()
+                limits = await asyncio.to_thread(self._trust.limits)
                 if limits != told:
                     await self._on_limits()
                     told = limits
+                untold = 0
             except Exception:
                 log.exception("trust.limits-failed")
+                pause = min(pause, RETRY.delay(untold, self._rng))  # what is recalled may run still
+                untold += 1
             await sleep_unless(self._clock, pause, self._asked)
 
     async def _refresh(self) -> float:

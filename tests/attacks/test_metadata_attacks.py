@@ -64,7 +64,7 @@ async def test_1_damaged_trust_refuses_every_update_and_frees_nothing(
         await outcome(device.trust.accept_directive(world.directive(9), world.fetch))
         == "trust-damaged"
     )
-    assert device.trust.may_run(deployed(manifest("digits", 2)))
+    assert device.trust.objection(deployed(manifest("digits", 2))) is None
 
 
 async def test_1_another_pinned_root_starts_a_trust_of_its_own(
@@ -214,7 +214,7 @@ async def test_3_a_frozen_fleet_is_noticed_and_newer_metadata_is_still_taken(
 
     assert await outcome(device.refresh("digits")) == "expired-metadata"
     assert await outcome(device.verify(world.assignment("digits", 2))) == "expired-metadata"
-    assert device.trust.may_run(running)
+    assert device.trust.objection(running) is None
 
     world.forged.clear()
     world.resign()

@@ -412,14 +412,14 @@ async def test_11_a_recalled_version_is_neither_installed_nor_run_nor_gone_back_
     running, fallback = deployed(manifest("digits", 2)), deployed(manifest("digits", 1))
     device.store.installs.save_slot(Slot("digits", "champion", running, fallback))
     await device.refresh()
-    assert device.trust.may_run(running)
-    assert device.trust.may_run(fallback)
+    assert device.trust.objection(running) is None
+    assert device.trust.objection(fallback) is None
 
     world.recall("digits", 1)
     refreshed = await device.refresh()
 
     assert refreshed.limits_changed
-    assert device.trust.may_run(running)
+    assert device.trust.objection(running) is None
     refusal = device.trust.objection(fallback)
     assert refusal is not None
     assert refusal.code == "recalled"
@@ -437,7 +437,7 @@ async def test_11_a_recall_is_for_ever_even_if_the_list_is_signed_away(
     world.force("models-digits", role, world.keys.approvers["digits"])
 
     assert await outcome(device.verify(world.assignment("digits", 1))) == "recalled"
-    assert not DeviceUnderAttack(world, device.store).trust.may_run(deployed(made))
+    assert DeviceUnderAttack(world, device.store).trust.objection(deployed(made)) is not None
 
 
 async def test_11_approvers_of_one_model_cannot_recall_versions_of_another(
@@ -454,7 +454,7 @@ async def test_11_approvers_of_one_model_cannot_recall_versions_of_another(
 
     await device.refresh("other", "digits")
 
-    assert device.trust.may_run(deployed(manifest("digits", 2)))
+    assert device.trust.objection(deployed(manifest("digits", 2))) is None
     assert await outcome(device.verify(world.assignment("digits", 2))) == "accepted"
     assert await outcome(device.verify(world.assignment("other", 1))) == "below-floor"
 
@@ -522,7 +522,7 @@ async def test_14_a_version_below_the_floor_is_refused_wherever_it_stands(
     assert await outcome(device.verify(world.assignment("digits", 2))) == "below-floor"
     assert await outcome(device.verify(world.assignment("digits", 3))) == "recalled"
     assert await outcome(device.verify(world.assignment("digits", 4))) == "accepted"
-    assert not device.trust.may_run(deployed(manifest("digits", 2)))
+    assert device.trust.objection(deployed(manifest("digits", 2))) is not None
 
 
 async def test_14_a_floor_never_falls(world: World, device: DeviceUnderAttack) -> None:
@@ -565,7 +565,7 @@ async def test_16_without_a_link_the_stored_metadata_decides_until_it_expires(
     assert await outcome(device.verify(world.assignment("digits", 2))) == "accepted"
     world.clock.advance(hours=25)
     assert await outcome(device.verify(world.assignment("digits", 2))) == "expired-metadata"
-    assert device.trust.may_run(deployed(manifest("digits", 2)))
+    assert device.trust.objection(deployed(manifest("digits", 2))) is None
 
 
 async def test_16_without_a_link_and_without_metadata_nothing_is_verified(

@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
 
-from agent.errors import TransportError
+from agent.errors import DiskFull, TransportError
 from agent.trust.loop import RefreshLoop
 from tests.attacks.world import DeviceUnderAttack, World, manifest
 
@@ -74,6 +74,25 @@ async def test_a_recall_is_told_once_it_is_known(world: World, device: DeviceUnd
         await until(lambda: len(world.asked) > asked + 1)
 
     assert limits.count == 2
+
+
+async def test_limits_that_could_not_be_told_are_told_again_long_before_the_next_refresh(
+    world: World, device: DeviceUnderAttack
+) -> None:
+    limits = Turns()
+
+    async def on_limits() -> None:
+        await limits()
+        if limits.count < 4:
+            raise DiskFull("no room")
+
+    began = world.clock.now()
+    async with running(loop_of(world, device, on_limits)), asyncio.timeout(10):
+        while limits.count < 4:
+            world.clock.advance(seconds=1)
+            await asyncio.sleep(0.001)
+
+    assert (world.clock.now() - began).total_seconds() < 200  # of 300 until the next refresh
 
 
 async def test_it_refreshes_again_when_the_interval_is_over(

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.errors import NotEnrolled, Refused, StoreError, TransportError
+from agent.errors import NotEnrolled, Refused, StoreError
 from agent.install.record import Slot
 from agent.store.device_store import TrustedState
 from agent.store.sqlite_store import SqliteStore
-from agent.trust.actions import ImageTrust, blocking
-from simulations.memory_device_store import MemoryDeviceStore
+from agent.trust.actions import ImageTrust
+from simulations.memory_device_store import MemoryDeviceStore, MemoryTrustStore
 from tests.attacks.world import DeviceUnderAttack, World, deployed, manifest, outcome
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -101,7 +101,7 @@ async def test_trust_outlives_a_restart(world: World, tmp_path: Path) -> None:
     reborn = ImageTrust(again, world.clock, "1.4.0")
 
     assert again.trust.load() == before
-    assert not reborn.may_run(deployed(manifest("digits", 1)))
+    assert reborn.objection(deployed(manifest("digits", 1))) is not None
     verified = await reborn.verify(world.assignment("digits", 2), world.fetch, world.read_manifest)
     assert verified.approvals == 2
     again.close()
@@ -195,27 +195,6 @@ async def test_a_directive_need_not_wait_for_a_slow_refresh(
     await refresh
 
 
-async def test_metadata_is_fetched_through_the_event_loop(
-    world: World, device: DeviceUnderAttack
-) -> None:
-    async def ask(name: str) -> bytes:
-        await asyncio.sleep(0)
-        return world.fetch(name)
-
-    await device.trust.refresh(blocking(ask), ("digits",))
-
-    assert device.versions()["models-digits.json"] == 2
-
-
-async def test_an_answer_that_never_comes_is_a_transport_error(device: DeviceUnderAttack) -> None:
-    async def ask(name: str) -> bytes:
-        await asyncio.Event().wait()
-        return name.encode()
-
-    with pytest.raises(TransportError, match=r"2\.root\.json: no answer in 0\.01 s"):
-        await device.trust.refresh(blocking(ask, 0.01))
-
-
 @pytest.fixture(scope="module")
 def busy() -> tuple[World, TrustedState]:
     """A world that went on after the device's last refresh."""
@@ -285,3 +264,38 @@ def same_signed(found: bytes, genuine: set[bytes | None]) -> bool:
 
     signed = Metadata.from_bytes(found).signed_bytes
     return any(signed == Metadata.from_bytes(one).signed_bytes for one in genuine if one)
+
+
+class CountingTrust(MemoryTrustStore):
+    """Counts how often it is read."""
+
+    reads = 0
+
+    def load(self) -> TrustedState:
+        self.reads += 1
+        return super().load()
+
+
+async def test_what_may_run_is_answered_without_the_disk_and_a_recall_is_seen_at_once(
+    world: World,
+) -> None:
+    store = MemoryDeviceStore()
+    device = DeviceUnderAttack(world, store)
+    await device.refresh("digits")
+    trust = ImageTrust(store, world.clock, "1.4.0")
+    counting = CountingTrust(store)
+    store.trust = counting
+
+    for _ in range(3):
+        assert trust.objection(deployed(manifest("digits", 1))) is None
+        trust.limits()
+    assert counting.reads == 1
+
+    world.recall("digits", 1)
+    await trust.refresh(world.fetch, ("digits",))
+    read = counting.reads
+    refusal = trust.objection(deployed(manifest("digits", 1)))
+
+    assert refusal is not None
+    assert refusal.code == "recalled"
+    assert counting.reads == read
