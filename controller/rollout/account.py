@@ -6,6 +6,8 @@ Rules:
    with the right manifest digest, committed. Nothing else is OK.
 2. FAILED is a report, for the present directive or a later one, that says failed.
 3. Everything else is WAITING, or UNREACHABLE while there is no link; neither is ever a failure.
+4. Nobody waits for a rollout that was aborted: a device was REVERTED to what it ran before, or KEPT
+   what it was assigned.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,6 +27,8 @@ class Outcome(StrEnum):
     FAILED = "failed"
     WAITING = "waiting"
     UNREACHABLE = "unreachable"
+    REVERTED = "reverted"
+    KEPT = "kept"
 
 
 DECIDED = frozenset({Outcome.OK, Outcome.FAILED})
@@ -37,6 +41,7 @@ class Standing:
     Attributes:
         doing: the install state that it last reported for the version; empty if none.
         code: why it failed, or what it waits for.
+        detail: of the code; of a REVERTED device, what it was put back to.
     """
 
     device: str
@@ -106,6 +111,22 @@ def standing(
     odd = latest.running and latest.state == "committed"  # and yet not proven
     doing = "committed with another manifest" if odd else latest.state
     return Standing(device.id, _waits(device, now), doing, latest.code, latest.detail)
+
+
+def after_abort(standings: Iterable[Standing], back: Mapping[str, str]) -> tuple[Standing, ...]:
+    """What an abort makes of them; ``back`` says what each reverted device was put back to."""
+    found = []
+    for one in standings:
+        if one.outcome is Outcome.FAILED:  # why it failed is worth more than what became of it
+            found.append(one)
+        elif one.device in back:
+            found.append(Standing(one.device, Outcome.REVERTED, detail=back[one.device]))
+        elif one.outcome is Outcome.OK:
+            found.append(one)
+        else:
+            detail = f"was {one.doing}" if one.doing else ""
+            found.append(Standing(one.device, Outcome.KEPT, detail=detail))
+    return tuple(found)
 
 
 def _waits(device: Device, now: float) -> Outcome:

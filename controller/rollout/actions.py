@@ -13,7 +13,7 @@ from controller.fleet.device import DeviceStatus, SlotState
 from controller.fleet.selector import matches
 from controller.fleet.selector_parser import parse
 from controller.registry.version import Version
-from controller.rollout.account import Progress
+from controller.rollout.account import Progress, after_abort
 from controller.rollout.compatibility import objections
 from controller.rollout.facts import Facts, Place, Release, place, proven, slots_by_place
 from controller.rollout.plan import account, account_ended, accounts
@@ -153,8 +153,12 @@ def abort(
             "a rollout of the version that they shall run"
         )
     done = dataclasses.replace(rollout, state=State.ABORTED, ended_at=now)
-    close(tx, dataclasses.replace(_account(tx, rollout, now), rollout=done))
+    before = _account(tx, rollout, now)
     outcome = Aborted(done, {}) if how is Abort.KEEP else _revert(tx, done, now)
+    back = {device: f"{rollout.model}/{version}" for device, version in outcome.restored.items()}
+    back |= dict.fromkeys(outcome.withdrawn, "nothing")
+    stood = after_abort(before.standings, back)
+    close(tx, dataclasses.replace(before, rollout=done, standings=stood))
     detail = {"how": how.value, "restored": str(len(outcome.restored))}
     tx.audit.append(Entry(actor, "rollout.abort", rollout_id, detail), int(now * 1000))
     log.info("rollout.aborted rollout=%s how=%s by=%s", rollout_id, how.value, actor)

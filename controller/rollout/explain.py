@@ -45,6 +45,10 @@ def summary(progress: Progress) -> str:
     away = progress.count(Outcome.UNREACHABLE)
     if away:
         parts.append(f"{away} offline")
+    if back := progress.count(Outcome.REVERTED):
+        parts.append(f"{back} put back")
+    if kept := progress.count(Outcome.KEPT):
+        parts.append(f"{kept} keep it unproven")
     return f"{title(progress.rollout)}: {', '.join(parts)}"
 
 

@@ -173,7 +173,10 @@ class StandingAnswer:
     """One device in one rollout."""
 
     device: str
-    outcome: Annotated[str, Field(description="ok, failed, waiting or unreachable")]
+    outcome: Annotated[
+        str,
+        Field(description="ok, failed, waiting or unreachable; after an abort reverted or kept"),
+    ]
     doing: Annotated[str, Field(description="the install state that it last reported")]
     code: str
     detail: str
@@ -207,6 +210,8 @@ class RolloutAnswer:
     failed: int
     waiting: int
     unreachable: int
+    reverted: Annotated[int, Field(description="devices that an abort put back")]
+    kept: Annotated[int, Field(description="devices that an abort left as they were")]
     standings: tuple[StandingAnswer, ...]
     incompatible: Annotated[
         Mapping[str, tuple[str, ...]], Field(description="devices that can't run it: the reasons")
@@ -234,6 +239,8 @@ class RolloutAnswer:
             progress.count(Outcome.FAILED),
             progress.count(Outcome.WAITING),
             progress.count(Outcome.UNREACHABLE),
+            progress.count(Outcome.REVERTED),
+            progress.count(Outcome.KEPT),
             tuple(StandingAnswer.of(one) for one in progress.standings),
             dict(progress.incompatible),
             dict(progress.taken),
