@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -205,9 +206,22 @@ def _enrol(home: Home, given: argparse.Namespace) -> int:
         )
     finally:
         store.close()
+    home.link.unlink(missing_ok=True)  # it was about who this machine was before
     sys.stdout.write(f"this machine is device {identity.device}\n")
+    if given.name not in {"", identity.device}:
+        sys.stdout.write(f"  {_why_not(given.name, identity.device)}\n")
     sys.stdout.write(f"next: muster-agent --home {home.path} run\n")
     return DONE
+
+
+def _why_not(wanted: str, name: str) -> str:
+    """Why the controller has given the device another name than it wished for."""
+    if re.search("-[0-9a-f]{8}$", name):  # a part of its key's digest makes it the only one
+        return (
+            f"not {_shown(wanted)!r}: a device of that name has joined before, perhaps this machine; "
+            "a name is never given to another key"
+        )
+    return f"not {_shown(wanted)!r}: names are lowercase letters, digits and hyphens"
 
 
 def _run(home: Home, _: argparse.Namespace) -> int:
@@ -235,11 +249,11 @@ def _run(home: Home, _: argparse.Namespace) -> int:
 def _status(home: Home, given: argparse.Namespace) -> int:
     from agent.status import read_status  # noqa: PLC0415 - a quick --help
 
-    status = read_status(home)
+    status = read_status(home, datetime.now(UTC))
     if given.output == "json":
         sys.stdout.write(json.dumps(status.as_json(), indent=2) + "\n")
     else:
-        sys.stdout.write("\n".join(status.lines()) + "\n")
+        sys.stdout.write("\n".join(map(_shown, status.lines())) + "\n")
     return DONE
 
 

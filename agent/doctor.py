@@ -17,12 +17,15 @@ from agent.facts import RUNTIMES
 from agent.home import Home
 from agent.identity import keys
 from agent.identity.actions import device_key
-from agent.status import read_ports
+from agent.link_note import read_link
+from agent.status import link_line, read_ports, waiting
 from agent.store.device_store import Identity
 from agent.store.sqlite_store import SqliteStore
 
 CONNECT_SECONDS: Final = 5.0
 LEAST_FREE_BYTES: Final = 256 * 1024 * 1024
+LONG_WAIT: Final = timedelta(hours=1)
+"""Records that wait longer are not waiting for the next report, but for a controller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def examine(home: Home, now: datetime) -> list[Examined]:
         config = read_config(home.path)
     except AgentError:
         config = AgentConfig()
-    findings.append(_try("store", lambda: _store(home)))
+    findings.append(_try("store", lambda: _store(home, now)))
     identity = _identity(home)
     findings.append(_try("identity", lambda: _certificate(home, identity, now)))
     findings += [_runtime(name) for name in RUNTIMES]
@@ -61,6 +64,8 @@ def examine(home: Home, now: datetime) -> list[Examined]:
         addresses = (identity.session_address, identity.enrolment_address)
         findings += [_controller(identity, address) for address in addresses]
     findings.append(_try("serving", lambda: _serving(home, config)))
+    if identity is not None:
+        findings += _agent(home)
     return findings
 
 
@@ -81,15 +86,18 @@ def _configured(home: Home) -> str:
     return str(path) if path.exists() else f"defaults: there is no {path}"
 
 
-def _store(home: Home) -> Examined:
+def _store(home: Home, now: datetime) -> Examined:
     if not home.path.is_dir():
         raise NotEnrolled(f"{home.path}: there is no agent")
-    store = SqliteStore(home.path, read_only=True)
-    try:
-        waiting = len(store.spool)
-    finally:
-        store.close()
-    return Examined("ok", "store", f"{home.path}: whole; {waiting} records wait")
+    with closing(SqliteStore(home.path, read_only=True)) as store:
+        records = len(store.spool)
+        oldest = store.spool.batch(1, 1)
+    detail = f"{home.path}: whole; {waiting(records)}"
+    waits = timedelta(milliseconds=now.timestamp() * 1000 - oldest[0].recorded_ms if oldest else 0)
+    if waits > LONG_WAIT:
+        remedy = "They are kept, the oldest until room is short, and sent when the link is up."
+        return Examined("warn", "store", f"{detail}, the oldest for {_spoken(waits)}", remedy)
+    return Examined("ok", "store", detail)
 
 
 def _identity(home: Home) -> Identity | None:
@@ -107,7 +115,10 @@ def _certificate(home: Home, identity: Identity | None, now: datetime) -> Examin
     until = keys.read_certificate(identity.certificate_pem).not_after
     detail = f"device {identity.device}, certificate until {until:%Y-%m-%d %H:%M}"
     if until <= now:
-        remedy = "Run the agent: it renews by itself while the controller allows it."
+        remedy = (
+            "Run the agent: it renews by itself while the controller allows it. If it does not, "
+            "join again: `muster-agent enrol TOKEN --anew`."
+        )
         return Examined("warn", "identity", f"{detail}: expired", remedy)
     return Examined("ok", "identity", detail)
 
@@ -178,6 +189,32 @@ def _serving(home: Home, config: AgentConfig) -> Examined:
             remedy = f"Set serving.{name}_port to a free one in {home.path / FILE_NAME}."
             return Examined("FAIL", "serving", f"{config.serving.host}:{port}: {why}", remedy)
     return Examined("ok", "serving", "no agent runs; its ports are free")
+
+
+def _agent(home: Home) -> list[Examined]:
+    """Whether one runs here, and how its link stands, or stood when one ran last."""
+    running, link = bool(read_ports(home)), read_link(home.link)
+    findings = []
+    if not running:
+        remedy = f"Start it: `muster-agent --home {home.path} run`."
+        findings.append(Examined("warn", "agent", "enrolled, and not running", remedy))
+    if link is None or (not link.code and not running):
+        return findings
+    remedy = link.remedy or "Wait a moment, and look again."
+    if link.refused:
+        found = Examined("FAIL", "link", link_line(link, running=running), remedy)
+    elif not link.up and running:
+        found = Examined("warn", "link", link_line(link, running=running), remedy)
+    elif running:
+        found = Examined("ok", "link", link_line(link, running=running))
+    else:
+        return findings  # nobody answered it then: what answers now stands above
+    return [*findings, found]
+
+
+def _spoken(span: timedelta) -> str:
+    hours = span.total_seconds() / 3600
+    return f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def _taken(host: str, port: int) -> str:

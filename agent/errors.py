@@ -331,7 +331,7 @@ class AlreadyEnrolled(AgentError):
     """This device has an identity, which joining would replace."""
 
     code = "already-enrolled"
-    remedy = "Nothing to do; to enrol it anew (after a revocation, say), ask for that explicitly."
+    remedy = "Nothing to do; to enrol it anew (after a revocation, say), add `--anew`."
 
 
 class BadToken(AgentError):

@@ -30,7 +30,15 @@ class Home:
         """Where a running agent answers: written when it has bound, JSON."""
         return self.path / "ports.json"
 
+    @property
+    def link(self) -> Path:
+        """Whether the link to the controller is up, as the agent noted last, JSON."""
+        return self.path / "link.json"
+
 
 def home_of(named: Path | None) -> Home:
-    """The folder named on the command line, or by ``$MUSTER_AGENT_HOME``, or the default."""
-    return Home((named or Path(os.environ.get(VARIABLE, DEFAULT))).absolute())
+    """The folder named on the command line, or by ``$MUSTER_AGENT_HOME``, or the default.
+
+    A variable that is set to nothing names none: it would mean whatever folder one stands in.
+    """
+    return Home((named or Path(os.environ.get(VARIABLE) or DEFAULT)).absolute())

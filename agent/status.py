@@ -1,32 +1,41 @@
 """What `muster-agent status` tells: read beside a running agent, without disturbing it."""
 
+import fcntl
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any
 
-import psutil
+import msgspec
 
 from agent.errors import NotEnrolled
 from agent.facts import agent_version
 from agent.home import Home
 from agent.identity import keys
 from agent.install.record import Install, Slot
+from agent.link_note import LinkState, read_link
+from agent.store.database import LOCK_NAME
 from agent.store.sqlite_store import SqliteStore
-
-MOST_PID: Final = 2**22  # Linux gives no greater ones
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How things stand. ``ports`` is empty while no agent runs."""
+    """How things stand. ``ports`` is empty while no agent runs.
+
+    ``link`` is how the link to the controller stands; if no agent runs, how it stood when one did
+    last; None if nothing is known.
+    """
 
     device: str
     controller: str
     certificate_until: str
+    certificate_expired: bool
     agent_version: str
     generation: int
     ports: dict[str, int]
+    link: LinkState | None
     slots: Sequence[Slot]
     installs: Sequence[Install]
     waiting: int
@@ -39,28 +48,34 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        return {"running": self.running, **asdict(self)}
+        link = None if self.link is None else msgspec.to_builtins(self.link)
+        return {"running": self.running, **asdict(self), "link": link}
 
     def lines(self) -> list[str]:
         """For people."""
         where = "not running: `muster-agent run`"
         if self.running:
             where = f"running: REST on port {self.ports['rest']}, gRPC on {self.ports['grpc']}"
-        told = f"{self.waiting} records wait for the controller"
+        answers = "runs       " if self.running else "at rest    "
+        until = f"certificate until {self.certificate_until}"
+        if self.certificate_expired:
+            until = f"certificate expired at {self.certificate_until}"
+        told = f"{waiting(self.waiting)} for the controller"
         if self.dropped:
             told += "; dropped " + ", ".join(f"{n} {kind}" for kind, n in self.dropped.items())
         return [
             f"device      {self.device}, agent {self.agent_version}, {where}",
-            f"controller  {self.controller}; certificate until {self.certificate_until}",
+            f"controller  {self.controller}; {until}",
+            f"link        {link_line(self.link, running=self.running)}",
             f"directive   generation {self.generation}",
-            *(f"runs        {_slot(slot)}" for slot in self.slots),
+            *(f"{answers} {_slot(slot)}" for slot in self.slots),
             *(f"install     {_install(one)}" for one in self.installs),
             f"telemetry   {told}",
         ]
 
 
-def read_status(home: Home) -> Status:
-    """The status of the agent in ``home``.
+def read_status(home: Home, now: datetime) -> Status:
+    """The status of the agent in ``home`` at ``now``.
 
     Raises:
         NotEnrolled: there is none.
@@ -78,9 +93,11 @@ def read_status(home: Home) -> Status:
             device=identity.device,
             controller=identity.session_address,
             certificate_until=f"{certificate.not_after:%Y-%m-%d %H:%M}",
+            certificate_expired=certificate.not_after <= now,
             agent_version=agent_version(),
             generation=store.installs.generation(),
             ports=read_ports(home),
+            link=read_link(home.link),
             slots=store.installs.slots(),
             installs=store.installs.installs(),
             waiting=len(store.spool),
@@ -98,7 +115,46 @@ def read_ports(home: Home) -> dict[str, int]:
         found = {name: int(ports[name]) for name in ("rest", "grpc")}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return found if 0 < pid <= MOST_PID and psutil.pid_exists(pid) else {}
+    return found if pid and pid == _holder(home) else {}
+
+
+def _holder(home: Home) -> int:
+    """The process that holds the folder; 0 if none does.
+
+    A number in a file outlives its process and is given to another one; a lock does not outlive it.
+    """
+    try:
+        lock = os.open(home.path / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        written = os.pread(lock, 20, 0)
+        return int(written) if written.isdigit() else 0
+    except OSError:
+        return 0
+    finally:
+        os.close(lock)  # and so lets go of it, if it was free
+    return 0
+
+
+def link_line(link: LinkState | None, *, running: bool) -> str:
+    """How the link stands, for people."""
+    if link is None:
+        return "nothing is known of it yet"
+    since = f"{datetime.fromtimestamp(link.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if link.up:
+        return f"up since {since}" if running else "down: no agent runs"
+    if not link.code:
+        return f"not up yet, since {since}" if running else "down: no agent runs"
+    why = f"{link.code}: {link.detail}"
+    return f"down since {since}: {why}" if running else f"down; when the agent ran last: {why}"
+
+
+def waiting(records: int) -> str:
+    """How many records wait, for people."""
+    return f"{records} record waits" if records == 1 else f"{records} records wait"
 
 
 def _slot(slot: Slot) -> str:
@@ -108,7 +164,7 @@ def _slot(slot: Slot) -> str:
     proven = "proven" if active == slot.committed else "on probation"
     return (
         f"{active.model}/{active.version} ({slot.name}), {proven}, "
-        f"{active.approvals} approvals, model {active.model_sha256[:12]}"
+        f"{active.approvals} approval{'s' * (active.approvals != 1)}, model {active.model_sha256[:12]}"
     )
 
 

@@ -1,142 +1,23 @@
 """The command `muster-agent`: what it prints, with which status, and what it leaves behind."""
 
-import asyncio
-import io
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
-import threading
-import time
-from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent.cli import main
 from agent.store.device_store import Quarantine
 from agent.store.lift_requests import LiftRequests
 from agent.store.sqlite_store import SqliteStore
-from controller.enrolment import actions as desk
-from controller.enrolment.terms import Terms
-from controller.store.certificate_files import open_certificates
-from controller.transport.enrolment_server import EnrolmentServer
 from simulations.demo.processes import SCRIPTS
-from simulations.memory_store import MemoryStore
+from tests.agent.cli.machine import Agent, Gate, configure
 
 VERBS = ("enrol", "run", "status", "lift", "doctor")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command did."""
-
-    status: int
-    out: str
-    err: str
-
-
-class Agent:
-    """The command `muster-agent` in this process, with streams that are no terminal."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, home: Path) -> None:
-        self._patch = patch
-        self.home = home
-
-    def __call__(self, *words: str, stdin: bytes = b"", home: str | Path | None = None) -> Done:
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
-        with self._patch.context() as patch:
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
-            patch.setattr(sys, "stdout", out)
-            patch.setattr(sys, "stderr", err)
-            with pytest.raises(SystemExit) as ended:
-                main(["--home", str(home or self.home), *words])
-        texts = []
-        for stream in (out, err):
-            stream.flush()
-            texts.append(stream.buffer.getvalue().decode())
-        assert isinstance(ended.value.code, int)
-        assert "Traceback" not in texts[1]
-        return Done(ended.value.code, *texts)
-
-    def refused(self, *words: str, **more: Any) -> str:
-        """What it says that it must refuse."""
-        done = self(*words, **more)
-        assert (done.status, done.out) == (1, ""), done
-        assert done.err.startswith("error: "), done
-        assert "  what to do: " in done.err, done
-        assert len(done.err) < 3000
-        return done.err
-
-
-@pytest.fixture
-def agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Agent:
-    return Agent(monkeypatch, tmp_path / "device")
-
-
-class Gate:
-    """Where machines become devices: the controller's real server, on a thread of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        now = datetime.now(UTC)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        certificates = open_certificates(folder, ("127.0.0.1",), now)
-        self._store = MemoryStore()
-        self._server = EnrolmentServer(self._join, self._join, certificates.server)
-        port = self._do(self._server.start("127.0.0.1:0"))
-        self._terms = Terms(
-            device_authority=certificates.device_authority,
-            server_ca_pem=certificates.server_authority.certificate_pem,
-            root_metadata=b"root",
-            enrolment_address=f"127.0.0.1:{port}",
-            session_address=f"127.0.0.1:{port}",
-        )
-
-    def close(self) -> None:
-        """Ends it."""
-        self._do(self._server.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def token(self, lifetime: float = 3600.0) -> str:
-        """For one machine."""
-        with self._store.begin() as tx:
-            return desk.create_token(tx, self._terms, "ada", time.time(), lifetime)[1]
-
-    async def _join(self, request: Any) -> Any:
-        with self._store.begin() as tx:
-            return desk.join(tx, request, self._terms, time.time())
-
-    def _do(self, act: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(act, self._loop).result(30)
-
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    made = Gate(tmp_path_factory.mktemp("gate"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def enrolled(agent: Agent, gate: Gate) -> Agent:
-    done = agent("enrol", gate.token(), "--name", "cam-1")
-    assert done.status == 0, done
-    return agent
-
-
-def configure(agent: Agent, text: str | bytes) -> None:
-    agent.home.mkdir(exist_ok=True)
-    data = text.encode() if isinstance(text, str) else text
-    (agent.home / "agent.toml").write_bytes(data)
 
 
 # --- enrol ----------------------------------------------------------------------------------------
@@ -155,7 +36,16 @@ def test_a_machine_becomes_a_device_once(agent: Agent, gate: Gate) -> None:
     used = agent.refused("enrol", token, home=agent.home.with_name("other"))
     assert "[token-used]" in used
     anew = agent("enrol", gate.token(), "--anew", "--name", "cam-8")
-    assert anew.out.startswith("this machine is device cam-8")
+    assert anew.out.startswith("this machine is device cam-8\nnext: ")
+
+
+def test_it_says_why_a_device_is_called_otherwise_than_it_wished(agent: Agent, gate: Gate) -> None:
+    odd = agent("enrol", gate.token(), "--name", "Cam 9")
+    assert "\n  not 'Cam 9': names are lowercase letters, digits and hyphens\n" in odd.out
+    taken = agent("enrol", gate.token(), "--name", "cam-9", home=agent.home.with_name("other"))
+    assert taken.out.startswith("this machine is device cam-9-")
+    assert "\n  not 'cam-9': a device of that name has joined before" in taken.out
+    assert "add `--anew`" in agent.refused("enrol", gate.token())
 
 
 @pytest.mark.parametrize(
@@ -200,6 +90,7 @@ def test_the_status_of_a_device_is_told_as_lines_and_as_json(enrolled: Agent) ->
     assert [line.split()[0] for line in done.out.splitlines()] == [
         "device",
         "controller",
+        "link",
         "directive",
         "telemetry",
     ]
@@ -227,15 +118,8 @@ def test_the_status_of_a_device_is_told_as_lines_and_as_json(enrolled: Agent) ->
 def test_a_damaged_note_of_its_ports_is_as_if_no_agent_ran(enrolled: Agent, ports: str) -> None:
     (enrolled.home / "ports.json").write_text(ports)
 
-    assert json.loads(enrolled("status", "-o", "json").out)["running"] is False
-
-
-def test_an_agent_of_another_person_is_seen_to_run(enrolled: Agent) -> None:
-    note = {"pid": os.getppid(), "rest": 8500, "grpc": 8501}
-    (enrolled.home / "ports.json").write_text(json.dumps(note))
-
-    assert "running: REST on port 8500, gRPC on 8501" in enrolled("status").out
-    assert "serving: REST on port 8500" in enrolled("doctor").out
+    with contextlib.closing(SqliteStore(enrolled.home)):  # an agent that has not bound its ports
+        assert json.loads(enrolled("status", "-o", "json").out)["running"] is False
 
 
 def kept_out(home: Path) -> str:
@@ -292,6 +176,7 @@ def test_the_doctor_says_what_is_well_and_what_is_not_with_its_remedy(enrolled: 
         "clock": "ok",
         "controller": "ok",
         "serving": "ok",
+        "agent": "warn",
     }
     assert enrolled("doctor").status == 0
 
