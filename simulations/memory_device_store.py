@@ -11,9 +11,10 @@ from agent.install.record import Install, Slot
 from agent.store.device_store import Identity, Quarantine, SpoolRecord, TrustedState
 from agent.store.spool_order import (
     DEFAULT_LIMITS,
-    LEAST_VALUABLE_FIRST,
     SpoolLimits,
+    Totals,
     check_kind,
+    next_to_go,
 )
 
 
@@ -221,15 +222,14 @@ class MemorySpool:
             return len(contents.spool)
 
     def _make_room(self, contents: Contents) -> None:
-        value = {kind: at for at, kind in enumerate(LEAST_VALUABLE_FIRST)}
-        going = sorted(contents.spool.values(), key=lambda one: (value[one.kind], one.sequence))
-        size = sum(len(record.payload) for record in going)
-        for record in going:
-            if len(contents.spool) <= self._limits.records and size <= self._limits.size:
-                break
-            size -= len(record.payload)
-            del contents.spool[record.sequence]
-            contents.dropped[record.kind] = contents.dropped.get(record.kind, 0) + 1
+        totals = Totals()
+        for record in contents.spool.values():
+            totals.add(record.kind, 1, len(record.payload))
+        while (kind := next_to_go(totals, self._limits)) is not None:
+            oldest = next(one for one in contents.spool.values() if one.kind == kind)
+            totals.add(kind, -1, -len(oldest.payload))
+            del contents.spool[oldest.sequence]
+            contents.dropped[kind] = contents.dropped.get(kind, 0) + 1
 
 
 class MemoryWindowStore:

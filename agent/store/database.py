@@ -33,11 +33,15 @@ _CORRUPT: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE
 class SharedDatabase:
     """A database for the threads of one process; no other process may write to it.
 
-    ``reading()`` is for programs beside the agent: it takes no lock and can't write.
+    ``undone`` counts what may have been: whoever keeps in memory what is in the database reads it
+    again when that has grown.
+
+    ``read_only`` is for programs beside the agent: it takes no lock and can't write.
     """
 
     def __init__(self, home: Path, *, read_only: bool = False) -> None:
         self.path = home / DATABASE_NAME
+        self.undone = 0
         self._turn = threading.RLock()
         self._in_transaction = False
         self._closed = False
@@ -70,10 +74,14 @@ class SharedDatabase:
             if self._in_transaction and not self._db.conn.in_transaction:
                 # A full disk may have ended it; what follows must not be written on its own.
                 raise StoreError(f"{self.path}: the transaction was lost")
+            done = False
             try:
                 yield self._db
+                done = True
             except sqlite3.Error as error:
                 raise translate(error, self.path) from error
+            finally:
+                self.undone += not done
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Database]:

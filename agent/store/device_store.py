@@ -158,7 +158,7 @@ class InstallStore(Protocol):
 
 
 class Spool(Protocol):
-    """Records that wait for the controller: bounded; the least valuable are dropped first.
+    """Records that wait for the controller: bounded; ``spool_order`` says what is dropped first.
 
     Kinds by value, most valuable first: report, event, window, resources.
     """

@@ -7,15 +7,19 @@ from sqlite_utils.db import Database
 
 from agent.store.database import SharedDatabase
 from agent.store.device_store import SpoolRecord
-from agent.store.spool_order import LEAST_VALUABLE_FIRST, SpoolLimits, check_kind
+from agent.store.spool_order import SpoolLimits, Totals, check_kind, next_to_go
 
 
 class SqliteSpool:
-    """See ``Spool``. AUTOINCREMENT keeps a sequence from being used twice, though rows go."""
+    """See ``Spool``. AUTOINCREMENT keeps a sequence from being used twice, though rows go.
+
+    What it holds is counted once, and again only after something was undone: no other process writes.
+    """
 
     def __init__(self, database: SharedDatabase, limits: SpoolLimits) -> None:
         self._database = database
         self._limits = limits
+        self._counted: tuple[int, Totals] | None = None
 
     @property
     def spool_id(self) -> str:
@@ -38,12 +42,14 @@ class SqliteSpool:
         check_kind(kind)
         statement = "INSERT INTO spool (kind, recorded_ms, size, payload) VALUES (?, ?, ?, ?)"
         with self._database.turn() as db, db.atomic():
+            totals = self._totals(db)
             row = db.execute(statement, [kind, recorded_ms, len(payload), payload])
             sequence = int(row.lastrowid or 0)
             if len(payload) > self._limits.size:
-                drop(db, kind, [sequence])  # it would push out everything, and still not fit
+                drop(db, kind, sequence)  # it would push out everything, and still not fit
             else:
-                make_room(db, self._limits)
+                totals.add(kind, 1, len(payload))
+                make_room(db, totals, self._limits)
         return sequence
 
     def batch(self, records: int, size: int) -> Sequence[SpoolRecord]:
@@ -61,8 +67,12 @@ class SqliteSpool:
 
     def forget(self, through: int) -> None:
         """Removes every record up to and with that sequence."""
-        with self._database.turn() as db:
-            db.table("spool").delete_where("sequence <= ?", [through])
+        going = "SELECT kind, count(*), sum(size) FROM spool WHERE sequence <= ? GROUP BY kind"
+        with self._database.turn() as db, db.atomic():
+            totals = self._totals(db)
+            for kind, records, size in db.execute(going, [through]).fetchall():
+                totals.add(kind, -records, -size)
+            db.execute("DELETE FROM spool WHERE sequence <= ?", [through])
 
     def dropped(self) -> Mapping[str, int]:
         """How many of each kind were dropped since the spool was made."""
@@ -74,34 +84,37 @@ class SqliteSpool:
         with self._database.turn() as db:
             return int(db.execute("SELECT count(*) FROM spool").fetchone()[0])
 
-
-def make_room(db: Database, limits: SpoolLimits) -> None:
-    """Drops the least valuable records until the rest is within the limits."""
-    query = "SELECT count(*), coalesce(sum(size), 0) FROM spool INDEXED BY spool_by_kind"
-    records, size = db.execute(query).fetchone()
-    for kind in LEAST_VALUABLE_FIRST:
-        oldest = db.execute(
-            "SELECT sequence, size FROM spool WHERE kind = ? ORDER BY sequence", [kind]
-        )
-        going: list[int] = []
-        while records > limits.records or size > limits.size:
-            row = oldest.fetchone()
-            if row is None:
-                break
-            going.append(row[0])
-            records, size = records - 1, size - row[1]
-        oldest.close()
-        drop(db, kind, going)
+    def _totals(self, db: Database) -> Totals:
+        """What the spool holds, to be kept right by whoever changes it. In a turn at the database."""
+        undone = self._database.undone
+        if self._counted is None or self._counted[0] != undone:
+            self._counted = undone, count(db)
+        return self._counted[1]
 
 
-def drop(db: Database, kind: str, sequences: Sequence[int]) -> None:
-    """Removes the records and counts them."""
-    if not sequences:
-        return
-    for sequence in sequences:
-        db.execute("DELETE FROM spool WHERE sequence = ?", [sequence])
+def count(db: Database) -> Totals:
+    """What the spool holds: a walk over its whole index."""
+    query = "SELECT kind, count(*), sum(size) FROM spool INDEXED BY spool_by_kind GROUP BY kind"
+    totals = Totals()
+    for kind, records, size in db.execute(query):
+        totals.add(kind, records, size)
+    return totals
+
+
+def make_room(db: Database, totals: Totals, limits: SpoolLimits) -> None:
+    """Drops records until the rest is within the limits."""
+    oldest = "SELECT sequence, size FROM spool WHERE kind = ? ORDER BY sequence LIMIT 1"
+    while (kind := next_to_go(totals, limits)) is not None:
+        sequence, size = db.execute(oldest, [kind]).fetchone()
+        drop(db, kind, sequence)
+        totals.add(kind, -1, -size)
+
+
+def drop(db: Database, kind: str, sequence: int) -> None:
+    """Removes the record and counts it."""
+    db.execute("DELETE FROM spool WHERE sequence = ?", [sequence])
     db.execute(
-        "INSERT INTO spool_dropped (kind, count) VALUES (?, ?)"
-        " ON CONFLICT (kind) DO UPDATE SET count = count + excluded.count",
-        [kind, len(sequences)],
+        "INSERT INTO spool_dropped (kind, count) VALUES (?, 1)"
+        " ON CONFLICT (kind) DO UPDATE SET count = count + 1",
+        [kind],
     )

@@ -13,7 +13,7 @@ from agent.errors import StaleDirective, StoreError
 from agent.install.machine import State
 from agent.install.record import Deployed, Install, Slot
 from agent.store.device_store import DeviceStore, Identity, Quarantine, TrustedState
-from agent.store.spool_order import DEFAULT_LIMITS, LEAST_VALUABLE_FIRST, SpoolLimits
+from agent.store.spool_order import DEFAULT_LIMITS, LEAST_VALUABLE_FIRST, SHARES, SpoolLimits
 from agent.store.sqlite_store import SqliteStore
 from simulations.memory_device_store import Contents, MemoryDeviceStore
 
@@ -297,6 +297,45 @@ def test_a_full_spool_drops_the_least_valuable_kind_first_and_counts(opened: Ope
     assert dict(store.spool.dropped()) == {"resources": 2, "window": 1}
 
 
+@pytest.mark.parametrize(("many", "few"), [("event", "window"), ("window", "event")])
+def test_a_spool_full_of_one_kind_keeps_the_newest_of_another_within_its_share(
+    opened: Opener, many: str, few: str
+) -> None:
+    store = opened(SpoolLimits(records=20, size=1000))
+    for at in range(30):
+        store.spool.put(many, b"x", at)
+
+    kept = [store.spool.put(few, b"x", at) for at in range(20)]
+
+    told = [one.sequence for one in store.spool.batch(99, 9999) if one.kind == few]
+    assert told == kept[-len(told) :]
+    assert len(told) >= 20 * SHARES[few] // 100
+    assert len(store.spool) - len(told) >= 20 * SHARES[many] // 100
+    assert len(store.spool) == 20
+
+
+def test_what_was_undone_takes_no_place_in_the_spool(opened: Opener) -> None:
+    store = opened(SpoolLimits(records=10, size=1000))
+    for at in range(8):
+        store.spool.put("event", b"x", at)
+
+    def fail_in_the_middle() -> None:
+        with store.transaction():
+            store.spool.forget(3)
+            for at in range(6):
+                store.spool.put("event", b"y", at)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_in_the_middle()
+    store.spool.put("event", b"z", 9)
+    store.spool.put("event", b"z", 9)
+    assert (len(store.spool), dict(store.spool.dropped())) == (10, {})
+
+    store.spool.put("event", b"z", 9)
+    assert (len(store.spool), dict(store.spool.dropped())) == (10, {"event": 1})
+
+
 def test_a_record_larger_than_the_spool_pushes_nothing_out(opened: Opener) -> None:
     store = opened(SpoolLimits(records=10, size=100))
     store.spool.put("resources", b"x" * 90, 0)
@@ -325,7 +364,7 @@ PUTS = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(puts=PUTS)
-def test_nothing_is_dropped_while_something_worth_less_waits(
+def test_a_kind_loses_its_oldest_and_only_what_is_beyond_its_share(
     opened: Opener, puts: list[tuple[str, int]]
 ) -> None:
     limits = SpoolLimits(records=8, size=150)
@@ -337,16 +376,18 @@ def test_nothing_is_dropped_while_something_worth_less_waits(
     for kind, size in puts:
         before[store.spool.put(kind, b"x" * size, 0)] = (kind, size)
         now = {one.sequence: (one.kind, len(one.payload)) for one in store.spool.batch(99, 9999)}
-        gone = [LEAST_VALUABLE_FIRST.index(before[at][0]) for at in before.keys() - now.keys()]
         assert len(now) <= limits.records
         assert sum(size for _, size in now.values()) <= limits.size
-        if gone:
-            assert min(LEAST_VALUABLE_FIRST.index(k) for k, _ in now.values()) >= max(gone)
-            same = [
-                at for at, (k, _) in before.items() if LEAST_VALUABLE_FIRST.index(k) == max(gone)
-            ]
-            kept = [at for at in same if at in now]
-            assert all(at > max(set(same) - set(kept)) for at in kept), "the oldest go first"
+        for lost in LEAST_VALUABLE_FIRST:
+            gone = [at for at, (k, _) in before.items() if k == lost and at not in now]
+            kept = [at for at, (k, _) in now.items() if k == lost]
+            if gone:
+                assert all(at > max(gone) for at in kept), "the oldest go first"
+                sizes = sum(before[at][1] for at in [*kept, max(gone)])
+                assert (
+                    100 * (len(kept) + 1) > SHARES[lost] * limits.records
+                    or 100 * sizes > SHARES[lost] * limits.size
+                )
         before = now
 
     dropped = sum(store.spool.dropped().values()) - sum(already.values())

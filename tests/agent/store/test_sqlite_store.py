@@ -204,6 +204,20 @@ def test_a_transaction_that_a_full_disk_ended_takes_no_more_writes(store: Sqlite
     assert store.identity.next_counter() == 1
 
 
+def test_what_the_spool_holds_is_not_counted_again_for_every_record(store: SqliteStore) -> None:
+    store.spool.put("event", b"x", 0)
+    with store._database.turn() as db:
+        statements: list[str] = []
+        db.conn.set_trace_callback(statements.append)
+    for at in range(5):
+        store.spool.put("event", b"x", at)
+    store.spool.forget(3)
+    store.spool.put("window", b"x", 9)
+
+    assert statements
+    assert not [one for one in statements if "spool_by_kind" in one]
+
+
 # --- Versions -------------------------------------------------------------------------------------
 
 
