@@ -5,6 +5,8 @@ the signals of a main thread, leaves ours alone.
 """
 
 import asyncio
+import logging
+import socket
 import threading
 from pathlib import Path
 from typing import Final
@@ -18,6 +20,21 @@ from controller.web.connection import ApiConnection
 GRACE_SECONDS: Final = 5
 
 
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listens: threading.Event) -> None:
+        super().__init__(config)
+        self._listens = listens
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listens.set()
+
+
 class WebServer:
     """One uvicorn server."""
 
@@ -27,12 +44,15 @@ class WebServer:
         self._certificate = certificate
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+        self._settled = threading.Event()
+        self._failure = ""
 
     async def start(self, host: str, port: int) -> int:
-        """Begins to serve; returns the port (which is chosen if it was 0).
+        """Returns once it serves: the port (which is chosen if it was 0).
 
         Raises:
-            ConfigError: the address is taken, or is none of this machine's.
+            ConfigError: the address is taken, or is none of this machine's; or the certificate can't
+                be used.
         """
         config = uvicorn.Config(
             self._application,
@@ -51,12 +71,26 @@ class WebServer:
         except SystemExit as error:  # how uvicorn says that it can't
             raise ConfigError(f"{host}:{port}: it can't be served on: is it in use?") from error
         listening.listen(config.backlog)  # who connects before the thread runs waits for it
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config, self._settled)
         self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listening]}, name="web", daemon=True
+            target=self._serve, args=(self._server, listening), name="web", daemon=True
         )
         self._thread.start()
+        await asyncio.to_thread(self._settled.wait)
+        if not self._server.started:
+            listening.close()
+            raise ConfigError(f"{self._certificate}: the API can't be served: {self._failure}")
         return int(listening.getsockname()[1])
+
+    def _serve(self, server: uvicorn.Server, listening: socket.socket) -> None:
+        try:
+            server.run(sockets=[listening])
+        except (OSError, RuntimeError, SystemExit) as error:
+            self._failure = str(error) or type(error).__name__
+        finally:
+            self._settled.set()
+            if server.started and not server.should_exit:
+                log.critical("web.ended reason=%s", self._failure or "unknown")
 
     async def stop(self) -> None:
         """Ends when the requests that are under way have, or after a grace. May be called twice."""

@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from controller.enrolment.authority import create_authority, issue_server
+from controller.errors import ConfigError
 from controller.web import connection
 from controller.web.server import WebServer
 
@@ -81,3 +82,18 @@ async def test_more_connections_than_may_be_are_not_taken(
         await reader.readuntil(b'{"status":"ok"}')
 
     assert await ended(await api.connect())
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"], ids=["missing", "damaged"])
+async def test_a_server_that_can_not_serve_says_so_when_it_starts(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    certificate = tmp_path / "server.pem"
+    if content is not None:
+        certificate.write_bytes(content)
+    server = WebServer(FastAPI(), certificate)
+
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(ConfigError, match=r"server\.pem"):
+            await server.start("127.0.0.1", 0)
+        await server.stop()
