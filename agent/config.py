@@ -7,10 +7,15 @@ from typing import Annotated, Final
 import msgspec
 
 from agent.errors import ConfigError
+from agent.wrong_value import wrong_value
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+MOST_SECONDS: Final = 366 * 86400.0
+"""A year. More is a slip of the hand, and no clock takes any number."""
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=MOST_SECONDS)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Threads = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 
 FILE_NAME: Final = "agent.toml"
 
@@ -22,7 +27,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rest_port: Port = 8500
     grpc_port: Port = 8501
     allow_remote: bool = False  # a host that is not loopback is refused without this
-    threads: Count = 2  # inference threads; each runs one request at a time
+    threads: Threads = 2  # inference threads; each runs one request at a time
 
 
 class Installing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,8 +43,8 @@ class Installing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Watching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often the data is judged. The bundle says how; 0 keeps the bundle's own."""
 
-    window_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    window_rows: Annotated[int, msgspec.Meta(ge=0)] = 0
+    window_seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)] = 0.0
+    window_rows: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
 
 class Reporting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,5 +90,7 @@ def read_config(home: Path) -> AgentConfig:
         raise ConfigError(f"{path}: {error}") from error
     try:
         return msgspec.convert(tomllib.loads(text), AgentConfig)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {wrong_value(error)}") from error

@@ -7,12 +7,14 @@ from typing import Annotated, Final
 
 import msgspec
 
+from agent.wrong_value import wrong_value
 from controller.errors import ConfigError
 from controller.signing.roles import Lifetimes as MetadataLifetimes
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Days = Annotated[float, msgspec.Meta(gt=0)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+# A hundred years: more is a slip of the hand, and no calendar takes any number.
+Days = Annotated[float, msgspec.Meta(gt=0, le=36500)]
+Hours = Annotated[float, msgspec.Meta(gt=0, le=876000)]
 
 FILE_NAME: Final = "controller.toml"
 
@@ -30,7 +32,7 @@ class Lifetimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How long what the controller signs is good for."""
 
     device_certificate_days: Days = 30.0
-    join_token_hours: Days = 24.0
+    join_token_hours: Hours = 24.0
     snapshot_days: Days = 7.0
     timestamp_days: Days = 1.0
 
@@ -84,5 +86,7 @@ def read_config(home: Path) -> ControllerConfig:
         raise ConfigError(f"{path}: {error}") from error
     try:
         return msgspec.convert(tomllib.loads(text), ControllerConfig)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {wrong_value(error)}") from error

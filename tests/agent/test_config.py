@@ -1,0 +1,69 @@
+"""What is wrong with a configuration is told in words, and no number is too large to be told."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import read_config
+from agent.errors import ConfigError
+from agent.home import DEFAULT, VARIABLE, home_of
+from controller.config import read_config as read_controller_config
+from controller.errors import ConfigError as ControllerConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[serving]\nrest_port = 70000", "[serving] rest_port: must be a whole number, at most 65535"),
+        ("[serving]\nrest_port = 'x'", "[serving] rest_port: must be a whole number, and is text"),
+        ("[serving]\nrest_prot = 1", "[serving] rest_prot: there is no such key"),
+        ("speed = 1", "`speed`: there is no such key"),
+        ("serving = 1", "`serving`: must be a table, and is a whole number"),
+        ("[serving]\nallow_remote = 1", "[serving] allow_remote: must be true or false, and is a whole"),
+        ("[installing]\nretry_seconds = 0", "[installing] retry_seconds: must be a number, more than 0"),
+        ("[installing]\nretry_seconds = 1e300", "retry_seconds: must be a number, at most 31622400"),
+        ("[installing]\nretry_seconds = inf", "retry_seconds: must be a number, at most 31622400"),
+        ("[watching]\nwindow_seconds = 1e300", "window_seconds: must be a number, at most 31622400"),
+        ("[reporting]\nspool_bytes = 9223372036854775807", "spool_bytes: must be a whole number, at"),
+        ("[serving]\nthreads = 99999999", "[serving] threads: must be a whole number, at most 1024"),
+        ("a = [", "not TOML: "),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_an_agents_file_is_told(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "agent.toml").write_text(text)
+
+    with pytest.raises(ConfigError) as raised:
+        read_config(tmp_path)
+
+    assert raised.value.detail.startswith(f"{tmp_path / 'agent.toml'}: ")
+    assert said in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("names = []", "`names`: must be a list, at least 1 long"),
+        ("names = [1]", "`names[0]`: must be text in quotes, and is a whole number"),
+        ("[listening]\napi_port = -1", "[listening] api_port: must be a whole number, at least 0"),
+        ("[lifetimes]\ntimestamp_days = 1e300", "timestamp_days: must be a number, at most 36500"),
+        ("[lifetimes]\njoin_token_hours = 1e300", "token_hours: must be a number, at most 876000"),
+        ("[telemetry]\nretention_days = inf", "retention_days: must be a number, at most 36500"),
+    ],
+)
+def test_what_is_wrong_in_a_controllers_file_is_told(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "controller.toml").write_text(text)
+
+    with pytest.raises(ControllerConfigError) as raised:
+        read_controller_config(tmp_path)
+
+    assert said in raised.value.detail
+
+
+def test_a_variable_that_is_set_to_nothing_names_no_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    assert home_of(None).path == DEFAULT
+
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert home_of(None).path == tmp_path
