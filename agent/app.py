@@ -130,6 +130,7 @@ class Agent:
             clock,
             rows=config.watching.window_rows,
             seconds=config.watching.window_seconds,
+            checkpoint_seconds=config.watching.checkpoint_seconds,
         )
         self.resources = ResourcesLoop(
             store, home.path, clock, interval=config.reporting.resources_seconds

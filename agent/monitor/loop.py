@@ -1,15 +1,18 @@
 """Time passed: counts what was observed, keeps open windows on disk, judges those that close.
 
 The record of a closed window goes into the spool in the very transaction that forgets the open one:
-whatever the moment of a power cut, a window is told exactly once, and no more than ``INTERVAL``
-seconds of counts are lost.
+whatever the moment of a power cut, a window is told exactly once, and no more than
+``checkpoint_seconds`` of counts are lost.
 """
 
 import asyncio
 import logging
+import math
 import threading
 import uuid
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from agent.clock import Clock
@@ -28,6 +31,8 @@ from protos.errors import DocumentError
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0
+CHECKPOINT_SECONDS: Final = 10.0
+"""Each write wears the flash: an open window has some 10 kB, and a busy one changes all the time."""
 ORPHAN_SECONDS: Final = 30.0
 """So long after a start, a window whose version has not come back is closed."""
 _STATE: Final = "#alerts"
@@ -39,17 +44,27 @@ class MonitorLoop:
 
     Args:
         rows, seconds: replace the bundle's n_min and t_min_seconds if they are not 0.
+        checkpoint_seconds: least time between two writes of the open windows.
     """
 
     def __init__(
-        self, store: DeviceStore, watch: Watch, clock: Clock, *, rows: int = 0, seconds: float = 0.0
+        self,
+        store: DeviceStore,
+        watch: Watch,
+        clock: Clock,
+        *,
+        rows: int = 0,
+        seconds: float = 0.0,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         self._store = store
         self._watch = watch
         self._clock = clock
         self._rows = rows
         self._seconds = seconds
+        self._checkpoint_seconds = checkpoint_seconds
         self._started = clock.monotonic()
+        self._saved = -math.inf  # monotonic seconds
         self._present: list[Watched] = []
         self._references: dict[str, Reference] = {}  # of what is present, or was until just now
         self._unsaved: set[str] = set()
@@ -65,16 +80,22 @@ class MonitorLoop:
         while True:
             await self._clock.sleep(INTERVAL)
             # On a thread: it counts, judges and waits for the disk, and requests must not.
-            await asyncio.to_thread(self.keep)
+            await asyncio.to_thread(self._try, self.tick)
 
-    def tick(self) -> None:
-        """One turn: count, then close or keep each window. From any thread.
+    def tick(self, *, last: bool = False) -> None:
+        """One turn: count, close what is to be closed, save the rest if it is time or the last turn.
+
+        From any thread.
 
         Raises:
             AgentError: the store failed. What was counted is kept, and written by a later turn.
         """
         with self._turn:
             self._tick(_milliseconds(self._clock.now()))
+            now = self._clock.monotonic()
+            if self._unsaved and (last or now - self._saved >= self._checkpoint_seconds):
+                self._save()
+                self._saved = now
 
     def _tick(self, now_ms: int) -> None:
         present = list(self._watch.watched())
@@ -101,9 +122,14 @@ class MonitorLoop:
             self._forget_orphans(now_ms)
 
     def keep(self) -> None:
-        """One turn; what goes wrong is logged, and done by a later turn."""
+        """One last turn, after which all that was counted is on the disk; what goes wrong is logged."""
+        self._try(partial(self.tick, last=True))
+
+    @staticmethod
+    def _try(turn: Callable[[], None]) -> None:
+        """What goes wrong is logged, and done by a later turn."""
         try:
-            self.tick()
+            turn()
         except AgentError as error:
             log.warning("monitor.delayed code=%s detail=%s", error.code, error.detail)
         except Exception:
@@ -144,10 +170,13 @@ class MonitorLoop:
         self._windows[key] = seen
         if seen is not window:
             self._unsaved.add(key)
-        if key in self._unsaved:
-            message = window_message(seen)
-            self._store.windows.checkpoint(key, message.SerializeToString())
-            self._unsaved.discard(key)
+
+    def _save(self) -> None:
+        with self._store.transaction():
+            for key in self._unsaved:
+                message = window_message(self._windows[key])
+                self._store.windows.checkpoint(key, message.SerializeToString())
+        self._unsaved.clear()
 
     def _new(self, watched: Watched, now_ms: int) -> OpenWindow:
         return OpenWindow(
@@ -171,6 +200,7 @@ class MonitorLoop:
         key = window.manifest_sha256
         if window.is_empty:
             self._windows.pop(key, None)
+            self._unsaved.discard(key)
             return
         ended_ms = max(now_ms, window.started_ms)
         judgement = self._judged(window)

@@ -33,6 +33,7 @@ retry_cap_seconds = 2.0
 [watching]
 window_rows = {rows}
 window_seconds = {seconds}
+checkpoint_seconds = 1.0
 
 [reporting]
 interval_seconds = 1.0

@@ -14,7 +14,7 @@ from tests.end_to_end.fleet import WINDOW_ROWS, Feeder, Fleet, model_file, soon
 
 MODEL = "ripe"
 KEPT_WITHIN = 4.0
-"""Counts are on the disk within ``agent.monitor.loop.INTERVAL``, 1 s; the rest is for a busy machine."""
+"""The stage's agents write counts every second (``checkpoint_seconds``); the rest is for a busy machine."""
 
 
 @dataclass

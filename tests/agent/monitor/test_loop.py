@@ -24,7 +24,7 @@ from agent.monitor.wire import read_window, verdict_of
 from agent.store.device_store import SpoolRecord
 from agent.store.sqlite_store import SqliteStore
 from protos.v1 import telemetry_pb2
-from simulations.memory_device_store import Contents, MemoryDeviceStore
+from simulations.memory_device_store import Contents, MemoryDeviceStore, MemoryWindowStore
 from tests.agent.monitor import profiles
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -271,6 +271,33 @@ def test_a_checkpoint_that_can_not_be_read_is_dropped_and_watching_goes_on() -> 
     assert read_window(kept[one.manifest_sha256]).counts.rows == 10
 
 
+class CountingWindows(MemoryWindowStore):
+    """Counts what is written."""
+
+    writes = 0
+
+    def checkpoint(self, key: str, window: bytes) -> None:
+        self.writes += 1
+        super().checkpoint(key, window)
+
+
+def test_open_windows_are_written_once_in_a_while_and_wholly_at_the_end() -> None:
+    store, clock, one = MemoryDeviceStore(), HandClock(), Running()
+    store.windows = counting = CountingWindows(store)
+    loop = MonitorLoop(store, Serving([one]), clock, checkpoint_seconds=10.0)
+    for _ in range(25):
+        one.serve(4)
+        loop.tick()
+        clock.seconds += 1
+    assert counting.writes == 3
+
+    one.serve(4)
+    loop.keep()
+
+    assert counting.writes == 4
+    assert read_window(store.windows.checkpoints()[one.manifest_sha256]).counts.rows == 104
+
+
 class PowerCut(BaseException):
     """Nothing runs after it."""
 
@@ -303,7 +330,7 @@ def test_whenever_the_power_goes_each_window_is_told_once_and_what_was_saved_is_
         saved = 0
         store: MemoryDeviceStore = Failing(contents, at)
         cut = False
-        loop = MonitorLoop(store, Serving([one]), clock, seconds=2.0)
+        loop = MonitorLoop(store, Serving([one]), clock, seconds=2.0, checkpoint_seconds=0.0)
         for step in range(8):
             one.serve(110, 3.0 if step > 3 else 0.0)
             clock.seconds += 1
@@ -315,7 +342,9 @@ def test_whenever_the_power_goes_each_window_is_told_once_and_what_was_saved_is_
                 saved = kept(contents)
                 one = Running()
                 store = MemoryDeviceStore(contents=contents)
-                loop = MonitorLoop(store, Serving([one]), clock, seconds=2.0)
+                loop = MonitorLoop(
+                    store, Serving([one]), clock, seconds=2.0, checkpoint_seconds=0.0
+                )
         windows, events = spooled(store)
         identities = [window.window_id for window in windows]
         assert len(set(identities)) == len(identities)
@@ -344,7 +373,7 @@ from tests.agent.monitor.test_loop import Running, Serving
 home = Path(sys.argv[1])
 store = SqliteStore(home)
 one = Running(reference=read_reference((home / "reference").read_bytes()))
-loop = MonitorLoop(store, Serving([one]), SystemClock(), rows=50, seconds=0.01)
+loop = MonitorLoop(store, Serving([one]), SystemClock(), rows=50, seconds=0.01, checkpoint_seconds=0.0)
 while True:
     one.serve(30)
     loop.tick()
