@@ -45,6 +45,7 @@ class Watching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     window_seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)] = 0.0
     window_rows: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    checkpoint_seconds: Seconds = 10.0  # so much of an open window is lost if power goes
 
 
 class Reporting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
