@@ -87,11 +87,11 @@ class Agent:
         key_pem = device_key(home.key, identity)
         self._home, self._config, self._identity, self._clock = home, config, identity, clock
         self._certificate = identity.certificate_pem
-        blobs = BlobFolder(home.blobs)
+        blobs, runtime = BlobFolder(home.blobs), OnnxRuntime()
         backoff = Backoff(config.connecting.backoff_seconds, config.connecting.backoff_cap_seconds)
 
         self.deployments: Deployments[Observer, Reference] = Deployments(
-            {"onnxruntime": OnnxRuntime()}, blobs.read, read_reference, Observer
+            {runtime.name: runtime}, blobs.read, read_reference, Observer
         )
         dialer = GrpcDialer(
             identity.session_address, identity.server_ca_pem, key_pem, lambda: self._certificate
@@ -114,7 +114,7 @@ class Agent:
         )
         reporter = Reporter(store, keys.signer(key_pem), self._say, clock)
         self.reports = ReportLoop(reporter, self.uploads.wake)
-        self.installs = self._install_loop(store, blobs, rng)
+        self.installs = self._install_loop(store, blobs, rng, runtime)
         self.refreshes = RefreshLoop(
             self.trust,
             self.uplink.metadata,
@@ -140,7 +140,7 @@ class Agent:
         )
 
     def _install_loop(
-        self, store: DeviceStore, blobs: BlobFolder, rng: random.Random
+        self, store: DeviceStore, blobs: BlobFolder, rng: random.Random, runtime: OnnxRuntime
     ) -> InstallLoop:
         trying = self._config.installing
         return InstallLoop(
@@ -151,6 +151,7 @@ class Agent:
             self_test=ProcessSelfTest(blobs.path_of, trying.self_test_seconds),
             deployments=self.deployments,
             facts=partial(read_facts, self._home.path),
+            opsets=lambda: {runtime.name: runtime.highest_opset()},
             clock=self._clock,
             on_change=self._on_change,
             policy=ProbationPolicy(

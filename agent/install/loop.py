@@ -42,6 +42,7 @@ class InstallLoop:
     Attributes:
         on_change: called on the event loop after a change is durable. A change may be durable
             without a call if power goes in between: so report once at the start, whatever happened.
+        opsets: the highest opset by runtime, where it is known. Called off the event loop.
         offload: runs what waits for the disk.
     """
 
@@ -58,6 +59,7 @@ class InstallLoop:
     retry_seconds: float = 5.0
     retry_cap_seconds: float = 300.0
     rng: random.Random = field(default_factory=random.Random)
+    opsets: Callable[[], Mapping[str, int]] = dict
     offload: Offload = asyncio.to_thread
     _bench: Bench = field(init=False)
     _loops: dict[SlotKey, tuple[SlotLoop, "asyncio.Task[None]"]] = field(
@@ -79,6 +81,7 @@ class InstallLoop:
                 fetcher=self.fetcher,
                 self_test=self.self_test,
                 facts=self.facts,
+                opsets=self.opsets,
                 quarantined=self.store.installs.quarantined,
                 offload=self.offload,
             ),

@@ -34,7 +34,7 @@ def objections(
     """What stands against the version on this device.
 
     ``present_bytes`` is how many of the version's bytes are on the device already; ``opsets`` is the
-    highest opset by runtime, where it is known: where not, loading will tell.
+    highest opset by runtime, where it is known and not 0: where not, loading will tell.
     """
     needs = manifest.needs
     lacks = []
@@ -48,7 +48,7 @@ def objections(
     elif not at_least(runtime, needs.minimum_runtime):
         lacks.append(f"needs {needs.runtime} {needs.minimum_runtime}; here is {runtime}")
     opset = opsets.get(needs.runtime)
-    if opset is not None and needs.opset > opset:
+    if opset and needs.opset > opset:
         lacks.append(f"needs opset {needs.opset}; {needs.runtime} here goes up to {opset}")
     if not at_least(facts.agent_version, manifest.minimum_agent):
         lacks.append(f"needs agent {manifest.minimum_agent}; this is {facts.agent_version}")

@@ -3,6 +3,7 @@
 onnxruntime is imported when the first model is loaded or its version is asked for.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Final
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from agent.errors import InferenceFailed, ModelLoadFailed
 from agent.inference.datatypes import BY_ONNX
+from agent.runtimes.opset import highest_opset
 from agent.runtimes.runtime import Tensors
 from protos.documents import sha256
 from protos.manifest import Manifest, Tensor
@@ -78,11 +80,34 @@ class OnnxRuntime:
 
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads
+        self._opset = 0
 
     @property
     def version(self) -> str:
         """The library's own version."""
         return str(_onnxruntime().__version__)
+
+    def highest_opset(self) -> int:
+        """Of ONNX's own operators; found out once. 0 if it can't be known now."""
+        if not self._opset:
+            ort = _onnxruntime()
+            ort.set_default_logger_severity(_FATAL)
+            errors = _errors(ort)
+
+            def takes(model: bytes) -> bool:
+                try:
+                    ort.InferenceSession(
+                        model, self._options(ort), providers=["CPUExecutionProvider"]
+                    )
+                except errors as error:
+                    if "opset" not in str(error).lower():
+                        raise  # no memory, say: that is no answer
+                    return False
+                return True
+
+            with contextlib.suppress(*errors):
+                self._opset = highest_opset(takes)
+        return self._opset
 
     def load(self, model: bytes, manifest: Manifest) -> OnnxModel:
         """A session made of these very bytes.

@@ -53,6 +53,7 @@ class Means:
     fetcher: Fetcher
     self_test: SelfTest
     facts: Callable[[], DeviceFacts]
+    opsets: Callable[[], Mapping[str, int]]
     quarantined: Callable[[str], tuple[str, str] | None]
     offload: Offload
     fetching: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -148,7 +149,8 @@ async def preflight(means: Means, install: Install) -> Install:
     """
     manifest = await manifest_of(means, install)
     present = await means.offload(partial(present_bytes, means.blobs, manifest))
-    found = objections(manifest, await means.offload(means.facts), present)
+    facts, opsets = await means.offload(means.facts), await means.offload(means.opsets)
+    found = objections(manifest, facts, present, opsets)
     if found.lacks:
         raise Incompatible(f"{manifest.reference}: {found}")
     if found.room:

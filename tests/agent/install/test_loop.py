@@ -155,6 +155,21 @@ async def test_a_quarantined_digest_is_refused_with_its_first_reason_until_it_is
     assert (device.install.state, device.versions()) == (State.COMMITTED, (2, 2))
 
 
+@pytest.mark.parametrize(("known", "code"), [(20, "incompatible"), (21, ""), (0, "")])
+async def test_a_version_of_newer_operators_than_the_runtime_knows_is_not_even_fetched(
+    known: int, code: str
+) -> None:
+    newer = bundle(version=2, needs=Needs(opset=21))
+    outside = Outside(opsets={"onnxruntime": known})
+    outside.add(newer)
+    device = Device(outside)
+    device.direct(1, newer.assignment())
+    await device.settle()
+
+    assert device.install.code == code
+    assert (device.fetcher.fetched == [newer.sha256]) == bool(code)
+
+
 @pytest.mark.parametrize("kind", [SelfTestSlow, SelfTestTimeout])
 async def test_a_busy_device_tests_a_version_again_before_it_condemns_it(
     outside: Outside, kind: type[AgentError]

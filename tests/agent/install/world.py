@@ -144,6 +144,7 @@ class Outside:
     bad_in_service: set[str] = field(default_factory=set)
     unloadable: set[str] = field(default_factory=set)
     facts: DeviceFacts = field(default_factory=lambda: FACTS)
+    opsets: dict[str, int] = field(default_factory=dict)
 
     def add(self, *bundles: Bundle) -> None:
         for one in bundles:
@@ -336,6 +337,7 @@ class Device:
             self._changed,
             policy=POLICY,
             rng=random.Random(1),  # noqa: S311 - a seed
+            opsets=lambda: outside.opsets,
             offload=_inline,
         )
         self._task: asyncio.Task[None] | None = None
