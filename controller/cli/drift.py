@@ -2,15 +2,24 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 import typer
 
-from controller.cli.arguments import named
+from controller.cli.arguments import Named, named
 from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
-from controller.cli.output import CommandFailed, Output, OutputOption, say, show_json, show_rows
+from controller.cli.output import (
+    CommandFailed,
+    Output,
+    OutputOption,
+    counted,
+    say,
+    show_json,
+    show_rows,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Drift: over the fleet, and device by device.")
 
@@ -41,7 +50,7 @@ def show(
     if asked.alias:
         raise typer.BadParameter(f"{model!r} is not MODEL or MODEL/VERSION")
     since_ms = None if since_hours is None else _ago(since_hours)
-    with ApiClient() as api:
+    with ApiClient() as api, _of_what_there_is(api, asked):
         found = api.get(
             place("drift", asked.model), version=asked.version or None, since_ms=since_ms
         )
@@ -50,6 +59,9 @@ def show(
         return
     for sentence in found["sentences"]:
         say(sentence)
+    for version, devices in found["elsewhere"].items():
+        named_version = f"{found['model']}/{version}"
+        say(f"{devices} devices run {named_version}: `muster drift show {named_version}`")
     say()
     columns = {"device": "device", "verdict": "verdict", "broken": "stands out", "rows": "rows",
                "windows": "windows", "last": "last window", "moved": "what moved most"}  # fmt: skip
@@ -81,7 +93,7 @@ def profile(
     asked = named(model)
     if asked.alias:
         raise typer.BadParameter(f"{model!r} is not MODEL or MODEL/VERSION")
-    with ApiClient() as api:
+    with ApiClient() as api, _of_what_there_is(api, asked):
         path = place("drift", asked.model) + "/profile"
         found = api.get(path, version=asked.version or None, device=device)
     if series is not None:
@@ -94,6 +106,22 @@ def profile(
         _show_series(found["series"], len(found["series"]) if every else SHOWN)
     else:
         _show_cells(found["series"][0])
+
+
+@contextmanager
+def _of_what_there_is(api: ApiClient, asked: Named) -> Iterator[None]:
+    """That nothing was told is said of what is registered; else, that it is not.
+
+    Raises:
+        CommandFailed: there is no such model or version; or what the block raises.
+    """
+    try:
+        yield
+    except CommandFailed as error:
+        if error.code == "not-found":
+            version = ("versions", asked.version) if asked.version else ()
+            api.get(place("models", asked.model, *version))
+        raise
 
 
 def _of_name(found: dict[str, Any], name: str) -> dict[str, Any]:
@@ -114,7 +142,7 @@ def _show_traffic(found: dict[str, Any]) -> None:
         halfway, most = (traffic[key] * 1000 for key in ("p50_seconds", "p99_seconds"))
         took = f"; half of the answers within {halfway:.3g} ms, 99% within {most:.3g} ms"
     say(
-        f"{found['rows']:,} predictions in {traffic['requests']:,} requests, "
+        f"{counted(found['rows'], 'prediction')} in {counted(traffic['requests'], 'request')}, "
         f"{traffic['failed']:,} failed, {traffic['refused']:,} refused{took}\n"
     )
 

@@ -1,5 +1,6 @@
 """Somebody asked: what do a model's data look like now, over the fleet and on each device?"""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -52,6 +53,7 @@ class DriftReport:
         windows: how many windows are stored in all.
         findings: what moved over the fleet, the largest first.
         sentences: all of it for a person.
+        elsewhere: by other versions, how many devices say that they run them.
     """
 
     model: str
@@ -64,6 +66,7 @@ class DriftReport:
     findings: tuple[Finding, ...]
     devices: tuple[DeviceRow, ...]
     sentences: tuple[str, ...]
+    elsewhere: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ def drift_report(
         findings=fleet.world.findings,
         devices=tuple(_device_row(one, told.windows[one.device]) for one in fleet.devices),
         sentences=fleet.sentences,
+        elsewhere=_elsewhere(store, model, told.version),
     )
 
 
@@ -158,6 +162,17 @@ def profile_report(
         traffic=reduce(together, (window.traffic for window in windows)),
         series=summaries(told.reference, counts),
     )
+
+
+def _elsewhere(store: Store, model: str, version: int) -> Mapping[int, int]:
+    with store.read() as tx:
+        slots = tx.devices.slots()
+    running = Counter(
+        slot.version
+        for slot in slots
+        if slot.running and slot.model == model and slot.version != version
+    )
+    return dict(sorted(running.items()))
 
 
 @dataclass(frozen=True, slots=True)

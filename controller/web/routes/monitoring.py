@@ -1,7 +1,7 @@
 """What a model's data look like now, over the fleet and on each device."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -100,6 +100,9 @@ class DriftAnswer:
     findings: tuple[FindingAnswer, ...]
     devices: tuple[DeviceDriftAnswer, ...]
     sentences: Annotated[tuple[str, ...], Field(description="all of it for a person")]
+    elsewhere: Annotated[
+        Mapping[int, int], Field(description="by other versions, how many devices run them")
+    ]
 
     @classmethod
     def of(cls, report: DriftReport) -> Self:
@@ -115,6 +118,7 @@ class DriftAnswer:
             _findings(report.findings),
             tuple(DeviceDriftAnswer.of(one) for one in report.devices),
             report.sentences,
+            report.elsewhere,
         )
 
 

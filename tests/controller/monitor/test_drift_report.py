@@ -12,6 +12,7 @@ from agent.monitor.verdict import judge
 from agent.monitor.window import OpenWindow, together
 from agent.monitor.wire import window_message
 from controller.errors import InvalidInput, NotFound
+from controller.fleet.device import SlotState
 from controller.monitor.actions import drift_report, profile_report
 from controller.registry.version import Model, State, Version
 from controller.telemetry.record import StoredWindow
@@ -19,6 +20,7 @@ from protos.manifest import Budgets, File, Manifest, Needs, Role
 from simulations.memory_controller_blobs import MemoryControllerBlobs
 from simulations.memory_store import MemoryStore
 from tests.agent.monitor import profiles
+from tests.controller.rollout.world import device
 
 REFERENCE = profiles.reference()
 TRAFFIC = (
@@ -123,6 +125,41 @@ def test_small_windows_of_a_quiet_device_are_added_up_until_they_are_enough() ->
     assert (report.devices[0].windows, report.devices[0].rows) == (3, 360)
     assert report.devices[0].verdict is Verdict.OK
     assert report.devices[0].told is Verdict.INSUFFICIENT_DATA
+
+
+def test_devices_that_run_another_version_are_not_forgotten() -> None:
+    store, blobs = controller([stored("d", 1, version=2)])
+    slots = {
+        ("d", 2, True): "pump",
+        ("e", 1, True): "pump",
+        ("f", 1, True): "pump",
+        ("g", 1, False): "pump",
+        ("h", 1, True): "valve",
+    }
+    with store.begin() as tx:
+        for (name, version, running), model in slots.items():
+            tx.devices.put(device(name, {}, {}))
+            tx.devices.replace_slots(name, [slot(name, model, version, running)])
+
+    assert drift_report(store, blobs, "pump").elsewhere == {1: 2}
+    assert drift_report(store, blobs, "pump", version=2).elsewhere == {1: 2}
+
+
+def slot(name: str, model: str, version: int, running: bool) -> SlotState:
+    return SlotState(
+        device=name,
+        model=model,
+        slot="champion",
+        version=version,
+        running=running,
+        state="committed",
+        manifest_sha256="a" * 64,
+        model_sha256="b" * 64,
+        approvals=1,
+        generation=1,
+        counter=1,
+        reported_at=0.0,
+    )
 
 
 def test_the_newest_version_is_shown_unless_one_is_named() -> None:
