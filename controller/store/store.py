@@ -22,6 +22,7 @@ from controller.telemetry.record import (
     StoredReport,
     StoredResources,
     StoredWindow,
+    WindowHead,
 )
 
 DIRECTIVES_KEPT: Final = 20
@@ -157,8 +158,8 @@ class Telemetry(Protocol):
         """Raises ``stored_through``; in the same transaction as the records."""
         ...
 
-    def dropped(self, device: str) -> Mapping[str, int]:
-        """How many records of each kind the device has dropped, over all its spools."""
+    def dropped(self, device: str | None = None) -> Mapping[str, int]:
+        """How many records of each kind the device, or all devices, dropped, over all spools."""
         ...
 
     def add_windows(self, windows: Sequence[StoredWindow]) -> None: ...  # noqa: D102
@@ -179,6 +180,10 @@ class Telemetry(Protocol):
         As few as have ``rows`` together; all if all have fewer. It takes no longer the more windows
         are stored.
         """
+        ...
+
+    def newest_heads(self, model: str, version: int, since_ms: int = 0) -> Sequence[WindowHead]:
+        """Of each device its newest window of this version if it ended since then, by device."""
         ...
 
     def window_count(

@@ -20,6 +20,23 @@ class StoredWindow:
     rows: int
     verdict: int  # muster.v1.Verdict
     payload: bytes
+    requests: int = 0
+    failed: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowHead:
+    """What a window comes to, without what was counted in it."""
+
+    device: str
+    model: str
+    version: int
+    ended_ms: int
+    verdict: int  # muster.v1.Verdict
+    requests: int
+    failed: int
+    refused: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,9 @@ def stored_window(
         rows=rows,
         verdict=window.verdict,
         payload=payload,
+        requests=window.traffic.requests,
+        failed=window.traffic.failed,
+        refused=window.traffic.refused,
     )
 
 

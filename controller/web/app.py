@@ -9,9 +9,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from controller.access import actions as access
 from controller.access.operator import Role
-from controller.web import metrics, problem
+from controller.web import problem
 from controller.web.access import Services, caller, describe_access, roles
 from controller.web.body_limit import BodyLimit
+from controller.web.metrics import MetricsPage
 from controller.web.routes import (
     audit,
     devices,
@@ -77,6 +78,7 @@ def create_app(services: ControllerServices) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
+    app.state.metrics = MetricsPage()
     problem.install(app)
     app.add_middleware(BodyLimit)
     for router in ROUTERS:
@@ -109,7 +111,8 @@ def show_metrics(request: Request, services: Services) -> Response:
     """Metrics for Prometheus; with a viewer's token, unless the configuration opens them."""
     if not services.open_metrics:
         access.require(caller(request, services), Role.VIEWER)
-    return Response(metrics.exposition(services), media_type=CONTENT_TYPE_LATEST)
+    page: MetricsPage = request.app.state.metrics
+    return Response(page.text(services), media_type=CONTENT_TYPE_LATEST)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

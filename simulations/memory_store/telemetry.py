@@ -1,11 +1,17 @@
 """What devices told, in memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 from controller.errors import Conflict
-from controller.telemetry.record import StoredEvent, StoredReport, StoredResources, StoredWindow
+from controller.telemetry.record import (
+    StoredEvent,
+    StoredReport,
+    StoredResources,
+    StoredWindow,
+    WindowHead,
+)
 from simulations.memory_store.journal import Journal
 
 Sequenced = TypeVar("Sequenced", StoredEvent, StoredResources)
@@ -43,10 +49,10 @@ class MemoryTelemetry:
             key = (device, spool, kind)
             self._journal.put(self._dropped, key, max(count, self._dropped.get(key, 0)))
 
-    def dropped(self, device: str) -> Mapping[str, int]:  # noqa: D102
+    def dropped(self, device: str | None = None) -> Mapping[str, int]:  # noqa: D102
         totals: dict[str, int] = {}
         for (of, _, kind), count in sorted(self._dropped.items()):
-            if of == device:
+            if device in {None, of}:
                 totals[kind] = totals.get(kind, 0) + count
         return totals
 
@@ -96,6 +102,16 @@ class MemoryTelemetry:
             if window.profile_sha256 == profile_sha256 and sum(one.rows for one in newer) < rows:
                 newer.append(window)
         return [window for device in sorted(found) for window in found[device]]
+
+    def newest_heads(  # noqa: D102
+        self, model: str, version: int, since_ms: int = 0
+    ) -> Sequence[WindowHead]:
+        newest = {one.device: one for one in self.windows(model, version, since_ms=since_ms)}
+        names = [field.name for field in fields(WindowHead)]
+        return [
+            WindowHead(**{name: getattr(newest[device], name) for name in names})
+            for device in sorted(newest)
+        ]
 
     def window_count(  # noqa: D102
         self, model: str | None = None, version: int | None = None, since_ms: int = 0

@@ -25,6 +25,7 @@ from controller.telemetry.record import (
     StoredReport,
     StoredResources,
     StoredWindow,
+    WindowHead,
 )
 from simulations.memory_store import MemoryStore
 
@@ -439,6 +440,7 @@ def test_dropped_records_are_totals_of_each_spool_and_add_up_over_spools(store: 
     with store.begin() as tx:
         assert tx.telemetry.dropped("dev-1") == {"event": 1, "window": 10}
         assert tx.telemetry.dropped("dev-3") == {}
+        assert tx.telemetry.dropped() == {"event": 1, "window": 110}
 
 
 def test_windows_come_by_their_end_and_by_what_is_asked_for(store: Store) -> None:
@@ -485,6 +487,34 @@ def test_newest_windows_are_as_few_of_each_device_as_are_enough(store: Store) ->
         count = tx.telemetry.window_count
         assert (count("digits"), count("digits", 1), count("digits", 1, 2_000)) == (7, 6, 4)
         assert (count("nothing"), count(since_ms=9_000)) == (0, 1)
+
+
+def test_a_devices_newest_window_is_told_in_short(store: Store) -> None:
+    told = {"verdict": 3, "requests": 9, "failed": 2, "refused": 1}
+    with store.begin() as tx:
+        tx.telemetry.add_windows(
+            [
+                window(1, ended_ms=9_000, **told),
+                window(2, ended_ms=3_000),
+                window(3, ended_ms=9_000, device="dev-2", spool="a"),
+                window(4, ended_ms=9_000, device="dev-2", spool="b", **told),
+                window(5, ended_ms=9_999, version=2),
+                window(6, ended_ms=4_000, device="dev-0"),
+            ]
+        )
+
+    with store.read() as tx:
+        found = tx.telemetry.newest_heads("digits", 1, 4_001)
+        assert list(found) == [
+            WindowHead("dev-1", "digits", 1, 9_000, 3, 9, 2, 1),
+            WindowHead("dev-2", "digits", 1, 9_000, 3, 9, 2, 1),
+        ]
+        assert [one.device for one in tx.telemetry.newest_heads("digits", 1)] == [
+            "dev-0",
+            "dev-1",
+            "dev-2",
+        ]
+        assert list(tx.telemetry.newest_heads("faces", 1)) == []
 
 
 def test_of_windows_that_end_together_the_one_told_last_is_the_newest(store: Store) -> None:

@@ -1,13 +1,20 @@
 """What devices told, in the database."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Final
 
 from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, select
 
 from controller.store.sql import tables
 from controller.store.sql.session import Session, columns
-from controller.telemetry.record import StoredEvent, StoredReport, StoredResources, StoredWindow
+from controller.telemetry.record import (
+    StoredEvent,
+    StoredReport,
+    StoredResources,
+    StoredWindow,
+    WindowHead,
+)
 
 # Every upload asks these.
 _CURSOR: Final = select(tables.cursors.c.through).where(
@@ -48,6 +55,27 @@ def _tellers() -> Select[tuple[str]]:
 _TELLERS: Final = _tellers()
 
 
+def _heads() -> Select[tuple[object, ...]]:
+    """Each teller's newest windows, by the index alone; more than one if they ended together."""
+    teller, older = _TELLERS.subquery(), tables.windows.alias()
+    last = select(func.max(older.c.ended_ms)).where(
+        older.c.model == bindparam("of"),
+        older.c.version == bindparam("numbered"),
+        older.c.device == teller.c.device,
+        older.c.ended_ms >= bindparam("since"),
+    )
+    ends = select(teller.c.device, last.scalar_subquery().label("ended_ms")).subquery()
+    ended = (_WINDOWS.device == ends.c.device) & (_WINDOWS.ended_ms == ends.c.ended_ms)
+    return (
+        select(*(_WINDOWS[field.name] for field in fields(WindowHead)))
+        .select_from(ends.join(tables.windows, ended & _OF_VERSION))
+        .order_by(_WINDOWS.device, _WINDOWS.spool, _WINDOWS.sequence)
+    )
+
+
+_HEADS: Final = _heads()
+
+
 class SqlTelemetry:
     """``controller.store.store.Telemetry``."""
 
@@ -67,14 +95,12 @@ class SqlTelemetry:
             row = {"device": device, "spool": spool, "kind": kind, "count": count}
             self._session.raise_to(tables.dropped, row, "count")
 
-    def dropped(self, device: str) -> Mapping[str, int]:  # noqa: D102
+    def dropped(self, device: str | None = None) -> Mapping[str, int]:  # noqa: D102
         table = tables.dropped.c
-        rows = self._session.all(
-            select(table.kind, func.sum(table.count).label("total"))
-            .where(table.device == device)
-            .group_by(table.kind)
-            .order_by(table.kind)
-        )
+        query = select(table.kind, func.sum(table.count).label("total"))
+        if device is not None:
+            query = query.where(table.device == device)
+        rows = self._session.all(query.group_by(table.kind).order_by(table.kind))
         return {row["kind"]: int(row["total"]) for row in rows}
 
     def add_windows(self, windows: Sequence[StoredWindow]) -> None:  # noqa: D102
@@ -119,6 +145,13 @@ class SqlTelemetry:
                     if have >= rows:
                         break
         return found
+
+    def newest_heads(  # noqa: D102
+        self, model: str, version: int, since_ms: int = 0
+    ) -> Sequence[WindowHead]:
+        asked = {"of": model, "numbered": version, "since": since_ms}
+        newest = {row["device"]: WindowHead(**row) for row in self._session.all(_HEADS, asked)}
+        return list(newest.values())
 
     def window_count(  # noqa: D102
         self, model: str | None = None, version: int | None = None, since_ms: int = 0

@@ -62,3 +62,23 @@ def test_what_is_stored_can_be_read_when_it_is_merged(window: telemetry_pb2.Wind
     assert accepted == readable
     if accepted:
         assert stored.rows == counts.rows == window.rows
+
+
+def test_what_metrics_sum_up_stands_beside_the_payload() -> None:
+    traffic = telemetry_pb2.Traffic(requests=9, failed=2, refused=1)
+    window = telemetry_pb2.Window(
+        model="digits",
+        version=3,
+        manifest_sha256="a" * 64,
+        profile_sha256="b" * 64,
+        window_id="w1",
+        started_ms=NOW_MS - 2,
+        ended_ms=NOW_MS - 1,
+        counts=[0] * CELLS,
+        sums=[0.0] * 4,
+        traffic=traffic,
+    )
+
+    stored = stored_window("dev-1", "spool", 1, window, NOW_MS)
+
+    assert (stored.requests, stored.failed, stored.refused) == (9, 2, 1)

@@ -5,12 +5,16 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent.monitor.finding import Verdict
 from controller.access.operator import Role
 from controller.fleet.device import DeviceStatus, SlotState
 from controller.registry.version import Model
+from controller.registry.version import State as VersionState
 from controller.rollout.rollout import Rollout, State
 from controller.store.sql import SqlStore
-from controller.web.metrics import MAX_SLOT_SERIES
+from controller.telemetry.record import StoredWindow
+from controller.web.metrics import FRESH_SECONDS, MAX_SLOT_SERIES
+from protos.v1 import telemetry_pb2
 from simulations.memory_store import MemoryStore
 from tests.controller.rollout.world import START, device, registered
 from tests.controller.web.api import Api, running
@@ -78,6 +82,78 @@ async def test_a_device_that_names_very_much_does_not_blow_the_metrics_up(api: A
 
     assert len(slots) == MAX_SLOT_SERIES + 1
     assert sum(slots.values()) == len(many)
+
+
+def window(name: str, number: int, version: int, **told: int) -> StoredWindow:
+    ended_ms = int(1000 * START) - told.pop("ago_ms", 0)
+    return StoredWindow(
+        device=name,
+        spool="s",
+        sequence=number,
+        model="digits",
+        version=version,
+        profile_sha256="p" * 64,
+        window_id=str(number),
+        started_ms=0,
+        ended_ms=ended_ms,
+        rows=1,
+        payload=b"no window at all: nobody needs it",
+        verdict=told.pop("verdict", telemetry_pb2.VERDICT_OK),
+        **told,
+    )
+
+
+async def test_the_metrics_say_how_the_newest_windows_judge_and_what_was_asked(api: Api) -> None:
+    drift, bad = telemetry_pb2.VERDICT_DRIFT, telemetry_pb2.VERDICT_BAD_DATA
+    with api.store.begin() as tx:
+        for name in ("pi-01", "pi-02", "pi-03", "pi-04"):
+            tx.devices.put(device(name, {}, {}))
+        gone = dataclasses.replace(device("pi-05", {}, {}), status=DeviceStatus.REVOKED)
+        tx.devices.put(gone)
+        tx.registry.put_model(Model("digits", START, 1))
+        for version in (1, 2):
+            tx.registry.put_version(registered("digits", version))
+        tx.registry.put_version(registered("digits", 3, VersionState.RECALLED))
+        tx.telemetry.add_windows(
+            [
+                window("pi-01", 1, 1, requests=100, verdict=bad, ago_ms=60_000),
+                window("pi-01", 2, 2, requests=10, failed=1, verdict=drift),
+                window("pi-02", 1, 1, requests=5, refused=2),
+                window("pi-03", 1, 3, requests=7),
+                window("pi-04", 1, 1, requests=7, ago_ms=90_000_000),
+                window("pi-05", 1, 1, requests=7),
+            ]
+        )
+    found = samples((await api.send("GET", "/metrics")).text)
+
+    drifting = {
+        (labels["version"], labels["verdict"]): count
+        for name, of, count in ((*key, count) for key, count in found.items())
+        if name == "muster_drift_devices" and (labels := dict(of))
+    }
+    assert {key: count for key, count in drifting.items() if count} == {
+        ("1", "ok"): 1,
+        ("2", "drift"): 1,
+    }
+    assert len(drifting) == 2 * len(Verdict)
+    assert value(found, "muster_newest_requests", model="digits") == 15
+    assert value(found, "muster_newest_failed", model="digits") == 1
+    assert value(found, "muster_newest_refused", model="digits") == 2
+
+
+async def test_the_metrics_are_made_once_in_a_while_however_often_they_are_asked_for(
+    api: Api,
+) -> None:
+    assert value(samples((await api.send("GET", "/metrics")).text), "muster_windows_stored") == 0
+    with api.store.begin() as tx:
+        tx.telemetry.add_windows([window("pi-01", 1, 1)])
+    api.clock.at += FRESH_SECONDS - 1
+    again = samples((await api.send("GET", "/metrics")).text)
+    api.clock.at += 1
+    fresh = samples((await api.send("GET", "/metrics")).text)
+
+    assert value(again, "muster_windows_stored") == 0
+    assert value(fresh, "muster_windows_stored") == 1
 
 
 async def test_the_metrics_ask_for_a_token_unless_they_are_open(tmp_path: Path) -> None:
