@@ -226,18 +226,6 @@ def psi_adjusted(psi: Numbers, freedom: Numbers, totals: tuple[Numbers, Numbers]
     return np.maximum(psi - expected, 0.0)
 
 
-def wasserstein(reference: Numbers, window: Numbers, widths: Numbers) -> Floats:
-    """Normalised W1: how far shares have moved, over ``widths`` between the cells' middles.
-
-    ``widths`` [..., B-1] are in units of the reference's own spread.
-
-    >>> float(wasserstein(np.array([10, 0]), np.array([0, 10]), np.array([2.0])))
-    2.0
-    """
-    moved = np.abs(_cumulative(reference) - _cumulative(window))[..., :-1]
-    return np.asarray((moved * widths).sum(axis=-1))
-
-
 def _cumulative(cells: Numbers) -> Floats:
     sums = np.cumsum(cells, axis=-1, dtype=np.float64)
     return np.asarray(sums / np.maximum(sums[..., -1:], 1.0))

@@ -15,7 +15,7 @@ CASES = 4000
 
 
 def test_the_examples_in_the_text_are_right() -> None:
-    assert doctest.testmod(statistics) == (0, 7)
+    assert doctest.testmod(statistics) == (0, 6)
 
 
 def test_incomplete_gamma_is_scipys() -> None:
@@ -82,16 +82,6 @@ def test_ks_distance_over_fine_cells_is_the_exact_one() -> None:
     distance = statistics.ks_distance(*cells)
 
     assert float(distance) == pytest.approx(scipy.stats.ks_2samp(before, after).statistic)
-
-
-def test_wasserstein_over_fine_cells_is_the_exact_one() -> None:
-    rng = np.random.default_rng(4)
-    before, after = rng.integers(0, 50, 2000), rng.integers(3, 53, 700)
-    cells = [np.bincount(side, minlength=60) for side in (before, after)]
-
-    distance = statistics.wasserstein(cells[0], cells[1], np.ones(59))
-
-    assert float(distance) == pytest.approx(scipy.stats.wasserstein_distance(before, after))
 
 
 def test_adjusted_psi_of_healthy_windows_is_nought_on_average_and_large_when_not() -> None:
