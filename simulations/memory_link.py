@@ -4,7 +4,7 @@ Deterministic: no randomness, no threads, no time. Faults are switches.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import NoReturn, TypeVar
 
 from agent.errors import AgentError, Refused, TransportError
@@ -144,12 +144,10 @@ class MemoryLink:
         """The endpoint's answer."""
         return await self._run(self._endpoint.call(self.device, method, request))
 
-    async def fetch(
-        self, sha256: str, offset: int, have: Sequence[str] = ()
-    ) -> AsyncIterator[bytes]:
+    async def fetch(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None]:
         """The blob's bytes from ``offset`` on."""
         self._check()
-        pieces = self._endpoint.fetch(self.device, sha256, offset, tuple(have))
+        pieces = self._endpoint.fetch(self.device, sha256, offset, ())
         while (piece := await self._run(_next(pieces))) is not None:
             yield piece
 

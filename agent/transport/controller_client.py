@@ -5,7 +5,6 @@ Every function raises what the link raises: ``TransportError`` or ``Refused``.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -43,7 +42,7 @@ async def upload(link: Link, request: telemetry_pb2.UploadRequest) -> telemetry_
         raise TransportError("upload: an answer that can't be read") from error
 
 
-async def fetch(link: Link, sha256: str, writer: BlobWriter, have: Sequence[str] = ()) -> None:
+async def fetch(link: Link, sha256: str, writer: BlobWriter) -> None:
     """Brings the blob into the writer, from where it stands, and finishes it.
 
     What has come stays when the link breaks: call again with a writer for the same blob. The writer
@@ -53,11 +52,11 @@ async def fetch(link: Link, sha256: str, writer: BlobWriter, have: Sequence[str]
         EndlessData, HashMismatch: these are not the bytes that the digest names.
         DiskFull: no room.
     """
-    pieces = link.fetch(sha256, writer.offset, have)
     with contextlib.ExitStack() as undo:
         undo.callback(writer.close)
-        async for chunk in pieces:
-            writer.write(chunk)
+        async with contextlib.aclosing(link.fetch(sha256, writer.offset)) as pieces:
+            async for chunk in pieces:
+                writer.write(chunk)
         undo.pop_all()
         # On a thread, for it waits for the disk; a caller that gives up does not close it meanwhile.
         await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(_finished, writer)))

@@ -1,7 +1,7 @@
 """A ``Link`` over gRPC: one mTLS connection, and on it one session stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NoReturn, TypeAlias, TypeVar
 
@@ -77,12 +77,10 @@ class GrpcLink:
         with translated_for_link():
             return await ask(request, timeout=CALL_SECONDS)
 
-    async def fetch(
-        self, sha256: str, offset: int, have: Sequence[str] = ()
-    ) -> AsyncIterator[bytes]:
+    async def fetch(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None]:
         """The blob's bytes from ``offset`` on."""
         self._check()
-        request = device_pb2.FetchRequest(sha256=sha256, offset=offset, have=have)
+        request = device_pb2.FetchRequest(sha256=sha256, offset=offset)
         stream: Stream = self._channel.unary_stream(FETCH_PATH)
         with translated_for_link():
             call = stream(request.SerializeToString())

@@ -4,7 +4,7 @@ A ``Link`` is one live connection of one enrolled device. It never retries: loop
 they know whether it still matters. It speaks bytes: what they mean is ``controller_client``'s.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Protocol
 
 from protos.v1 import enrolment_pb2
@@ -21,8 +21,11 @@ class Link(Protocol):
         """The controller's answer to a method of ``protos.methods``."""
         ...
 
-    def fetch(self, sha256: str, offset: int, have: Sequence[str] = ()) -> AsyncIterator[bytes]:
-        """The blob's bytes from ``offset`` on, in order. The receiver checks length and digest."""
+    def fetch(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None]:
+        """The blob's bytes from ``offset`` on, in order. The receiver checks length and digest.
+
+        Who ends before they do closes it, so that no more of them come.
+        """
         ...
 
     async def publish(self, subject: str, payload: bytes) -> None:

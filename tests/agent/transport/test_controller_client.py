@@ -1,9 +1,10 @@
 import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from agent.errors import HashMismatch, Refused, TransportError
+from agent.errors import DiskFull, HashMismatch, Refused, TransportError
 from agent.store.blob_folder import BlobFolder
 from agent.transport.controller_client import fetch, metadata, publish_facts, upload
 from agent.transport.link import Link
@@ -140,4 +141,57 @@ async def test_other_bytes_than_the_digest_names_are_not_kept(
     with pytest.raises(HashMismatch):
         await fetch(link, BLOB_SHA256, writer)
     assert not blobs.has(wanted)
+    await link.close()
+
+
+class Noting:
+    """A link that notes when a fetch is over."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.closed = 0
+
+    async def call(self, method: str, request: bytes) -> bytes:
+        return await self._link.call(method, request)
+
+    async def fetch(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None]:
+        try:
+            async for piece in self._link.fetch(sha256, offset):
+                yield piece
+        finally:
+            self.closed += 1
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        await self._link.publish(subject, payload)
+
+    def commands(self) -> AsyncIterator[bytes]:
+        return self._link.commands()
+
+    async def close(self) -> None:
+        await self._link.close()
+
+
+class FullDisk:
+    """A writer that has no room."""
+
+    offset = 0
+
+    def write(self, data: bytes) -> None:
+        raise DiskFull(f"no room for {len(data)} bytes")
+
+    def finish(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        return
+
+
+async def test_a_fetch_that_can_not_be_written_asks_for_no_more(centre: Centre) -> None:
+    _, link = await dial(centre.endpoint())
+    noting = Noting(link)
+
+    with pytest.raises(DiskFull) as caught:
+        await fetch(noting, BLOB_SHA256, FullDisk())
+
+    assert noting.closed == 1, caught
     await link.close()
