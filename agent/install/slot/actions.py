@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from agent.errors import (
     DiskFull,
@@ -56,7 +57,7 @@ class Means:
     opsets: Callable[[], Mapping[str, int]]
     quarantined: Callable[[str], tuple[str, str] | None]
     offload: Offload
-    fetching: dict[str, asyncio.Lock] = field(default_factory=dict)
+    fetching: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
 
 async def bring(means: Means, sha256: str, length: int) -> None:
@@ -65,7 +66,8 @@ async def bring(means: Means, sha256: str, length: int) -> None:
     What a power cut leaves of a partial can't be told from foreign bytes, so a mismatch is held
     against the version only if it happens again with a blob that was begun from nothing.
     """
-    async with means.fetching.setdefault(sha256, asyncio.Lock()):
+    turn = means.fetching.setdefault(sha256, asyncio.Lock())  # gone with the last who waits for it
+    async with turn:
         if await means.offload(partial(means.blobs.has, sha256)):
             return
         try:

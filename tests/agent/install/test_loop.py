@@ -170,6 +170,12 @@ async def test_a_version_of_newer_operators_than_the_runtime_knows_is_not_even_f
     assert (device.fetcher.fetched == [newer.sha256]) == bool(code)
 
 
+async def test_who_waits_for_a_file_is_remembered_only_as_long(outside: Outside) -> None:
+    device = await running_one(outside)
+
+    assert dict(device.loop._bench.means.fetching) == {}
+
+
 @pytest.mark.parametrize("kind", [SelfTestSlow, SelfTestTimeout])
 async def test_a_busy_device_tests_a_version_again_before_it_condemns_it(
     outside: Outside, kind: type[AgentError]
