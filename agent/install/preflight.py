@@ -38,7 +38,7 @@ def objections(
     """
     needs = manifest.needs
     lacks = []
-    if needs.arch and _arch(facts.arch) not in {_arch(one) for one in needs.arch}:
+    if needs.arch and architecture(facts.arch) not in {architecture(one) for one in needs.arch}:
         lacks.append(f"needs {' or '.join(needs.arch)}; this is {facts.arch or 'unknown'}")
     if needs.memory_bytes > facts.memory_bytes:
         lacks.append(f"needs {needs.memory_bytes} bytes of memory; there are {facts.memory_bytes}")
@@ -63,8 +63,8 @@ def _room(manifest: Manifest, facts: DeviceFacts, present_bytes: int) -> str:
     return f"needs {missing} bytes of disk; {facts.disk_free_bytes} are free"
 
 
-def _arch(name: str) -> str:
-    """One name for what goes by several."""
+def architecture(name: str) -> str:
+    """One name for a machine architecture that goes by several."""
     return _ARCH.get(name.lower(), name.lower())
 
 

@@ -1,11 +1,12 @@
 """Whether a device has what a version needs, by the facts that it published.
 
-The device checks again, and more, before it installs; here it spares devices the attempt. What is
-not known of a device is no objection.
+The device checks again, and more, before it installs; here it spares devices the attempt. Versions
+and architectures compare as they do there. What is not known of a device is no objection.
 """
 
+from agent.install.preflight import architecture, at_least
 from controller.fleet.device import Device
-from controller.fleet.selector import number, version_key
+from controller.fleet.selector import number
 from controller.rollout.facts import Release
 
 MIB = 1024 * 1024
@@ -16,7 +17,7 @@ def objections(release: Release, device: Device) -> tuple[str, ...]:
     needs, facts = release.needs, device.facts
     found = []
     arch = facts.get("arch", "")
-    if needs.arch and arch and arch not in needs.arch:
+    if needs.arch and arch and architecture(arch) not in map(architecture, needs.arch):
         found.append(f"needs {' or '.join(needs.arch)}, is {arch}")
     memory = number(facts.get("memory_bytes", ""))
     if memory is not None and memory < needs.memory_bytes:
@@ -25,7 +26,7 @@ def objections(release: Release, device: Device) -> tuple[str, ...]:
         )
     found += _runtime(release, device)
     agent = facts.get("agent_version", "")
-    if _older(agent, release.minimum_agent):
+    if agent and not at_least(agent, release.minimum_agent):
         found.append(f"needs agent {release.minimum_agent}, has {agent}")
     return tuple(found)
 
@@ -36,15 +37,6 @@ def _runtime(release: Release, device: Device) -> list[str]:
     have = facts.get(f"runtimes.{needs.runtime}", "")
     if told and not have:
         return [f"needs {needs.runtime}, has none"]
-    if _older(have, needs.minimum_runtime):
+    if have and not at_least(have, needs.minimum_runtime):
         return [f"needs {needs.runtime} {needs.minimum_runtime}, has {have}"]
     return []
-
-
-def _older(have: str, need: str) -> bool:
-    """Whether both are dotted versions and ``have`` is the lower; missing parts are zeros."""
-    left, right = version_key(have), version_key(need)
-    if left is None or right is None:
-        return False
-    width = max(len(left), len(right))
-    return left + (0,) * (width - len(left)) < right + (0,) * (width - len(right))

@@ -35,7 +35,6 @@ class Change:
 
     rollout: str
     state: State
-    because: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +64,6 @@ class Plan:
     def empty(self) -> bool:
         """Whether there is nothing to record."""
         return not (self.assign or self.restore or self.remove or self.changes)
-
-    def __str__(self) -> str:
-        return "\n".join(self.because)
 
 
 @dataclass(slots=True)
@@ -111,7 +107,7 @@ def plan(facts: Facts, now: float) -> Plan:
         restore=tuple(changed.restore),
         remove=tuple(changed.remove),
         changes=tuple(
-            Change(one.rollout.id, one.rollout.state, ended(one.rollout.state, one))
+            Change(one.rollout.id, one.rollout.state)
             for one in progress
             if one.rollout.state is not State.RUNNING
         ),

@@ -105,6 +105,14 @@ def test_only_proof_is_ok_and_only_an_answer_is_a_failure(
         ({}, Needs(arch=("aarch64",), memory_bytes=10**12, minimum_runtime="9.9"), ()),
         ({"arch": "aarch64"}, Needs(arch=("aarch64", "armv7l")), ()),
         ({"arch": "x86_64"}, Needs(arch=("aarch64",)), ("needs aarch64, is x86_64",)),
+        ({"arch": "arm64"}, Needs(arch=("aarch64",)), ()),
+        ({"arch": "x86_64"}, Needs(arch=("AMD64",)), ()),
+        ({"runtimes.onnxruntime": "1.21.0+cu12"}, Needs(minimum_runtime="1.21"), ()),
+        (
+            {"runtimes.onnxruntime": "1.20.0+cu12"},
+            Needs(minimum_runtime="1.21"),
+            ("needs onnxruntime 1.21, has 1.20.0+cu12",),
+        ),
         (
             {"memory_bytes": str(256 * 1024**2)},
             Needs(memory_bytes=512 * 1024**2),
@@ -279,8 +287,7 @@ def test_every_plan_says_why(before: Facts) -> None:
 
     for row in (*made.assign, *made.restore, *made.remove):
         if any(one.id == row.rollout and one.state is State.RUNNING for one in before.rollouts):
-            assert row.device in str(made)
-    assert all(change.because in str(made) for change in made.changes)
+            assert row.device in "\n".join(made.because)
     closed = {"r0": (Standing("d1", Outcome.OK, "committed"),)}
     each = [
         account(one, before, NOW)
@@ -344,13 +351,13 @@ BARE = dataclasses.replace(ALONE, wanted=())
         (ALONE, Plan(restore=(ROW,)), "d1 has not proven that it runs digits/2"),
         (
             dataclasses.replace(BARE, rollouts=(rollout(2, state=State.FAILED),)),
-            Plan(changes=(Change("r0", State.ABORTED, ""),)),
+            Plan(changes=(Change("r0", State.ABORTED),)),
             "r0 can't become aborted",
         ),
         (
             BARE,
             Plan(
-                changes=(Change("r0", State.SUCCEEDED, ""),),
+                changes=(Change("r0", State.SUCCEEDED),),
                 progress=plan(BARE, NOW).progress,
             ),
             "r0 succeeded without proof of every device",
