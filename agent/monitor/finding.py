@@ -53,6 +53,7 @@ class Judgement:
     """A verdict and its reasons, the largest first.
 
     Attributes:
+        findings: of ``bad_data``, what is faulty, and behind it what moved in other series.
         p_value: chance that a healthy window shows as much drift; 1 where it was not tested.
     """
 

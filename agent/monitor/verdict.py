@@ -1,7 +1,7 @@
 """The verdict over one stretch of time. Significance and effect must both speak."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +37,9 @@ class Floors:
 def judge(reference: Reference, counts: Counts, *, n_min: int = 0) -> Judgement:
     """What ``counts`` say against ``reference``.
 
+    Faulty data decide the verdict, for they may well be the cause of all else; what the other series
+    show is listed behind them, so that one bad column hides no other.
+
     ``n_min`` replaces the policy's if it is not 0; it never goes below ``MIN_ROWS``.
 
     Raises:
@@ -47,13 +50,20 @@ def judge(reference: Reference, counts: Counts, *, n_min: int = 0) -> Judgement:
     if counts.rows < max(n_min or reference.policy.n_min, MIN_ROWS):
         return Judgement(Verdict.INSUFFICIENT_DATA)
     quality = quality_findings(reference, counts)
-    if quality:
-        return Judgement(Verdict.BAD_DATA, quality[:MAX_FINDINGS])
     policy, table = reference.policy, reference.table
     floor = thresholds.effect_floor(table, counts.rows, policy.warning)
     # Where chance alone makes effects large, only what is far beyond chance is urgent.
     floors = Floors(floor, max(policy.critical, min(URGENT * floor, 0.9)))
-    return drift(reference, counts, floors, policy.alpha)
+    if not quality:
+        return drift(reference, counts, floors, policy.alpha)
+    faulty = frozenset(one.series for one in quality)
+    return bad_data(quality, drift(reference, counts, floors, policy.alpha, faulty).findings)
+
+
+def bad_data(quality: Sequence[Finding], moved: Sequence[Finding]) -> Judgement:
+    """The judgement of faulty data: at least half of its findings say what is faulty."""
+    kept = quality[: max(MAX_FINDINGS - len(moved), MAX_FINDINGS // 2)]
+    return Judgement(Verdict.BAD_DATA, (*kept, *moved)[:MAX_FINDINGS])
 
 
 def compared(reference: Reference, counts: Counts) -> Comparison:
@@ -63,11 +73,18 @@ def compared(reference: Reference, counts: Counts) -> Comparison:
     return compare(cells, counts.cells, numeric_series(reference), pooled)
 
 
-def drift(reference: Reference, counts: Counts, floors: Floors, alpha: float) -> Judgement:
-    """The series that moved beyond chance ``alpha`` and beyond ``floors``."""
+def drift(
+    reference: Reference,
+    counts: Counts,
+    floors: Floors,
+    alpha: float,
+    without: frozenset[str] = frozenset(),
+) -> Judgement:
+    """The series that moved beyond chance ``alpha`` and beyond ``floors``, less those ``without``."""
     comparison = compared(reference, counts)
     critical = thresholds.critical_evidence(reference.table, counts.rows, alpha)
     spoken = (comparison.evidence >= critical) & (comparison.effect >= floors.warning)
+    spoken &= np.array([series.name not in without for series in reference.series])
     found = [
         _finding(reference, counts, comparison, int(index), critical, floors)
         for index in ranked(reference, comparison, spoken)[:MAX_FINDINGS]

@@ -11,7 +11,7 @@ from typing import Final
 
 from agent.monitor import thresholds
 from agent.monitor.counts import Counts
-from agent.monitor.finding import Judgement, Verdict
+from agent.monitor.finding import Finding, Judgement, Verdict
 from agent.monitor.reference import Reference
 from agent.monitor.verdict import Floors, drift, judge
 from controller.monitor.merge import merged
@@ -81,13 +81,13 @@ def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrif
     """
     alone = {device: judge(reference, one) for device, one in sorted(counts.items())}
     enough = {
-        device: _chance(judgement)
+        device: chance_of(judgement)
         for device, judgement in alone.items()
         if judgement.verdict is not Verdict.INSUFFICIENT_DATA
     }
     level = min(discoveries(list(enough.values()), FALSE_DISCOVERIES), SURE)
     moved = {}
-    for device in (device for device, chance in enough.items() if chance <= level):
+    for device in (device for device, likely in enough.items() if likely <= level):
         judgement = _at(reference, counts[device], alone[device], level)
         if judgement.findings:
             moved[device] = judgement
@@ -105,9 +105,10 @@ def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrif
     return FleetDrift(devices, world, rows, _sentences(devices, world, rows))
 
 
-def _chance(judgement: Judgement) -> float:
+def chance_of(judgement: Judgement) -> float:
+    """How likely a healthy device shows as much; of faulty data, as much of what is faulty."""
     if judgement.verdict is Verdict.BAD_DATA:
-        return min(finding.p_value for finding in judgement.findings)
+        return min(one.p_value for one in judgement.findings if one.kind == "quality")
     return judgement.p_value
 
 
@@ -142,8 +143,17 @@ def _sentences(devices: Sequence[DeviceDrift], world: Judgement, rows: int) -> t
         said.append(f"the data of {rest} together ({rows:,} predictions) are as in the reference")
     elif world.verdict is not Verdict.INSUFFICIENT_DATA:
         changed = "are faulty" if world.verdict is Verdict.BAD_DATA else "have changed"
-        what = "; ".join(finding.detail for finding in world.findings[:3])
+        what = _reasons(world.findings)
         said.append(f"the data of {rest} together ({rows:,} predictions) {changed}: {what}")
     if waiting:
         said.append(f"{len(waiting)} of {len(devices)} devices have too little data to judge")
     return tuple(said)
+
+
+def _reasons(findings: Sequence[Finding]) -> str:
+    """The first of what is faulty, and of what has moved."""
+    faulty, moved = (
+        "; ".join([one.detail for one in findings if one.kind == kind][:3])
+        for kind in ("quality", "drift")
+    )
+    return f"{faulty}; besides, {moved}" if faulty and moved else faulty or moved

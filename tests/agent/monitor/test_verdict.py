@@ -5,10 +5,10 @@ import pytest
 
 from agent.monitor import thresholds
 from agent.monitor.counts import Counts, ProfileMismatch, empty
-from agent.monitor.finding import Severity, Verdict
+from agent.monitor.finding import MAX_FINDINGS, Severity, Verdict
 from agent.monitor.observer import Observer
 from agent.monitor.reference import CELLS
-from agent.monitor.verdict import judge
+from agent.monitor.verdict import bad_data, judge
 from tests.agent.monitor import profiles
 
 REFERENCE = profiles.reference()
@@ -121,6 +121,33 @@ def test_faulty_values_are_bad_data_and_not_drift(value: float, statistic: str) 
     assert finding.value == pytest.approx(0.3)
     assert finding.severity is Severity.CRITICAL
     assert finding.detail.startswith("30 % of x[0] is ")
+
+
+def test_faulty_values_of_one_series_hide_no_drift_of_another() -> None:
+    rng = np.random.default_rng(12)
+    x = profiles.features(rng, 1000, shift=2.0)
+    x[:20, 1] = 1e6
+    observer = Observer(REFERENCE)
+    healthy = profiles.answers(profiles.features(rng, 1000))
+    observer.observe(profiles.inputs(x, profiles.colours(rng, 1000, (0.7, 0.2, 0.1))), healthy)
+
+    judgement = judge(REFERENCE, observer.drain())
+
+    assert judgement.verdict is Verdict.BAD_DATA
+    first, *others = judgement.findings
+    assert (first.series, first.kind) == ("x[1]", "quality")
+    assert {(one.series, one.kind) for one in others} == {("x[0]", "drift"), ("colour", "drift")}
+    assert others[0].severity is Severity.CRITICAL
+
+
+def test_many_faulty_series_leave_room_for_what_has_moved() -> None:
+    faulty = judge(REFERENCE, spoiled(0.3, np.nan)).findings * 30
+    moved = judge(REFERENCE, profiles.window(np.random.default_rng(1), 1000, shift=2.0)).findings
+
+    kinds = [one.kind for one in bad_data(faulty, moved).findings]
+    assert kinds == ["quality"] * (MAX_FINDINGS - len(moved)) + ["drift"] * len(moved)
+    kinds = [one.kind for one in bad_data(faulty, moved * 30).findings]
+    assert kinds == ["quality"] * (MAX_FINDINGS // 2) + ["drift"] * (MAX_FINDINGS // 2)
 
 
 def test_a_single_bad_reading_is_the_weather_of_sensors() -> None:

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from agent.monitor.counts import Counts
 from agent.monitor.finding import Verdict
+from agent.monitor.observer import Observer
 from agent.monitor.verdict import judge
-from controller.monitor.fleet import discoveries, judge_fleet
+from controller.monitor.fleet import chance_of, discoveries, judge_fleet
 from controller.monitor.merge import merged
 from tests.agent.monitor import profiles
 
@@ -79,6 +80,37 @@ def test_where_most_devices_moved_it_is_the_world_that_has() -> None:
     assert found.broken == ()
     assert found.world.verdict is Verdict.DRIFT
     assert "have changed" in found.sentences[0]
+
+
+def faulty(rng: np.random.Generator, shift: float) -> Counts:
+    """A device of which one in fifty readings of one feature is out of range."""
+    x = profiles.features(rng, 300, shift)
+    x[:6, 1] = 1e6
+    observer = Observer(REFERENCE)
+    observer.observe(profiles.inputs(x, profiles.colours(rng, 300)), profiles.answers(x))
+    return observer.drain()
+
+
+def test_a_faulty_device_is_broken_and_what_else_it_sees_is_kept() -> None:
+    counts = fleet(12) | {"d000": faulty(np.random.default_rng(3), shift=2.0)}
+
+    found = judge_fleet(REFERENCE, counts)
+
+    (broken,) = found.broken
+    assert (broken.device, broken.judgement.verdict) == ("d000", Verdict.BAD_DATA)
+    assert {one.kind for one in broken.judgement.findings} == {"quality", "drift"}
+    assert found.sentences[1].startswith("d000: 2 % of x[1] is far out of range")
+    assert found.world.verdict is Verdict.OK
+
+
+def test_what_moved_beside_faulty_data_does_not_make_a_device_look_less_likely_healthy() -> None:
+    chances = []
+    for shift in (0.0, 2.0):
+        judgement = judge(REFERENCE, faulty(np.random.default_rng(3), shift))
+        assert judgement.verdict is Verdict.BAD_DATA
+        chances.append(chance_of(judgement))
+
+    assert chances[0] == chances[1]
 
 
 def test_devices_with_too_little_data_say_nothing_and_are_said_to() -> None:
