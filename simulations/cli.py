@@ -29,6 +29,7 @@ def _run() -> None:
     from simulations.demo.command import demo  # noqa: PLC0415
     from simulations.demo.example import example  # noqa: PLC0415
 
-    app.command("demo", rich_help_panel=START)(demo)
-    app.command("example", rich_help_panel=START)(example)
+    for command in (demo, example):
+        if command not in (one.callback for one in app.registered_commands):  # it may run again
+            app.command(command.__name__, rich_help_panel=START)(command)
     run(app)
