@@ -41,6 +41,10 @@ def example(
     """Write a digits classifier, its data and an agent's configuration, to try Muster with.
 
     The classifier is trained on the spot on scikit-learn's photographs of handwritten digits.
+
+    ```
+    muster example digits
+    ```
     """
     with console().status("training two versions of a digits classifier …"):
         files = example_files()

@@ -176,7 +176,7 @@ COMMANDS = [
 WITHOUT_EXAMPLE = {
     *("", "model", "rollout", "device", "token", "key", "drift", "operator", "audit"),  # groups
     *("model list", "rollout list", "token list", "key list", "operator list", "audit verify"),
-    *("example", "demo"),
+    "demo",
 }
 
 
