@@ -50,7 +50,11 @@ def register(
         ),
     ] = None,
     at_least: Annotated[
-        list[str] | None, typer.Option(help="A gate: METRIC=VALUE, or it is rejected.")
+        list[str] | None,
+        typer.Option(
+            help="A gate: METRIC=VALUE, or it is rejected. accuracy and macro_f1, of a classifier, "
+            "must be at least that; mae and rmse, errors of a regression, at most that."
+        ),
     ] = None,
     card: Annotated[Path | None, typer.Option(help="Text for the card: .toml or .md.")] = None,
     git_commit: Annotated[str, typer.Option(help="Where its code stands.")] = "",
@@ -69,9 +73,7 @@ def register(
     """
     model_name(name)
     options: dict[str, Any] = {"semantics": _semantics(semantic or ())}
-    options["metrics_at_least"] = {
-        key: _number(key, text) for key, text in pairs(at_least or ()).items()
-    }
+    options["metrics_at_least"] = _bounds(at_least or ())
     if git_commit:
         options["git_commit"] = git_commit
     paths = {"model": file, "reference": reference, **({"text": card} if card else {})}
@@ -94,7 +96,7 @@ def register(
 
 @app.command("list")
 def list_(output: OutputOption = Output.TABLE) -> None:
-    """Show every model, its approvers and its newest version."""
+    """Show every model, its newest version, the newest that is published, and approvers."""
     with ApiClient() as api:
         found = api.get("/models")
     if output is Output.JSON:
@@ -106,13 +108,14 @@ def list_(output: OutputOption = Output.TABLE) -> None:
             "versions": len(one["versions"]),
             "newest": one["versions"][-1]["version"] if one["versions"] else "",
             "state": one["versions"][-1]["state"] if one["versions"] else "",
+            "published": _newest_published(one),
             "approvers": _approvers(one),
             "aliases": one["aliases"],
         }
         for one in found
     ]
     columns = {"name": "model", "versions": "versions", "newest": "newest", "state": "state",
-               "approvers": "approvers", "aliases": "aliases"}  # fmt: skip
+               "published": "published", "approvers": "approvers", "aliases": "aliases"}  # fmt: skip
     show_rows(rows, columns, output, "no models: `muster model register NAME FILE.onnx …`")
 
 
@@ -279,6 +282,12 @@ def _next_step(version: dict[str, Any]) -> None:
         say(f"\nnext: `muster rollout start {named} --to SELECTOR`")
 
 
+def _newest_published(model: dict[str, Any]) -> str:
+    """What can be rolled out, though a newer version may be rejected or wait."""
+    published = [one["version"] for one in model["versions"] if one["state"] == "published"]
+    return str(published[-1]) if published else ""
+
+
 def _approvers(model: dict[str, Any]) -> str:
     names = ", ".join(model["approvers"].values())
     return f"{model['threshold']} of {names}" if names else "nobody yet"
@@ -292,6 +301,16 @@ def _semantics(texts: Sequence[str]) -> dict[str, str]:
         if meaning not in set(Semantic):
             raise typer.BadParameter(f"{name}={meaning}: must be one of {', '.join(Semantic)}")
     return found
+
+
+def _bounds(texts: Sequence[str]) -> dict[str, float]:
+    from controller.registry.metrics import METRICS  # noqa: PLC0415 - quick --help
+
+    found = pairs(texts)
+    for name in found:
+        if name not in METRICS:
+            raise typer.BadParameter(f"{name!r} is no metric; there are: {', '.join(METRICS)}")
+    return {name: _number(name, text) for name, text in found.items()}
 
 
 def _number(key: str, text: str) -> float:

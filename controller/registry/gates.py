@@ -1,7 +1,7 @@
 """What a version must show before anyone is asked to sign it. Gates return every objection.
 
 AllOf((MinimumRows(100), MetricAtLeast("accuracy", 0.9))).objections(candidate)
-# ('80 rows of reference data, needs 100', 'accuracy is 0.88, needs 0.9')
+# ('80 rows of reference data, needs 100', 'accuracy is 0.88, needs at least 0.9')
 """
 
 from collections.abc import Mapping, Sequence
@@ -123,7 +123,7 @@ class MetricAtLeast:
         # So written that NaN is worse than anything.
         if value <= self.bound if lower else value >= self.bound:
             return ()
-        return (f"{self.metric} is {value:.6g}, needs {self.bound:.6g}",)
+        return (f"{self.metric} is {value:.6g}, needs {_bound(self.bound, lower=lower)}",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,8 @@ class NotWorseThanParent:
             bound = before * (1 + self.by) if lower else before - self.by
             if not (value <= bound if lower else value >= bound):
                 found.append(
-                    f"{name} is {value:.6g}, {candidate.parent} has {before:.6g}, needs {bound:.6g}"
+                    f"{name} is {value:.6g}, {candidate.parent} has {before:.6g}, "
+                    f"needs {_bound(bound, lower=lower)}"
                 )
         return tuple(found)
 
@@ -174,6 +175,10 @@ class MemoryWithin:
         if candidate.memory_bytes <= self.limit_bytes:
             return ()
         return (f"takes {candidate.memory_bytes:,} bytes of memory, needs {self.limit_bytes:,}",)
+
+
+def _bound(bound: float, *, lower: bool) -> str:
+    return f"{'at most' if lower else 'at least'} {bound:.6g}"
 
 
 DEFAULT_ROWS = 100

@@ -15,6 +15,7 @@ ACCURACY: Final = "accuracy"
 MACRO_F1: Final = "macro_f1"
 MAE: Final = "mae"
 RMSE: Final = "rmse"
+METRICS: Final = (ACCURACY, MACRO_F1, MAE, RMSE)
 LOWER_IS_BETTER: Final = frozenset({MAE, RMSE})
 
 

@@ -223,7 +223,7 @@ def test_a_version_that_fails_its_gates_is_rejected_with_every_reason(
     assert found.version.state is State.REJECTED
     assert found.version.reasons == (
         "400 rows of reference data, needs 1,000",
-        "accuracy is 0.95, needs 0.99",
+        "accuracy is 0.95, needs at least 0.99",
     )
     assert (again.version.version, again.version.state) == (2, State.VALIDATED)
     assert again.manifest.release_counter == 2
@@ -238,7 +238,7 @@ def test_a_version_is_measured_against_its_parent_on_the_same_rows(
 
     assert worse.manifest.lineage.parent == 1
     assert worse.version.state is State.REJECTED
-    assert "things/1 has 0.95, needs 0.93" in worse.version.reasons[0]
+    assert "things/1 has 0.95, needs at least 0.93" in worse.version.reasons[0]
 
 
 def test_a_parent_with_other_inputs_is_not_compared_and_that_is_said(

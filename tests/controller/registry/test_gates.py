@@ -48,9 +48,17 @@ def changed(metric: str, value: float) -> Candidate:
             replace(GOOD, unsteady={"z": 3}),
             "output 'z' differed in 3 values when the same rows were run twice",
         ),
-        (MetricAtLeast("accuracy", 0.9), changed("accuracy", 0.88), "accuracy is 0.88, needs 0.9"),
-        (MetricAtLeast("accuracy", 0.9), changed("accuracy", NAN), "accuracy is nan, needs 0.9"),
-        (MetricAtLeast("mae", 2.0), changed("mae", 2.5), "mae is 2.5, needs 2"),
+        (
+            MetricAtLeast("accuracy", 0.9),
+            changed("accuracy", 0.88),
+            "accuracy is 0.88, needs at least 0.9",
+        ),
+        (
+            MetricAtLeast("accuracy", 0.9),
+            changed("accuracy", NAN),
+            "accuracy is nan, needs at least 0.9",
+        ),
+        (MetricAtLeast("mae", 2.0), changed("mae", 2.5), "mae is 2.5, needs at most 2"),
         (
             MetricAtLeast("rmse", 2.0),
             GOOD,
@@ -59,9 +67,13 @@ def changed(metric: str, value: float) -> Candidate:
         (
             NotWorseThanParent(0.02),
             changed("accuracy", 0.9),
-            "accuracy is 0.9, digits/2 has 0.96, needs 0.94",
+            "accuracy is 0.9, digits/2 has 0.96, needs at least 0.94",
         ),
-        (NotWorseThanParent(0.02), changed("mae", 1.1), "mae is 1.1, digits/2 has 1, needs 1.02"),
+        (
+            NotWorseThanParent(0.02),
+            changed("mae", 1.1),
+            "mae is 1.1, digits/2 has 1, needs at most 1.02",
+        ),
         (
             LatencyWithin(0.01),
             replace(GOOD, latency_p99_seconds=0.02),
