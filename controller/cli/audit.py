@@ -6,7 +6,15 @@ import typer
 
 from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
-from controller.cli.output import CommandFailed, Output, OutputOption, say, show_json, show_rows
+from controller.cli.output import (
+    CommandFailed,
+    Output,
+    OutputOption,
+    counted,
+    say,
+    show_json,
+    show_rows,
+)
 
 app = typer.Typer(no_args_is_help=True, help="The audit record: list, verify.")
 operators = typer.Typer(no_args_is_help=True, help="Who may use the controller.")
@@ -53,7 +61,8 @@ def verify(output: OutputOption = Output.TABLE) -> None:
             "Somebody has altered the database. Keep a copy of it before you do anything else.",
         )
     if output is Output.TABLE:
-        say(f"{found['records']} records hold together")
+        hold = "holds" if found["records"] == 1 else "hold"
+        say(f"{counted(found['records'], 'record')} {hold} together")
         say(f"last digest {found['last_digest']}")
 
 

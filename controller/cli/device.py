@@ -7,7 +7,8 @@ import typer
 
 from controller.cli.arguments import pairs
 from controller.cli.client import ApiClient, place
-from controller.cli.output import Output, OutputOption, say, show_fields, show_json, show_rows
+from controller.cli.output import Output, OutputOption, note, say, show_fields, show_json, show_rows
+from controller.cli.selector_names import unknown_names
 from protos.limits import MIB
 
 app = typer.Typer(no_args_is_help=True, help="Devices: list, show, label, revoke, events.")
@@ -30,10 +31,16 @@ def list_(selector: SelectorOption = "all", output: OutputOption = Output.TABLE)
     """
     with ApiClient() as api:
         devices = api.get("/devices", selector=selector)
+        hint = unknown_names(api, selector)
+    if hint:
+        note(hint)
     if output is Output.JSON:
         show_json(devices)
         return
-    rows = [{**one, **_slots(one), "last_seen": moment(one["last_seen"])} for one in devices]
+    rows = [
+        {**one, **_slots(one), "presence": _presence(one), "last_seen": moment(one["last_seen"])}
+        for one in devices
+    ]
     empty = "no devices: make a join token with `muster token create`"
     if selector != "all":
         empty = f"no device matches {selector}: `muster device list` shows all"
@@ -60,7 +67,8 @@ def show(device: DeviceArgument, output: OutputOption = Output.TABLE) -> None:
               "enrolled_at": "enrolled", "last_seen": "last seen",
               "certificate_expires": "certificate until", "generation": "told generation",
               "facts": "facts", "resources": "agent uses", "dropped": "no room for"}  # fmt: skip
-    show_fields({**found, **times, "resources": _resources(found["resources"])}, titles, output)
+    told = {"presence": _presence(found), "resources": _resources(found["resources"])}
+    show_fields({**found, **times, **told}, titles, output)
     say()
     columns = {"model": "model", "version": "version", "slot": "slot", "running": "answers",
                "state": "state", "approvals": "approvals", "generation": "generation",
@@ -146,13 +154,22 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def _waiting(records: int) -> str:
+    return "1 record waits" if records == 1 else f"{records:,} records wait"
+
+
+def _presence(device: dict[str, Any]) -> str:
+    """A device that is shut out is not just away."""
+    return "revoked" if device["status"] == "revoked" else str(device["presence"])
+
+
 def _resources(told: dict[str, Any] | None) -> str:
     if told is None:
         return ""
     return (
         f"{told['cpu_share']:.2%} of a core, {told['resident_bytes'] / MIB:,.0f} MiB of memory; "
         f"{told['disk_free_bytes'] / MIB:,.0f} MiB of disk are free, "
-        f"{told['spool_records']:,} records wait ({moment(told['recorded_at'])})"
+        f"{_waiting(told['spool_records'])} ({moment(told['recorded_at'])})"
     )
 
 

@@ -168,7 +168,12 @@ def cell(value: object) -> str:
 
 def counted(number: int, noun: str) -> str:
     """``1 device``, ``2 devices``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def note(text: str) -> None:
+    """Tells something beside the output, on standard error: programs that read the output don't see it."""
+    sys.stderr.write(f"note: {printable(_shortened(text))}\n")
 
 
 def printable(text: str) -> str:

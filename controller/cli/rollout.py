@@ -17,11 +17,13 @@ from controller.cli.output import (
     OutputOption,
     console,
     counted,
+    note,
     printable,
     say,
     show_json,
     show_rows,
 )
+from controller.cli.selector_names import unknown_names
 
 app = typer.Typer(no_args_is_help=True, help="Rollouts: start, list, show, watch, abort.")
 
@@ -64,8 +66,14 @@ def start(
     with ApiClient() as api:
         if dry_run:
             _preview(api.get("/rollouts/preview", version=version, selector=selector), output)
-            return
-        made = api.post("/rollouts", {"version": version, "selector": selector})
+            made = None
+        else:
+            made = _start(api, version, selector)
+        hint = unknown_names(api, selector)
+    if hint:
+        note(hint)
+    if made is None:
+        return
     if output is Output.JSON:
         show_json(made)
     else:
@@ -190,6 +198,17 @@ def _display() -> Iterator[Callable[[str], None]]:
             sys.stdout.flush()
 
     yield show_new
+
+
+def _start(api: ApiClient, version: str, selector: str) -> Any:
+    try:
+        return api.post("/rollouts", {"version": version, "selector": selector})
+    except CommandFailed as error:
+        hint = unknown_names(api, selector) if error.code == "conflict" else ""
+        if not hint:
+            raise
+        remedy = "`muster device list` shows every device with its labels."
+        raise CommandFailed(error.code, f"{error.detail}; {hint}", remedy) from error
 
 
 def _story(found: dict[str, Any]) -> str:

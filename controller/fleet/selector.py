@@ -159,6 +159,19 @@ def matches(selector: Selector, attributes: Mapping[str, str]) -> bool:
     return found
 
 
+def names(selector: Selector) -> frozenset[str]:
+    """Every label and fact that it asks for."""
+    match selector:
+        case All():
+            return frozenset()
+        case Has(name) | Compare(name, _, _) | In(name, _):
+            return frozenset({name})
+        case Not(inner):
+            return names(inner)
+        case And(parts) | Or(parts):
+            return frozenset().union(*map(names, parts))
+
+
 def explain(selector: Selector, attributes: Mapping[str, str]) -> Explanation:
     """Why a device matches or not: one line a part, indented as they nest."""
     return Explanation(matches(selector, attributes), tuple(_explain(selector, attributes, 0)))

@@ -314,7 +314,8 @@ def _says(shown: Shown, manifest: Manifest, signed: Targets, *, inherited: bool)
     floor = restrictions(signed.unrecognized_fields).release_floor
     if floor:
         yield f"nothing below release counter {floor} may run"
-    yield f"{len(signed.targets)} versions listed afterwards"
+    listed = len(signed.targets)
+    yield f"{listed} version{'s' * (listed != 1)} listed afterwards"
     if inherited:
         yield "former approvers signed what is listed; from now on you vouch for all of it:"
         for path, target in sorted(signed.targets.items()):

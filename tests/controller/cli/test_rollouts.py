@@ -83,5 +83,10 @@ def test_a_rollout_that_can_not_be_is_refused(muster: Muster) -> None:
         (("digits/1", "--to", "all", "--watch", "-o", "json"), 2, "--watch is for people"),
     ):
         assert why in muster.refused("rollout", "start", *words, status=status)
+    wrong = muster.refused("rollout", "start", "digits/1", "--to", "name=cam-1")
+    assert "matches no active device; no device has a label or fact 'name'; a device's own" in wrong
+    assert "`muster device list` shows every device" in wrong
+    hinted = muster.ok("rollout", "start", "digits/1", "--to", "name=cam-1", "--dry-run")
+    assert "no device has a label or fact 'name'" in hinted.err
     for seconds in ("0", "nan", "-1", "x"):
         muster.refused("rollout", "watch", "digits-1-1", "--seconds", seconds, status=2)

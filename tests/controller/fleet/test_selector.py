@@ -14,6 +14,7 @@ from controller.fleet.selector import (
     Selector,
     explain,
     matches,
+    names,
 )
 from controller.fleet.selector_parser import MAX_CHARACTERS, parse
 
@@ -128,6 +129,18 @@ devices = st.dictionaries(words, words, max_size=5)
 @given(selectors)
 def test_a_selector_written_out_reads_back_as_itself(selector: Selector) -> None:
     assert parse(str(selector)) == selector
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("all", set()),
+        ("has gpu", {"gpu"}),
+        ("site in (berlin, oslo) and not (hw=pi3 or memory_bytes>1G)", {"site", "hw", "memory_bytes"}),
+    ],
+)  # fmt: skip
+def test_every_name_that_it_asks_for_is_known(text: str, named: set[str]) -> None:
+    assert names(parse(text)) == named
 
 
 @settings(max_examples=200, deadline=None)
