@@ -158,9 +158,9 @@ def _no_agent(where: str) -> CommandFailed:
 
 
 def _short(value: Array) -> str:
-    if value.ndim == 0:
-        return _number(value[()], 4)
     flat = value.reshape(-1)
+    if flat.size == 1:
+        return _number(flat[0], 6)
     shown = " ".join(_number(one, 3) for one in flat[:10])
     return shown + (" …" if flat.size > 10 else "")
 

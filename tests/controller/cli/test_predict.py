@@ -148,6 +148,14 @@ async def test_what_does_not_run_there_is_told_of(predict: Predict, tmp_path: Pa
         await predict("linear", "--input", file, "--rows", rows, status=2)
 
 
+async def test_a_single_number_is_told_with_six_digits(predict: Predict, tmp_path: Path) -> None:
+    file = saved(tmp_path, npz(x=np.array([[251.1688], [0.00001234567]], dtype=np.float32)))
+
+    _, *rows, _ = (await predict("identity", "--input", file)).lines
+
+    assert [row.split()[1] for row in rows] == ["251.169", "1.23457e-05"]
+
+
 async def test_where_no_agent_answers_it_says_so(predict: Predict, tmp_path: Path) -> None:
     file = saved(tmp_path, npz(x=X))
     with socket.socket() as held:
