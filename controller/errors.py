@@ -12,13 +12,18 @@ class ControllerError(Exception):
 
     Attributes:
         code: stable and machine-readable.
-        remedy: what a person can do, in plain words.
+        remedy: what a person can do, in plain words: its kind's, unless one is given.
         status: HTTP status.
     """
 
     code: ClassVar[str] = "controller-error"
-    remedy: ClassVar[str] = "See the controller's log."
+    remedy: str = "See the controller's log."
     status: ClassVar[int] = 500
+
+    def __init__(self, detail: str = "", remedy: str = "") -> None:
+        super().__init__(detail)
+        if remedy:
+            self.remedy = remedy
 
     @property
     def detail(self) -> str:

@@ -23,6 +23,10 @@ from controller.store.key_files import KeyFiles
 from controller.store.sql.sql_store import SqlStore
 
 ADMINISTRATOR: Final = "admin"
+_OTHER_FOLDER: Final = (
+    "Name a folder that is empty or missing. If a controller is in this one, run it with "
+    "`muster serve --home`."
+)
 ONLINE_KEYS: Final = ("snapshot", "timestamp", "director")
 
 
@@ -111,7 +115,9 @@ class Home:
         except BlockingIOError as error:
             holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
             raise Conflict(
-                f"{self.path}: a controller runs in it already, as process {holder}"
+                f"{self.path}: a controller runs in it already, as process {holder}",
+                "Leave it running, or end that process first; another controller needs a folder of "
+                "its own.",
             ) from error
         except OSError as error:
             raise ConfigError(f"{self.path}: {error.strerror}") from error
@@ -177,9 +183,9 @@ def found(home: Home, wish: Founding, now: datetime) -> str:
 def _require_room(path: Path) -> None:
     try:
         if path.exists() and not path.is_dir():
-            raise Conflict(f"{path} is a file; name a folder that is empty or missing")
+            raise Conflict(f"{path} is a file, no folder", _OTHER_FOLDER)
         if path.exists() and any(path.iterdir()):
-            raise Conflict(f"{path} is not empty; name a folder that is empty or missing")
+            raise Conflict(f"{path} is not empty", _OTHER_FOLDER)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
 

@@ -7,11 +7,14 @@ import typer
 
 from controller.cli.arguments import model_name, version_of
 from controller.cli.client import ApiClient, place
-from controller.cli.output import say
+from controller.cli.output import counted, say
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/VERSION")]
-KeyOption = Annotated[Path, typer.Option("--key", help="Your private key: NAME.pem.")]
+KeyOption = Annotated[
+    Path,
+    typer.Option("--key", help="Your private key: NAME.pem; NAME.json beside it names it too."),
+]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before signing.")]
 
 
@@ -126,7 +129,8 @@ def _warn_of_recall(api: ApiClient, model: str, version: int) -> None:
         )
     ]
     if running:
-        say(f"{len(running)} devices run {named}: {', '.join(sorted(running))}")
+        run = "runs" if len(running) == 1 else "run"
+        say(f"{counted(len(running), 'device')} {run} {named}: {', '.join(sorted(running))}")
         say(f"they answer nothing for {model} until another version is rolled out to them")
     for alias in api.get(place("models", model, "versions", version))["aliases"]:
         say(f"{model}@{alias} still names it: `muster model alias {model}@{alias} VERSION`")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.output import Output, OutputOption, show_fields, show_rows
+from controller.cli.output import CommandFailed, Output, OutputOption, show_fields, show_rows
 
 if TYPE_CHECKING:
     from controller.store.key_files import KeyFiles
@@ -35,10 +35,15 @@ def create(
     muster key create alice --folder /media/stick
     ```
     """
-    from controller.store.key_files import KeyFiles  # noqa: PLC0415 - quick --help
+    from controller.errors import Conflict  # noqa: PLC0415 - quick --help
+    from controller.store.key_files import KeyFiles  # noqa: PLC0415
 
     files = KeyFiles(folder)
-    files.create(name)
+    try:
+        files.create(name)
+    except Conflict as error:
+        remedy = "Use the key that is there, or give the new one another NAME or another --folder."
+        raise CommandFailed(error.code, error.detail, remedy) from error
     show_fields(_row(files, folder, name), TITLES, output)
 
 

@@ -14,7 +14,7 @@ import typer
 from controller.cli.client import ApiClient
 from controller.cli.output import CommandFailed, console
 from controller.errors import BadSignature, ConfigError, InvalidInput, NotFound
-from controller.registry.version import Change
+from controller.registry.version import Change, State
 from controller.signing import approval
 from controller.signing.keyring import PublicKeyFile, encode
 from controller.signing.metadata import parse
@@ -44,7 +44,17 @@ def signer_at(path: Path) -> Signer:
     try:
         return KeyFiles(path.absolute().parent).signer(path.stem)
     except (NotFound, ConfigError, InvalidInput) as error:
-        raise CommandFailed(error.code, error.detail, _PRIVATE) from error
+        detail = error.detail
+        if path.name and isinstance(error, NotFound) and not _is_there(path):
+            detail = f"{path}: no such key"
+        raise CommandFailed(error.code, detail, _PRIVATE) from error
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def public_key_at(path: Path) -> PublicKeyFile:
@@ -124,7 +134,7 @@ def sign_pending(
     model, version = parse_reference(reference)
     place = f"/models/{model}/versions/{version}"
     signer = signer_at(key)
-    pending = api.get(f"{place}/pending")
+    pending = _pending(api, place, model, version)
     manifest = api.download(f"{place}/manifest")
     checked = approval.check_version(
         trusted_image(api, model),
@@ -138,6 +148,28 @@ def sign_pending(
         f"{place}/signatures", {"keyid": signature.keyid, "sig": signature.signature}
     )
     return answer
+
+
+def _pending(api: ApiClient, place: str, model: str, version: int) -> Any:
+    """What waits for a signature; if nothing does, says why."""
+    try:
+        return api.get(f"{place}/pending")
+    except CommandFailed as error:
+        if error.code != "not-found":
+            raise
+        found = api.get(place)
+        detail, remedy = f"nothing of {model}/{version} waits for a signature", error.remedy
+        match State(found["state"]):
+            case State.VALIDATED if not api.get(f"/models/{model}")["approvers"]:
+                detail += f": {model} has no approvers yet"
+                remedy = f"Name them first: `muster model create {model} --help` says how."
+            case State.PUBLISHED:
+                detail += ": it is published already"
+                remedy = f"Nothing to do; `muster rollout start {model}/{version} --to SELECTOR`."
+            case state:
+                detail += f": it is {state}"
+                remedy = f"Register the model again: `muster model register {model} --help`."
+        raise CommandFailed(error.code, detail, remedy) from error
 
 
 def sign_delegation(

@@ -37,7 +37,10 @@ def propose(
     """
     subject = f"{version.model}/{version.version}"
     if repository.delegation(require_targets(tx), version.model) is None:
-        raise Conflict(f"the model {version.model} has no approvers yet")
+        raise Conflict(
+            f"the model {version.model} has no approvers yet",
+            f"Name them first: `muster model create {version.model} --help` says how.",
+        )
     waiting = tx.registry.pending(version.model, version.version)
     metadata = _build(tx, version, change, release_floor, act)
     if waiting is not None:

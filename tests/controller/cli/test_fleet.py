@@ -41,6 +41,15 @@ def test_devices_are_selected_and_none_is_told_of_as_such(muster: Muster) -> Non
     assert "  site=a b\n         ^ [bad-selector]" in wrong
 
 
+def test_a_selector_that_names_what_no_device_has_is_told_of(muster: Muster) -> None:
+    hint = "note: no device has a label or fact 'name'; a device's own name is `id`\n"
+    assert muster.ok("device", "list", "--to", "name=cam-1").err == hint
+    everything = muster.ok("device", "list", "--to", "not name=cam-1", "-o", "json")
+    assert (len(everything.json), everything.err) == (3, hint)
+    for known in ("id=cam-9", "site=rome", "arch=x", "python=9", "has runtimes.onnxruntime", "all"):
+        assert muster.ok("device", "list", "--to", known).err == ""
+
+
 def test_one_device_is_shown(muster: Muster) -> None:
     done = muster.ok("device", "show", "cam-1")
     assert "runtimes.onnxruntime=1.20.0" in done.out
@@ -84,6 +93,8 @@ def test_a_device_is_revoked_only_when_that_is_confirmed(muster: Muster, office:
     assert "lost is revoked" in muster.ok("device", "revoke", "lost", stdin=b"y\n").out
     assert "disconnect lost" in office.asked
     assert muster.ok("device", "show", "lost", "-o", "json").json["status"] == "revoked"
+    (row,) = muster.ok("device", "list", "--to", "id=lost").lines[1:]
+    assert row.split()[:2] == ["lost", "revoked"]
 
 
 def test_join_tokens_are_made_and_listed_without_their_secrets(muster: Muster) -> None:
@@ -109,6 +120,9 @@ def test_join_tokens_are_made_and_listed_without_their_secrets(muster: Muster) -
 def test_drift_of_what_nobody_told_of_is_not_found(muster: Muster) -> None:
     assert "[not-found]" in muster.refused("drift", "show", "digits")
     assert "[not-found]" in muster.refused("drift", "show", "none")
+    for verb in ("show", "profile"):
+        assert "no version digits/99 [not-found]" in muster.refused("drift", verb, "digits/99")
+    assert "no version" not in muster.refused("drift", "show", "digits/1")
     for words in (("digits@best",), ("digits", "--since-hours", "nan"), ("digits/0",)):
         muster.refused("drift", "show", *words, status=2)
 

@@ -38,13 +38,16 @@ def registered_before_anybody_approves(muster: Muster, office: Office) -> None:
 
 
 def appointed(muster: Muster, office: Office) -> None:
+    early = muster.refused("model", "approve", "digits/1", "--yes", "--key", office.key("ann"))
+    assert "digits has no approvers yet [not-found]" in early
+    assert "`muster model create digits --help`" in early
     keys = [office.key(name) for name in ("ann", "bob")]
     named = [word for key in keys for word in ("--approver", key.with_suffix(".json"))]
     words = ("model", "create", MODEL, *named, "--threshold", "2", "--targets-key")
     wrong = muster.refused(*words, keys[0], "--yes")
     assert "none that may sign targets [bad-signature]" in wrong
     missing = muster.refused(*words, office.folder / "no.pem", "--yes")
-    assert "no.json: no such key file [not-found]" in missing
+    assert "no.pem: no such key [not-found]" in missing
     assert "`muster key create NAME`" in missing
     assert (
         muster("model", "create", MODEL, *words[3:], office.targets_key, stdin=b"n\n").status == 1
@@ -60,11 +63,14 @@ def approved_by_two(muster: Muster, office: Office) -> None:
     words = ("model", "approve", "digits/1", "--key")
     stranger = muster.refused(*words, office.key("eve"), "--yes")
     assert "is of no approver of digits [bad-signature]" in stranger
-    first = muster.ok(*words, office.key("ann"), "--yes")
+    first = muster.ok(*words, office.key("ann").with_suffix(".json"), "--yes")
+    assert "1 version listed afterwards" in first.out
     assert "publishes digits/1" in first.out
     assert first.lines[-1] == "signed: 1 of 2; 1 more must sign"
     assert muster.ok(*words, office.key("bob"), stdin=b"y\n").lines[-1].endswith("is published")
-    assert "nothing of digits/1 waits" in muster.refused(*words, office.key("ann"), "--yes")
+    again = muster.refused(*words, office.key("ann"), "--yes")
+    assert "nothing of digits/1 waits for a signature: it is published already" in again
+    assert "`muster rollout start digits/1 --to SELECTOR`" in again
     shown = muster.ok("model", "show", "digits/1", "-o", "json").json
     assert (shown["state"], shown["waits_for"]) == ("published", "")
     assert {"model", "version", "manifest", "manifest_sha256", "aliases"} <= shown.keys()
@@ -80,6 +86,8 @@ def aliased(muster: Muster) -> None:
     (one,) = muster.ok("model", "list", "-o", "json").json
     assert one["aliases"] == {"champion": 1}
     assert "champion" in muster.ok("model", "show", "digits").out
+    header, row = muster.ok("model", "list").lines
+    assert row[header.index("published") :].split()[0] == "1"
     assert muster.ok("model", "alias", "digits@champion").out.endswith("is now nothing\n")
     assert "[not-found]" in muster.refused("model", "alias", "digits@champion")
     assert "no version digits/5" in muster.refused("model", "alias", "digits@champion", "5")
@@ -104,7 +112,12 @@ def test_a_version_that_misses_a_gate_is_shown_and_the_status_says_so(
     assert done.status == 1
     assert done.json["state"] == "rejected"
     assert "[rejected]" in done.err
-    assert "accuracy" in done.err
+    assert "needs at least 0.999" in done.err
+    header, row = muster.ok("model", "list").lines[0], muster.ok("model", "list").lines[-1]
+    assert row.split()[:4] == ["poor", "1", "1", "rejected"]
+    assert row[header.index("published") :].split()[0] == "-"
+    unknown = muster.refused(*words, "--at-least", "rsme=1", status=2)
+    assert "'rsme' is no metric; there are: accuracy, macro_f1, mae, rmse" in unknown
 
 
 def test_a_version_is_withdrawn(muster: Muster, office: Office) -> None:
@@ -254,7 +267,7 @@ def test_a_key_that_can_not_be_used_is_named_with_what_to_do(
     half = office.file("half.json", office.key("ann").with_suffix(".json").read_bytes())
     strange = office.file("strange.json", b"[1, 2]")
     for path, why in (
-        (office.folder / "none.pem", "none.json: no such key file"),
+        (office.folder / "none.pem", "none.pem: no such key"),
         (seen, "others may read it; set it right with `chmod 600"),
         (half, "ann.pem: no such private key"),
         (strange, "strange.json: not a public key file"),

@@ -42,8 +42,8 @@ def test_a_controller_is_made_with_its_administrators_profile(
 @pytest.mark.parametrize(
     ("words", "status", "why"),
     [
-        (("{}/file",), 1, "file is a file; name a folder"),
-        (("{}",), 1, "is not empty; name a folder"),
+        (("{}/file",), 1, "file is a file, no folder [conflict]"),
+        (("{}",), 1, "is not empty [conflict]"),
         (("{}/file/below",), 1, "[config]"),
         (("{}/" + "x" * 100_000,), 1, "File name too long"),
         (("{}/a#b",), 1, "must be without"),
@@ -69,6 +69,7 @@ def test_what_can_be_no_controller_is_refused_and_nothing_is_made(
     said = muster.refused("init", *given, status=status, profile=profile)
 
     assert why in said
+    assert ("Name a folder that is empty or missing" in said) == (why.endswith("[conflict]"))
     assert len(said) < 3000 or status == 2
     assert {path.name for path in tmp_path.iterdir()} <= {"file", "profiles"}
     assert not profile.exists()
@@ -103,7 +104,7 @@ def damage(name: str, data: bytes) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("act", "why"),
     [
-        (damage("controller.toml", b"names = 3"), "Expected `array`, got `int` - at `$.names`"),
+        (damage("controller.toml", b"names = 3"), "`names`: must be a list"),
         (damage("controller.toml", b"\xff"), "controller.toml: "),
         (damage("controller.toml", b"nmaes = []"), "nmaes"),
         (damage("controller.toml", b"["), "controller.toml: "),
@@ -136,6 +137,7 @@ def test_one_controller_at_a_time_runs_in_a_folder(muster: Muster, office: Offic
     with office.home.claim():
         said = muster.refused("serve", "--home", office.home.path)
         assert f"runs in it already, as process {os.getpid()}" in said
+        assert "another controller needs a folder of its own" in said
     with office.home.claim():
         pass  # it was let go
 
@@ -188,7 +190,9 @@ def test_keys_are_made_once_and_listed(muster: Muster, tmp_path: Path) -> None:
         "ann@example.org",
         "bob",
     ]
-    assert "is there already [conflict]" in muster.refused("key", "create", "bob", env=env)
+    again = muster.refused("key", "create", "bob", env=env)
+    assert "is there already [conflict]" in again
+    assert "give the new one another NAME or another --folder" in again
     (tmp_path / "keys" / "strange.json").write_bytes(b"[1]")
     assert "strange.json: not a public key file" in muster.refused("key", "list", env=env)
     (tmp_path / "file").write_bytes(b"")
