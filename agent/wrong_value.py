@@ -7,6 +7,7 @@ import msgspec
 
 _WHERE: Final = re.compile(r" - at `\$\.?(.*)`$")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
+_MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 _EXPECTED: Final = re.compile(
     r"Expected `([^`]+)`( of length)?(?: (>=|<=|>|<) (\S+?))?(?:, got `(\w+)`)?"
 )
@@ -33,6 +34,8 @@ def wrong_value(error: msgspec.ValidationError) -> str:
     what = text[: where.start()] if where else text
     if unknown := _UNKNOWN.fullmatch(what):
         return f"{_place(f'{path}.{unknown[1]}')}: there is no such key"
+    if missing := _MISSING.fullmatch(what):
+        return f"{_place(f'{path}.{missing[1]}')} is missing"
     place = _place(path)
     expected = _EXPECTED.fullmatch(what)
     if expected is None:

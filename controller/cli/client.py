@@ -1,11 +1,12 @@
 """Talks to the controller's REST API; every failure becomes a ``CommandFailed`` with its remedy."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import quote
 
-from controller.cli.output import CommandFailed
-from controller.cli.profile import Profile, read_profile
+from controller.cli.output import CommandFailed, console
+from controller.cli.profile import Profile, is_this_machine, read_profile
 
 if TYPE_CHECKING:
     import ssl
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 Files = Mapping[str, tuple[str, IO[bytes]]]
 
 ANSWER_SECONDS: Final = 60
+START_SECONDS: Final = 5.0
+"""So long a refused connection is tried again: a controller that was just started needs a while."""
+BETWEEN_SECONDS: Final = 0.2
 UPLOAD_SECONDS: Final = (
     900  # registration runs the model and calibrates its monitor before it answers
 )
@@ -88,7 +92,7 @@ class ApiClient:
 
     def _send(self, method: str, path: str, **request: Any) -> "httpx.Response":
         try:
-            response = self._http.request(method, path, **request)
+            response = self._answer(method, path, **request)
         except self._unreachable as error:
             raise unreachable(self.profile.url, error, _REMEDIES) from error
         except self._unsayable as error:
@@ -98,6 +102,26 @@ class ApiClient:
         if response.is_success:
             return response
         raise _failure(response)
+
+    def _answer(self, method: str, path: str, **request: Any) -> "httpx.Response":
+        """The answer; while nobody listens yet on this machine, asks again for a while.
+
+        A refused connection has taken nothing, so nothing is done twice.
+        """
+        try:
+            return self._http.request(method, path, **request)
+        except self._unreachable as error:
+            if not (is_this_machine(self.profile.url) and _is_refused(error)):
+                raise
+        with console(error=True).status("waiting for the controller …"):
+            deadline = time.monotonic() + START_SECONDS
+            while True:
+                time.sleep(BETWEEN_SECONDS)
+                try:
+                    return self._http.request(method, path, **request)
+                except self._unreachable as error:
+                    if time.monotonic() > deadline or not _is_refused(error):
+                        raise
 
 
 def place(*segments: object) -> str:
@@ -127,19 +151,28 @@ class Remedies(NamedTuple):
     stranger: str
 
 
+def _is_refused(error: Exception) -> bool:
+    return any(isinstance(one, ConnectionRefusedError) for one in _causes(error))
+
+
+def _causes(error: Exception) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def unreachable(where: str, error: Exception, remedies: Remedies) -> CommandFailed:
     """Why there was no answer, by what lies at the bottom of ``error``."""
     import ssl  # noqa: PLC0415 - quick --help
 
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return CommandFailed(
                 "not-trusted", f"{where}: {cause.verify_message}", remedies.stranger
             )
         if isinstance(cause, ssl.SSLError):
             return CommandFailed("unreachable", f"{where}: it does not speak TLS", remedies.plain)
-        cause = cause.__cause__ or cause.__context__
     why = str(error) or type(error).__name__
     return CommandFailed("unreachable", f"{where}: {why}", remedies.silent)
 

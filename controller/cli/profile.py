@@ -3,6 +3,7 @@
 ``$MUSTER_PROFILE`` names another file than ``~/.config/muster/profile.toml``.
 """
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from agent.wrong_value import wrong_value
 from controller.cli.output import CommandFailed
 
 MOST_ADDRESS: Final = 1000
@@ -65,7 +67,7 @@ def read_profile(path: Path | None = None) -> Profile:
     except tomllib.TOMLDecodeError as error:
         raise _unusable(path, f"not TOML: {error}") from error
     except msgspec.ValidationError as error:
-        raise _unusable(path, str(error)) from error
+        raise _unusable(path, wrong_value(error)) from error
 
 
 def _checked(path: Path, profile: Profile) -> Profile:
@@ -91,6 +93,15 @@ def is_address(url: str, *schemes: str) -> bool:
     bare = parts.path in {"", "/"} and not parts.query and not parts.fragment
     named = bool(parts.hostname) and "@" not in parts.netloc
     return parts.scheme in schemes and named and bare and port != 0 and len(url) < MOST_ADDRESS
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether the address is one of the machine's own that others can't reach."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def fits_a_header(token: str) -> bool:

@@ -4,15 +4,19 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import termios
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from simulations.demo.processes import SCRIPTS
 from tests.controller.cli.office import Muster, Office
+from tests.controller.web.api import application
 
 MUSTER = str(SCRIPTS / "muster")
 DATA = re.compile(r"[\w./=-]*\d[\w./=-]*")
@@ -99,6 +103,34 @@ def test_through_a_pipe_every_row_is_a_line_without_style(environment: dict[str,
 
     assert len(done.stdout.splitlines()) == 3
     assert "\x1b" not in done.stdout
+
+
+def test_a_controller_that_was_just_started_is_waited_for(
+    environment: dict[str, str], office: Office
+) -> None:
+    key = office.home.certificates / "server.pem"
+    config = uvicorn.Config(application(office.services), log_config=None, ssl_certfile=key)
+    ours, theirs = pty.openpty()
+    with socket.socket() as held:  # whose port nobody listens on until the server does
+        held.bind(("127.0.0.1", 0))
+        url = f"https://127.0.0.1:{held.getsockname()[1]}"
+        settings = {**environment, "MUSTER_PROFILE": str(office.profile("early", url=url))}
+        with subprocess.Popen(
+            [MUSTER, "device", "list"], stdin=theirs, stdout=theirs, stderr=theirs, env=settings
+        ) as process:
+            os.close(theirs)
+            sent = read_all(ours)
+            assert any(b"waiting for the controller" in data for data in sent)
+            server = uvicorn.Server(config)
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [held]})
+            thread.start()
+            shown = b"".join(sent).decode()
+        server.should_exit = True
+        thread.join()
+    os.close(ours)
+
+    assert process.returncode == 0, shown
+    assert "cam-1" in shown
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
