@@ -52,6 +52,8 @@ Every line says ok, warn or FAIL. Status 1 if one says FAIL.
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line. Status 0: done. 1: refused or failed. 2: wrong usage."""
     _open_streams()
+    # What gRPC's core would write to standard error is told by our own errors, and in words.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     given = _parser().parse_args(arguments)
     try:
         status = given.act(_usable(home_of(given.home)), given)

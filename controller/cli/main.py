@@ -1,5 +1,6 @@
 """The command `muster`: every verb, and how its failures are shown."""
 
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -64,6 +65,8 @@ app.add_typer(audit.app, name="audit", rich_help_panel=TRUST)
 def run(application: Callable[[], None] = app) -> None:
     """Runs the command line; what a person or the controller got wrong is told without a traceback."""
     open_streams()
+    # What gRPC's core would write to standard error is told by our own errors, and in words.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         try:
             application()

@@ -320,6 +320,20 @@ def test_a_reader_that_leaves_and_a_full_disk_show_no_traceback(
     assert shell("$AGENT status > /dev/full", enrolled.home).returncode == 1
 
 
+def test_a_port_that_is_taken_is_told_once_and_in_words(enrolled: Agent) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        configure(enrolled, f"[serving]\nrest_port = 0\ngrpc_port = {port}\n")
+        done = shell("$AGENT run", enrolled.home)
+        asked = shell("$AGENT run", enrolled.home, GRPC_VERBOSITY="ERROR")
+
+    said = [line for line in done.stderr.splitlines() if " agent.down " not in line]
+    assert [line.split(":")[0] for line in said] == ["error", "  what to do"], done.stderr
+    assert "add_port.cc" in asked.stderr  # whoever wants to hear it does
+
+
 def test_ctrl_c_ends_the_agent_in_peace(enrolled: Agent) -> None:
     configure(enrolled, "[serving]\nrest_port = 0\ngrpc_port = 0\n")
     command = [str(SCRIPTS / "muster-agent"), "--home", str(enrolled.home), "run"]
