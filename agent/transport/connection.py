@@ -165,9 +165,9 @@ class Connection:
             level = logging.ERROR
         log.log(
             level,
-            "connection.down code=%s next-attempt=%.1fs: %s %s",
+            "connection.down code=%s next-attempt=%.1fs: %s. %s",
             error.code,
             wait,
-            error.detail,
+            error.detail.removesuffix("."),
             error.remedy,
         )
