@@ -18,7 +18,7 @@ from controller.rollout.compatibility import objections
 from controller.rollout.facts import Facts, Place, Release, place, proven, slots_by_place
 from controller.rollout.plan import account, account_ended, accounts
 from controller.rollout.revert import previous_committed
-from controller.rollout.rollout import FINAL, Rollout, SignedDirective, State, Wanted
+from controller.rollout.rollout import ASSIGNING, Rollout, SignedDirective, State, Wanted
 from controller.store.store import Transaction
 from protos.documents import Directive, Report
 from protos.envelope import peek
@@ -74,8 +74,8 @@ def start(
 ) -> Rollout:
     """Starts bringing a version (``digits/2`` or ``digits@champion``) to the devices that match.
 
-    Devices that come to match later get it too, for as long as the rollout runs. The next plan
-    assigns it: wake the loop.
+    Devices that come to match later get it too: while the rollout runs and, if it succeeds, after,
+    until it is aborted or a newer one has them. The next plan assigns it: wake the loop.
 
     Raises:
         InvalidInput, BadSelector: the reference, slot or selector can't be read.
@@ -140,14 +140,16 @@ def show(tx: Transaction, rollout_id: str, now: float) -> Progress:
 def abort(
     tx: Transaction, rollout_id: str, actor: str, now: float, how: Abort = Abort.KEEP
 ) -> Aborted:
-    """Ends a rollout that runs. What changes is sent with the next plan: wake the loop.
+    """Ends a rollout that runs, or one that has succeeded and goes on for devices that match later.
+
+    What changes is sent with the next plan: wake the loop.
 
     Raises:
         NotFound: there is none of that id.
-        Conflict: it has ended.
+        Conflict: it has ended otherwise.
     """
     rollout = _get(tx, rollout_id)
-    if rollout.state in FINAL:
+    if rollout.state not in ASSIGNING:
         raise Conflict(
             f"rollout {rollout_id!r} is {rollout.state}; to change what its devices run, start "
             "a rollout of the version that they shall run"

@@ -15,7 +15,7 @@ from controller.rollout.account import Outcome
 from controller.rollout.compatibility import objections
 from controller.rollout.facts import Facts, age, place, proven, slots_by_place
 from controller.rollout.plan import Plan
-from controller.rollout.rollout import FINAL, State, Wanted
+from controller.rollout.rollout import ASSIGNING, FINAL, State, Wanted
 from protos.documents import Directive
 
 
@@ -67,8 +67,8 @@ def _assigned(row: Wanted, facts: Facts) -> Iterator[str]:
     device = next((one for one in facts.devices if one.id == row.device), None)
     if release is None or not release.published:
         yield f"{row.model}/{row.version} is not published"
-    if rollout is None or rollout.state is not State.RUNNING:
-        yield f"{row.rollout} does not run"
+    if rollout is None or rollout.state not in ASSIGNING:
+        yield f"{row.rollout} assigns nothing"
         return
     if (rollout.model, rollout.slot, rollout.version) != (row.model, row.slot, row.version):
         yield f"{row.rollout} does not want {row.model}/{row.version} for {row.slot}"
@@ -83,7 +83,7 @@ def _assigned(row: Wanted, facts: Facts) -> Iterator[str]:
         one.id
         for one in facts.rollouts
         if age(one) > age(rollout)
-        and one.state is State.RUNNING
+        and one.state in ASSIGNING
         and (one.model, one.slot) == (row.model, row.slot)
         and (better := facts.releases.get((one.model, one.version))) is not None
         and better.published

@@ -1,7 +1,7 @@
 """Rollouts in sentences, for people: the CLI, the web and the log show these."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from controller.rollout.account import Outcome, Progress, Standing
 from controller.rollout.rollout import Rollout, State
@@ -65,6 +65,12 @@ def details(progress: Progress) -> tuple[str, ...]:
     if away:
         lines.append(f"  learn it when they connect: {named(away)}")
     return tuple(lines)
+
+
+def later(rollout: Rollout, notes: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """What a rollout that has succeeded does for devices that match by now; empty if nothing."""
+    done = [f"  {sentence}: {named(devices)}" for sentence, devices in sorted(notes.items())]
+    return (f"{title(rollout)}: has succeeded, and goes on", *done) if done else ()
 
 
 def ended(state: State, progress: Progress) -> str:

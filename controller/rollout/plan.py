@@ -2,12 +2,15 @@
 
 Rules:
 
-1. A place (device, model, slot) belongs to the newest running rollout that its device matches and
-   whose version it can run. Labels and facts may change at any time; the next plan follows them.
+1. A place (device, model, slot) belongs to the newest rollout, of those that run and those that have
+   succeeded, that its device matches and whose version it can run. Labels and facts may change at
+   any time; the next plan follows them.
 2. A rollout that has ended keeps what it assigned: an older one never takes a place back from it,
-   unless the version there is no longer published.
+   unless the version there is no longer published, and then one that runs must want the place: a
+   recall alone brings no older version back.
 3. Only published versions are assigned, only to active devices.
-4. A device that matches no longer: what it has proven to run stays; an install that is under way
+4. A device that matches no longer: what it has proven to run stays until a rollout that runs wants
+   the place; an install that is under way
    is withdrawn, and the place goes back to the version that the device has proven to run.
 5. A rollout ends when every device of it is decided, when newer ones have taken all its devices,
    or when its version is no longer published. Devices that are away keep it open.
@@ -24,9 +27,9 @@ from controller.fleet.selector import matches
 from controller.fleet.selector_parser import parse
 from controller.rollout.account import Outcome, Progress, Standing, standing
 from controller.rollout.compatibility import objections
-from controller.rollout.explain import details, ended, named, summary
-from controller.rollout.facts import Facts, Place, age, place, proven, slots_by_place
-from controller.rollout.rollout import Rollout, State, Wanted
+from controller.rollout.explain import details, ended, later, named, summary
+from controller.rollout.facts import Facts, Place, Release, age, place, proven, slots_by_place
+from controller.rollout.rollout import ASSIGNING, Rollout, State, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,12 @@ class Plan:
     """What to record, then to carry out.
 
     Attributes:
-        assign: rows that running rollouts want, new or instead of another.
+        assign: rows that rollouts want, new or instead of another.
         restore: rows for what a device has proven to run, where no rollout wants anything any more.
         remove: rows that go.
         changes: rollouts that end.
         progress: the accounts of every rollout that was running, oldest first.
+        later: what rollouts that have succeeded do for devices that match by now, in sentences.
     """
 
     assign: tuple[Wanted, ...] = ()
@@ -54,11 +58,12 @@ class Plan:
     remove: tuple[Wanted, ...] = ()
     changes: tuple[Change, ...] = ()
     progress: tuple[Progress, ...] = ()
+    later: tuple[str, ...] = ()
 
     @property
     def because(self) -> tuple[str, ...]:
         """The whole plan in sentences."""
-        return tuple(line for one in self.progress for line in one.lines)
+        return (*(line for one in self.progress for line in one.lines), *self.later)
 
     @property
     def empty(self) -> bool:
@@ -68,9 +73,13 @@ class Plan:
 
 @dataclass(slots=True)
 class _Claims:
-    """Who has which place, and what each running rollout may say of devices that it lacks."""
+    """Who has which place, and what each running rollout may say of devices that it lacks.
+
+    ``reserved``: places that a rollout that has succeeded leaves alone, but for one that is older.
+    """
 
     owner: dict[Place, Rollout] = field(default_factory=dict)
+    reserved: dict[Place, Rollout] = field(default_factory=dict)
     incompatible: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     taken: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -90,9 +99,10 @@ class _Rows:
 
 def plan(facts: Facts, now: float) -> Plan:
     """What to want of whom at ``now`` (Unix seconds), with reasons."""
-    running = sorted((one for one in facts.rollouts if one.state is State.RUNNING), key=age)
+    assigning = sorted((one for one in facts.rollouts if one.state in ASSIGNING), key=age)
+    running = [one for one in assigning if one.state is State.RUNNING]
     rows = {place(row): row for row in facts.wanted}
-    claims = _claim(facts, running, rows)
+    claims = _claim(facts, assigning, rows)
     changed = _rows(facts, claims, rows, now)
     after = _apply(rows, changed)
     # What a device answered to a row that was there before says nothing of the one that is new.
@@ -112,6 +122,12 @@ def plan(facts: Facts, now: float) -> Plan:
             if one.rollout.state is not State.RUNNING
         ),
         progress=progress,
+        later=tuple(
+            line
+            for one in assigning
+            if one.state is State.SUCCEEDED
+            for line in later(one, changed.notes.get(one.id, {}))
+        ),
     )
 
 
@@ -135,30 +151,68 @@ def account_ended(rollout: Rollout, standings: Sequence[Standing]) -> Progress:
     return _told(Progress(rollout, tuple(standings)), {}, rollout.state)
 
 
-def _claim(facts: Facts, running: list[Rollout], rows: Mapping[Place, Wanted]) -> _Claims:
+def _claim(facts: Facts, assigning: list[Rollout], rows: Mapping[Place, Wanted]) -> _Claims:
     claims = _Claims()
     by_id = {one.id: one for one in facts.rollouts}
     active = [one for one in facts.devices if one.status is DeviceStatus.ACTIVE]
     seen = {one.id: attributes(one) for one in active}
-    for rollout in reversed(running):
+    slots = slots_by_place(facts.slots)
+    for rollout in reversed(assigning):
+        runs = rollout.state is State.RUNNING
         release = facts.releases.get((rollout.model, rollout.version))
         if release is None or not release.published:
             continue
         selector = parse(rollout.selector)
         for device in active:
+            where = (device.id, rollout.model, rollout.slot)
+            if not runs and where in claims.owner:
+                continue  # most places, whatever many rollouts have succeeded before
             if not matches(selector, seen[device.id]):
                 continue
             reasons = objections(release, device)
             if reasons:
                 claims.incompatible.setdefault(rollout.id, {})[device.id] = reasons
                 continue
-            where = (device.id, rollout.model, rollout.slot)
-            rival = claims.owner.get(where) or _holder(rollout, rows.get(where), by_id, facts)
-            if rival is not None:
+            row = rows.get(where)
+            rival = claims.owner.get(where) or _holder(rollout, row, by_id, facts)
+            said = slots.get(where, ())
+            if rival is None and not runs and _stays(rollout, row, by_id, said, facts):
+                claims.reserved.setdefault(where, rollout)
+            elif rival is None:
+                rival = claims.owner[where] = claims.reserved.get(where, rollout)
+            if rival not in {None, rollout}:
                 claims.taken.setdefault(rollout.id, {})[device.id] = rival.id
-            else:
-                claims.owner[where] = rollout
     return claims
+
+
+def _stays(
+    rollout: Rollout,
+    row: Wanted | None,
+    by_id: Mapping[str, Rollout],
+    slots: tuple[SlotState, ...],
+    facts: Facts,
+) -> bool:
+    """Whether what is there is no business of a rollout that has succeeded.
+
+    That is what belongs to nobody, and of what a newer rollout has put there what was recalled since
+    and what leaves something that the device has proven to run (rules 2 and 4).
+    """
+    if row is None:
+        return False
+    holder = by_id.get(row.rollout)
+    if holder is None:
+        return True
+    if age(holder) <= age(rollout):
+        return False
+    release = facts.releases.get((row.model, row.version))
+    recalled = release is None or not release.published
+    return recalled or bool(_runs(rollout.model, slots, facts))
+
+
+def _runs(model: str, slots: tuple[SlotState, ...], facts: Facts) -> Sequence[Release]:
+    """The versions that may be run and are proven to."""
+    known = facts.releases.values()
+    return [one for one in known if one.model == model and one.published and proven(slots, one)]
 
 
 def _holder(
@@ -168,7 +222,7 @@ def _holder(
     if row is None:
         return None
     holder = by_id.get(row.rollout)
-    if holder is None or holder.state is State.RUNNING or age(holder) < age(rollout):
+    if holder is None or holder.state is State.RUNNING or age(holder) <= age(rollout):
         return None
     release = facts.releases.get((row.model, row.version))
     return holder if release is not None and release.published else None
@@ -213,11 +267,7 @@ def _leave(
     release = facts.releases.get((row.model, row.version))
     if release is None or not release.published:
         return  # the device itself refuses it, and nothing better is known here
-    runs = [
-        one
-        for one in facts.releases.values()
-        if one.model == row.model and one.published and proven(slots, one)
-    ]
+    runs = _runs(row.model, slots, facts)
     if not runs:
         changed.remove.append(row)
         changed.note(rollout.id, "withdrawn, no longer match", device.id)

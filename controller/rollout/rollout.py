@@ -15,6 +15,8 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.SUPERSEDED, State.ABORTED})
+ASSIGNING = frozenset({State.RUNNING, State.SUCCEEDED})
+"""A rollout that has succeeded is a standing order for devices that come to match later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def show_rollout(services: Services, _: Viewer, rollout: str) -> RolloutAnswer:
 
 @router.post("/rollouts", status_code=201)
 def start_rollout(services: Services, operator: Operating, wish: NewRollout) -> RolloutAnswer:
-    """Brings a published version to the devices that match, now and for as long as it runs."""
+    """Brings a published version to the devices that match, now and later."""
     now = services.now()
     with services.store.begin() as tx:
         made = actions.start(
@@ -102,7 +102,7 @@ def start_rollout(services: Services, operator: Operating, wish: NewRollout) -> 
 def abort_rollout(
     services: Services, operator: Operating, rollout: str, ending: Ending
 ) -> AbortAnswer:
-    """Ends a rollout that runs."""
+    """Ends a rollout that runs, or that has succeeded and goes on for devices that match later."""
     now = services.now()
     with services.store.begin() as tx:
         done = actions.abort(tx, rollout, operator.name, now, ending.how)

@@ -321,7 +321,7 @@ BARE = dataclasses.replace(ALONE, wanted=())
         (
             dataclasses.replace(BARE, rollouts=(rollout(2, state=State.ABORTED),)),
             Plan(assign=(ROW,)),
-            "r0 does not run",
+            "r0 assigns nothing",
         ),
         (
             BARE,
