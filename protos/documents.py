@@ -95,6 +95,8 @@ Document = Directive | Report | Renewal
 AnyDocument = TypeVar("AnyDocument", Directive, Report, Renewal)
 
 _encoder = msgspec.json.Encoder(order="sorted")
+# msgspec learns a type when it first decodes one, and two threads that do so at once crash it.
+_decoders = tuple(msgspec.json.Decoder(kind) for kind in (Directive, Report, Renewal))
 
 
 def canonical(value: msgspec.Struct) -> bytes:

@@ -128,6 +128,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 REQUIRED_FILES: Final = (Role.MODEL, Role.REFERENCE, Role.GOLDEN, Role.CARD)
 
 
+_decoder = msgspec.json.Decoder(Manifest)  # no two threads may be the first to use it
+
+
 def read_manifest(data: bytes) -> Manifest:
     """The manifest in ``data``.
 
@@ -139,7 +142,7 @@ def read_manifest(data: bytes) -> Manifest:
             "too-large", f"a manifest of {len(data)} bytes; {MANIFEST_BYTES} at most"
         )
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError("malformed", f"manifest: {error}") from error
     missing = [role.value for role in REQUIRED_FILES if role not in manifest.files]

@@ -186,6 +186,9 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         raise KeyError(source.tensor)
 
 
+_decoder = msgspec.json.Decoder(Reference)  # no two threads may be the first to use it
+
+
 def read_reference(data: bytes) -> Reference:
     """The profile in ``data``.
 
@@ -197,7 +200,7 @@ def read_reference(data: bytes) -> Reference:
             "too-large", f"a reference profile of {len(data)} bytes; {REFERENCE_BYTES} at most"
         )
     try:
-        reference = msgspec.json.decode(data, type=Reference)
+        reference = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError("malformed", f"reference profile: {error}") from error
     for fault in _faults(reference):

@@ -4,7 +4,7 @@ A field that this agent does not know is ignored, one that is missing takes its 
 older and newer agents can be read as long as every new field has a default.
 """
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -13,6 +13,9 @@ from agent.install.record import Install, Slot
 from agent.store.device_store import Identity
 
 Record = TypeVar("Record", Identity, Slot, Install)
+
+# msgspec learns a type when it first decodes one, and two threads that do so at once crash it.
+_DECODERS: Final = tuple(msgspec.json.Decoder(kind) for kind in (Identity, Slot, Install))
 
 
 def to_text(value: Identity | Slot | Install) -> str:

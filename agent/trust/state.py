@@ -48,6 +48,9 @@ class Seal(msgspec.Struct, frozen=True):
     files: dict[str, FileSeal]
 
 
+_decoder = msgspec.json.Decoder(Seal)  # made here, for no two threads may be the first to use it
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A state that is whole. ``files`` are the metadata without the seal; empty before the first."""
@@ -116,7 +119,7 @@ def _read_seal(state: TrustedState) -> Seal:
     if data is None:
         raise TrustDamaged("the trusted metadata has lost its seal")
     try:
-        return msgspec.json.decode(data, type=Seal)
+        return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TrustDamaged(f"the seal of the trusted metadata can't be read: {error}") from error
 
