@@ -36,7 +36,7 @@ async def test_a_device_verifies_what_the_image_side_serves_however_many_models_
     found = await trust.verify(assignment(model), side.fetch, read)
 
     assert (found.manifest, found.approvals) == (manifest(model), 2)
-    assert trust.may_run(Deployed(model, 1, found.manifest.digest, "", 1, 2))
+    assert trust.objection(Deployed(model, 1, found.manifest.digest, "", 1, 2)) is None
 
 
 def test_a_new_timestamp_is_served_and_nothing_else_changes() -> None:
