@@ -161,6 +161,8 @@ def abort(
 ) -> None:
     """End a rollout; what was assigned stays, unless --revert.
 
+    A rollout that has succeeded goes on for devices that come to match later: this ends it, too.
+
     ```
     muster rollout abort digits-2-1
     muster rollout abort digits-2-1 --revert

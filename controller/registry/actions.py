@@ -142,7 +142,7 @@ def insert(
 
 
 def _parent(store: Store, blobs: BlobStore, request: Registration) -> Parent | None:
-    with store.begin() as tx:
+    with store.read() as tx:
         if request.parent is not None:
             found = _version(tx, request.model, request.parent)
         else:

@@ -51,14 +51,14 @@ class AliasTarget:
 @router.get("/models")
 def list_models(services: Services, _: Viewer) -> tuple[ModelAnswer, ...]:
     """Every model with its versions, by name."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return tuple(ModelAnswer.of(one) for one in actions.list_models(tx))
 
 
 @router.get("/models/{model}")
 def show_model(services: Services, _: Viewer, model: str) -> ModelAnswer:
     """One model."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return ModelAnswer.of(actions.show_model(tx, model))
 
 
@@ -82,14 +82,14 @@ async def register_version(
 @router.get("/models/{model}/versions/{version}")
 def show_version(services: Services, _: Viewer, model: str, version: str) -> VersionAnswer:
     """One version, by its number or an alias."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         return VersionAnswer.of(actions.show_version(tx, _named(model, version)))
 
 
 @router.get("/models/{model}/versions/{version}/manifest", response_class=Response)
 def download_manifest(services: Services, _: Viewer, model: str, version: str) -> Response:
     """The manifest's exact bytes: what approvers sign for."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         found = actions.resolve(tx, _named(model, version))
     return Response(found.manifest, media_type="application/json")
 
@@ -97,7 +97,7 @@ def download_manifest(services: Services, _: Viewer, model: str, version: str) -
 @router.get("/models/{model}/versions/{version}/card", response_class=Response)
 def download_card(services: Services, _: Viewer, model: str, version: str) -> Response:
     """The model card, as CycloneDX JSON."""
-    with services.store.begin() as tx:
+    with services.store.read() as tx:
         card = actions.card_of(tx, services.blobs, _named(model, version))
     return Response(card, media_type="application/vnd.cyclonedx+json")
 
