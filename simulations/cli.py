@@ -1,6 +1,8 @@
 """The entry point `muster`: the operator commands, and what the outermost layer adds to them."""
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Final
 
 OURS: Final = ("agent", "controller", "protos", "simulations")
@@ -25,11 +27,20 @@ def main() -> None:
 
 def _run() -> None:
     # A device is installed without any of this.
-    from controller.cli.main import START, app, run  # noqa: PLC0415
+    from controller.cli.main import run  # noqa: PLC0415
+
+    run(_command())
+
+
+@functools.cache
+def _command() -> Callable[[], None]:
+    """Every command; built once, also for whoever runs the command line many times."""
+    from typer.main import get_command  # noqa: PLC0415
+
+    from controller.cli.main import START, app  # noqa: PLC0415
     from simulations.demo.command import demo  # noqa: PLC0415
     from simulations.demo.example import example  # noqa: PLC0415
 
-    for command in (demo, example):
-        if command not in (one.callback for one in app.registered_commands):  # it may run again
-            app.command(command.__name__, rich_help_panel=START)(command)
-    run(app)
+    app.command("demo", rich_help_panel=START)(demo)
+    app.command("example", rich_help_panel=START)(example)
+    return get_command(app)
