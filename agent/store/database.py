@@ -13,6 +13,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,8 @@ from agent.store.migrations import migrate
 
 DATABASE_NAME: Final = "agent.sqlite"
 LOCK_NAME: Final = "agent.lock"
+LOCK_TRIES: Final = 5
+LOCK_PAUSE_SECONDS: Final = 0.02
 BUSY_SECONDS: Final = 10.0
 WAL_LIMIT_BYTES: Final = 4 * 1024 * 1024
 
@@ -132,12 +135,17 @@ def lock_home(home: Path) -> int:
         HomeInUse: another process has it.
     """
     lock = os.open(home / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(lock)
-        raise HomeInUse(f"{home}: in use by process {holder}") from None
+    for tries_left in reversed(range(LOCK_TRIES)):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if tries_left:
+                time.sleep(LOCK_PAUSE_SECONDS)  # `status` holds it for an instant, to look
+                continue
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(lock)
+            raise HomeInUse(f"{home}: in use by process {holder}") from None
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock

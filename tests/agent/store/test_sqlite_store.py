@@ -1,7 +1,9 @@
+import fcntl
 import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from sqlite_utils.db import Database
 
 from agent.errors import DiskFull, HomeInUse, StoreCorrupt, StoreError, StoreTooNew
 from agent.store import migrations
-from agent.store.database import DATABASE_NAME, connect
+from agent.store.database import DATABASE_NAME, LOCK_NAME, connect
 from agent.store.migrations import MIGRATIONS, migrate
 from agent.store.sqlite_store import SqliteStore
 from tests.agent.store.kill_writers import write
@@ -98,6 +100,17 @@ def test_two_agents_can_not_share_a_home(store: SqliteStore, home: Path) -> None
         SqliteStore(home)
 
     store.close()
+    SqliteStore(home).close()
+
+
+def test_whoever_only_looks_for_an_instant_keeps_no_agent_from_starting(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SqliteStore(home).close()
+    looking = os.open(home / LOCK_NAME, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda _: os.close(looking))  # the instant is over
+
     SqliteStore(home).close()
 
 
