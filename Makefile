@@ -13,17 +13,17 @@ $(VENV)/bin/uv:
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[demo]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[demo]' --group dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo]' --group dev
 	@touch $@ $(VENV)/.demo
 
 # The protocol's own clients live apart: their messages and ours bear the same names.
 $(VENV)-conformance/.installed: pyproject.toml | $(VENV)/bin/uv
 	$(PYTHON) -m venv $(VENV)-conformance
-	$(BIN)/uv pip install --quiet --python $(VENV)-conformance/bin/python --group conformance
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)-conformance/bin/python --group conformance
 	@touch $@
 
 demo: $(VENV)/.demo  ## A controller and five agents on this machine, from joining to refused attacks
