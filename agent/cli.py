@@ -1,8 +1,6 @@
 """The command `muster-agent`: enrol, run, status, lift, doctor. Small on purpose: it runs on the device."""
 
 import argparse
-import contextlib
-import io
 import json
 import logging
 import os
@@ -16,6 +14,7 @@ from typing import Final, NoReturn
 
 from agent.errors import AgentError, ConfigError, NotEnrolled, StoreError
 from agent.home import DEFAULT, VARIABLE, Home, home_of
+from agent.streams import abandon_output, open_streams
 
 DONE, FAILED = 0, 1
 MOST_DIGITS: Final = 9
@@ -51,7 +50,7 @@ Every line says ok, warn or FAIL. Status 1 if one says FAIL.
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line. Status 0: done. 1: refused or failed. 2: wrong usage."""
-    _open_streams()
+    open_streams()
     # What gRPC's core would write to standard error is told by our own errors, and in words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     given = _parser().parse_args(arguments)
@@ -66,26 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.write("ended\n")
         status = FAILED
     except OSError as error:  # files and links are seen to where they are used: this was the output
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon_output()
         if not isinstance(error, BrokenPipeError):
             sys.stderr.write(f"error: {error.filename or 'output'}: {error.strerror} [output]\n")
         status = FAILED
     raise SystemExit(status)
-
-
-def _open_streams() -> None:
-    """Lets every text be written, in any encoding, even where a shell has closed the stream."""
-    nowhere = Path(os.devnull)
-    if sys.stdin is None:
-        sys.stdin = nowhere.open()
-    if sys.stdout is None:
-        sys.stdout = nowhere.open("w")
-    if sys.stderr is None:
-        sys.stderr = nowhere.open("w")
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _usable(home: Home) -> Home:

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from agent.streams import abandon_output, open_streams
 from controller.cli import audit, device, drift, key, model, predict, rollout, setup, token, trust
-from controller.cli.output import CommandFailed, abandon_output, fail, open_streams, say
+from controller.cli.output import CommandFailed, fail, say
 from controller.errors import ControllerError
 from protos.errors import DocumentError
 

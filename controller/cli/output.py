@@ -1,7 +1,5 @@
 """What commands print: a table for people, JSON for programs, errors with their remedy."""
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -11,7 +9,6 @@ import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
@@ -58,26 +55,6 @@ class CommandFailed(Exception):
         self.code = code
         self.detail = detail
         self.remedy = remedy
-
-
-def open_streams() -> None:
-    """Lets every text be read and written, in any encoding, even where a shell has closed the stream."""
-    nowhere = Path(os.devnull)
-    if sys.stdin is None:
-        sys.stdin = nowhere.open()
-    if sys.stdout is None:
-        sys.stdout = nowhere.open("w")
-    if sys.stderr is None:
-        sys.stderr = nowhere.open("w")
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def abandon_output() -> None:
-    """What was not written yet is dropped: nobody reads it, or it finds no room."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def console(*, error: bool = False) -> "Console":
