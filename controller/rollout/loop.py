@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from agent.clock import Clock
+from agent.waiting import sleep_unless
 from controller.errors import Conflict, DeviceOffline
 from controller.fleet.device import DeviceStatus
 from controller.rollout.actions import close, gather
@@ -87,7 +88,7 @@ class RolloutLoop:
             except Exception:
                 log.exception("rollout.turn_failed")
             await self._clock.sleep(max(REST_SECONDS, self._clock.monotonic() - began))
-            await self._pause()
+            await sleep_unless(self._clock, self._interval, self._woken)
 
     async def turn(self) -> Plan:
         """One plan, recorded and sent; returns it.
@@ -216,16 +217,6 @@ class RolloutLoop:
             self._unheard.gone(newest.device)
         else:
             self._unheard.told(newest.device, newest.generation, self._clock.monotonic())
-
-    async def _pause(self) -> None:
-        """Until woken, or the interval has passed."""
-        woken = asyncio.create_task(self._woken.wait())
-        passed = asyncio.create_task(self._clock.sleep(self._interval))
-        try:
-            await asyncio.wait((woken, passed), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            woken.cancel()
-            passed.cancel()
 
 
 def directive_command(directive: SignedDirective) -> bytes:
