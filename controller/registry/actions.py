@@ -83,7 +83,9 @@ def register(
     """
 
     def here(request: Registration, parent: Parent | None) -> Prepared:
-        return prepare(runtime, request, parent, _GAUGES, rng, progress)
+        prepared = prepare(runtime, request, parent, _GAUGES, rng, progress)
+        progress("judge", 1.0)
+        return prepared
 
     return register_by(store, blobs, here, request, actor, now)
 
@@ -187,7 +189,8 @@ def _insert(
         blobs.put(data)
     if tx.registry.model(request.model) is None:
         tx.registry.put_model(Model(name=request.model, created_at=now, threshold=1))
-    event = Event.GATES_FAILED if prepared.objections else Event.GATES_PASSED
+    objections = tuple(request.gates.objections(prepared.candidate))
+    event = Event.GATES_FAILED if objections else Event.GATES_PASSED
     version = Version(
         model=request.model,
         version=place.version,
@@ -196,7 +199,7 @@ def _insert(
         manifest_sha256=manifest.digest,
         registered_at=now,
         registered_by=lineage.registered_by,
-        reasons=prepared.objections,
+        reasons=objections,
     )
     tx.registry.put_version(version)
     detail = {"state": version.state.value, "manifest": version.manifest_sha256}

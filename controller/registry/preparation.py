@@ -36,7 +36,7 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A bundle's parts, and what the gates say to them.
+    """A bundle's parts, and what the gates shall judge.
 
     ``reference_rows`` were run; ``parent`` is the number of the version that this one follows.
     """
@@ -47,7 +47,7 @@ class Prepared:
     measured: Measured
     metrics: Mapping[str, float]
     reference_rows: int
-    objections: tuple[str, ...]
+    candidate: Candidate
     notes: tuple[str, ...]
     parent: int | None
 
@@ -60,7 +60,7 @@ def prepare(
     rng: np.random.Generator,
     progress: Progress,
 ) -> Prepared:
-    """The parts of the request's bundle.
+    """The parts of the request's bundle. Its gates are not asked.
 
     Raises:
         BadModel, BadReference, TooLarge, InvalidInput: a file or the request is not what it must
@@ -85,7 +85,6 @@ def prepare(
     profile = monitor.build_reference(
         signature.inputs, signature.outputs, data.inputs, trial.outputs, rng, request.policy
     )
-    progress("judge", 1.0)
     return Prepared(
         onnx=onnx,
         signature=signature,
@@ -99,7 +98,7 @@ def prepare(
         ),
         metrics=measures,
         reference_rows=data.rows,
-        objections=tuple(request.gates.objections(candidate)),
+        candidate=candidate,
         notes=(*data.notes, *notes, *monitor.notes(profile)),
         parent=parent.manifest.version if parent else None,
     )

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -61,7 +60,19 @@ class ProcessPreparation:
             BadReference, InvalidInput, TooLarge: as it does.
         """
         seed = int(self._generator().integers(2**63))
-        job = Job(request, parent, seed, self._seconds, self._memory)
+        job = Job(
+            model=request.model,
+            onnx=request.onnx,
+            reference=request.reference,
+            onnx_name=request.onnx_name,
+            reference_name=request.reference_name,
+            semantics=request.semantics,
+            policy=request.policy,
+            parent=parent,
+            seed=seed,
+            seconds=self._seconds,
+            memory_bytes=self._memory,
+        )
         with self._turn:
             status, said = _run(job)
         try:
@@ -86,11 +97,7 @@ def _run(job: Job) -> tuple[int, bytes]:
     )
     with child:
         try:
-            # It reads all of the job before it says anything. If it is dead, its status says so.
-            with contextlib.suppress(BrokenPipeError), child.stdin or contextlib.nullcontext():
-                pickle.dump(job, child.stdin)  # type: ignore[arg-type]
-            child.stdin = None
-            said, _ = child.communicate(timeout=job.seconds + 30)
+            said, _ = child.communicate(msgspec.msgpack.encode(job), timeout=job.seconds + 30)
         except subprocess.TimeoutExpired:
             said = b""
         finally:

@@ -1,20 +1,20 @@
-"""What passes between the controller and the process that tries a model.
+"""What passes between the controller and the process that tries a model: one message of msgpack each.
 
-The job is pickled: the controller itself has made it. The answer is not: who made the model may have
-taken over the process that answers.
+Neither side loads what could run: who made the model may have taken over the process that answers.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import msgspec
 
+from agent.monitor.reference import Policy
 from controller.registry.preparation import Parent, Prepared
 from controller.registry.registration import Registration
+from protos.manifest import Semantic
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to prepare, and within which limits.
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What to prepare, and within which limits. The first seven are as a registration's.
 
     Attributes:
         seed: of the randomness that thresholds are calibrated with.
@@ -22,11 +22,30 @@ class Job:
         memory_bytes: what it may take beyond the job itself.
     """
 
-    request: Registration
+    model: str
+    onnx: bytes
+    reference: bytes
+    onnx_name: str
+    reference_name: str
+    semantics: Mapping[str, Semantic]
+    policy: Policy | None
     parent: Parent | None
     seed: int
     seconds: int
     memory_bytes: int
+
+    @property
+    def request(self) -> Registration:
+        """As far as it is prepared there; its gates are asked by the controller."""
+        return Registration(
+            model=self.model,
+            onnx=self.onnx,
+            reference=self.reference,
+            onnx_name=self.onnx_name,
+            reference_name=self.reference_name,
+            semantics=self.semantics,
+            policy=self.policy,
+        )
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,7 +59,10 @@ def test_it_prepares_what_would_be_prepared_here() -> None:
     assert prepared.files[Role.MODEL] == request.onnx
     assert prepared.files[Role.GOLDEN] == first.files[Role.GOLDEN]
     assert prepared.reference_rows == 400
-    assert prepared.objections == first.objections != ()
+    objections = [request.gates.objections(one.candidate) for one in (prepared, first)]
+    assert objections[0] == objections[1] != ()
+    assert prepared.candidate.metrics == first.candidate.metrics
+    assert prepared.candidate.parent == "things/4"
     assert prepared.measured.memory_bytes > 0
     assert prepared.parent == 4
 
