@@ -14,7 +14,7 @@ from agent.install.attempts import rest, resume
 from agent.install.change import Change
 from agent.install.fallback import MayRun, enforce
 from agent.install.ledger import Edit, Ledger
-from agent.install.machine import State
+from agent.install.machine import FINAL, State
 from agent.install.ports import Deployments, Fetcher, SelfTest, Trust
 from agent.install.probation import DEFAULT_POLICY, ProbationPolicy
 from agent.install.reconcile import Device, Renew, Retire, Start, Step, Wait, reconcile
@@ -243,6 +243,8 @@ class InstallLoop:
             case Start(install=install, slot=slot):
                 slots = (slot,) if slot is not None else ()
                 await bench.edit(lambda: Edit(installs=(install,), slots=slots))
+                if install.state in FINAL:  # no loop will end it and clear up what it supersedes
+                    await bench.collect()
             case Renew(install=install):
                 await bench.edit(partial(renewing, bench, install))
             case Retire():

@@ -389,6 +389,18 @@ async def test_going_back_to_the_committed_version_takes_no_second_trial(outside
     assert (device.install.generation, device.versions()) == (3, (1, 1))
 
 
+async def test_going_back_at_any_state_leaves_nothing_of_what_was_tried(outside: Outside) -> None:
+    for state in (State.PREFLIGHT, State.CHECKING, State.SELF_TEST, State.WAITING, State.PROBATION):
+        device = await running_one(outside)
+        device.direct(2, TWO.assignment())
+        async with device.running():
+            await device.until(lambda s=state, d=device: seen(d, s))  # type: ignore[misc]
+            device.direct(3, ONE.assignment())
+            await device.until(lambda d=device: d.loop.is_settled)  # type: ignore[misc]
+
+        assert device.blobs.complete.keys() == ONE.files.keys(), state
+
+
 async def test_the_same_version_in_a_newer_directive_only_changes_the_generation(
     outside: Outside,
 ) -> None:
