@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist worksteal
+SOAK_SEEDS ?= 20
 
-.PHONY: demo test check format bench protos clean
+.PHONY: demo test soak check format bench protos clean
 
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +32,12 @@ demo: $(VENV)/.demo  ## A controller and five agents on this machine, from joini
 
 test: $(VENV)/.dev $(VENV)-conformance/.installed  ## Every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.dev  ## The property tests with new examples, SOAK_SEEDS times
+	for seed in $$(shuf --input-range=1-1000000 --head-count=$(SOAK_SEEDS)); do \
+	  $(BIN)/python -m pytest -q $(PYTEST_ARGS) -m hypothesis \
+	    --hypothesis-profile=soak --hypothesis-seed=$$seed || exit 1; \
+	done
 
 check: $(VENV)/.dev  ## Format, lint, types, architecture, generated code
 	$(BIN)/ruff format --check .
