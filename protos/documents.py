@@ -12,8 +12,40 @@ import msgspec
 from protos.errors import DocumentError
 
 
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """A maintenance window, by the device's own wall clock.
+
+    Attributes:
+        days: on which it opens, 0 is Monday; none is every day.
+        start_minute: minutes after midnight.
+        minutes: how long it stays open, past midnight too.
+    """
+
+    start_minute: int
+    minutes: int
+    days: tuple[int, ...] = ()
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device waits for; waiting is no failure and burns no attempt.
+
+    Attributes:
+        windows: it switches in one of these only; none is any time.
+        battery_percent: it installs only on mains or with so much charge.
+        unmetered: it fetches only over a link that costs nothing by the byte.
+    """
+
+    windows: tuple[Window, ...] = ()
+    battery_percent: int = 0
+    unmetered: bool = False
+
+
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """One model version for one slot of a device; ``target`` is its path in the image metadata."""
+    """One model version for one slot of a device; ``target`` is its path in the image metadata.
+
+    ``attempt`` counts how often people have asked for it: a device that keeps the version out since
+    an earlier attempt failed tries again for a higher one.
+    """
 
     model: str
     version: int
@@ -22,6 +54,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     length: int
     slot: str = "champion"
     rollout: str = ""
+    attempt: int = 1
+    conditions: Conditions = Conditions()
 
 
 class Directive(msgspec.Struct, frozen=True, kw_only=True):
