@@ -22,6 +22,9 @@ class Device:
         counter: the highest counter seen in a document that the device signed.
         last_seen: when it last said anything.
         connected: a controller holds a live link to it.
+        connected_since: from when its present link counts as time online; 0 if none does.
+        online_seconds: how long it was online before that, all its links together.
+            ``presence.online_seconds`` adds the present one.
     """
 
     id: str
@@ -35,6 +38,8 @@ class Device:
     counter: int = 0
     last_seen: float = 0.0
     connected: bool = False
+    connected_since: float = 0.0
+    online_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

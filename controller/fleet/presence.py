@@ -1,5 +1,6 @@
-"""Whether a device can be reached now."""
+"""Whether a device can be reached now, and for how long it could be in all."""
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
@@ -7,6 +8,12 @@ from controller.fleet.device import Device
 
 STALE_AFTER_SECONDS: Final = 300.0
 """Devices say something every minute or so; a link that is silent for this long may be dead."""
+
+LONGEST_SILENCE_SECONDS: Final = 3600.0
+"""A link says more often than this that it lives: of a longer gap no more counts as time online.
+
+What is longer is a clock that was set forward.
+"""
 
 
 class Presence(StrEnum):
@@ -23,3 +30,34 @@ def presence(device: Device, now: float) -> Presence:
         return Presence.OFFLINE
     silent = now - device.last_seen
     return Presence.STALE if silent > STALE_AFTER_SECONDS else Presence.ONLINE
+
+
+def online_seconds(device: Device, now: float) -> float:
+    """How long the device has had a live link until ``now`` (Unix seconds), all its links together.
+
+    It never shrinks from one thing that the device says to the next, nor does it leap, whatever
+    becomes of the clock: a gap counts from nothing up to ``LONGEST_SILENCE_SECONDS``.
+    """
+    if not device.connected_since:
+        return device.online_seconds
+    heard = max(0.0, device.last_seen - device.connected_since)
+    silent = min(max(0.0, now - device.last_seen), LONGEST_SILENCE_SECONDS)
+    return device.online_seconds + heard + silent
+
+
+def seen(device: Device, at: float, *, connected: bool) -> Device:
+    """The device as it is once it was heard or lost at ``at`` (Unix seconds).
+
+    A link that stays counts from where it began, unless the clock was set meanwhile: what was
+    counted until then is kept, and it counts anew from ``at``.
+    """
+    gap = at - device.last_seen
+    if connected and device.connected_since and 0.0 <= gap <= LONGEST_SILENCE_SECONDS:
+        return replace(device, last_seen=at)
+    return replace(
+        device,
+        last_seen=at,
+        connected=connected,
+        connected_since=at if connected else 0.0,
+        online_seconds=online_seconds(device, at),
+    )

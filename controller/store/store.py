@@ -40,11 +40,11 @@ class Devices(Protocol):
         ...
 
     def touch(self, device: str, last_seen: float, *, connected: bool) -> None:
-        """Notes presence only."""
+        """Notes presence only, and the time online: ``controller.fleet.presence.seen``."""
         ...
 
     def disconnect_all(self) -> None:
-        """A controller that starts holds no links."""
+        """A controller that starts holds no links: each was last known of when it was last seen."""
         ...
 
     def slots(self, device: str | None = None) -> Sequence[SlotState]:

@@ -10,6 +10,7 @@ from agent.identity.keys import verifier
 from controller.audit import Entry
 from controller.errors import DeviceRevoked, DeviceUnknown, StoreError
 from controller.fleet.device import Device, DeviceStatus
+from controller.fleet.presence import seen
 from controller.store.store import Store, Transaction
 from controller.telemetry.accept import Accepted, Known, accept, read
 from controller.telemetry.record import Rejections, StoredEvent
@@ -89,7 +90,8 @@ def _store(tx: Transaction, device: Device, accepted: Accepted, now: float) -> N
         newest = accepted.reports[-1]
         tx.devices.replace_slots(device.id, newest.slots)
         counter = max(device.counter, newest.stored.counter)
-        tx.devices.put(replace(device, counter=counter, last_seen=now))
+        heard = seen(device, now, connected=device.connected)
+        tx.devices.put(replace(heard, counter=counter))
     else:
         tx.devices.touch(device.id, now, connected=device.connected)
     tx.telemetry.advance(device.id, accepted.spool, accepted.through, accepted.dropped)

@@ -7,6 +7,7 @@ from controller.access.operator import Operator
 from controller.enrolment.token import JoinToken
 from controller.errors import Conflict
 from controller.fleet.device import Device, SlotState
+from controller.fleet.presence import seen
 from simulations.memory_store.journal import Journal
 
 
@@ -31,12 +32,13 @@ class MemoryDevices:
     def touch(self, device: str, last_seen: float, *, connected: bool) -> None:  # noqa: D102
         known = self._devices.get(device)
         if known is not None:
-            seen = replace(known, last_seen=last_seen, connected=connected)
-            self._journal.put(self._devices, device, seen)
+            noted = seen(known, last_seen, connected=connected)
+            self._journal.put(self._devices, device, noted)
 
     def disconnect_all(self) -> None:  # noqa: D102
         for device in [one for one in self._devices.values() if one.connected]:
-            self._journal.put(self._devices, device.id, replace(device, connected=False))
+            gone = seen(device, device.last_seen, connected=False)
+            self._journal.put(self._devices, device.id, gone)
 
     def slots(self, device: str | None = None) -> Sequence[SlotState]:  # noqa: D102
         found = (

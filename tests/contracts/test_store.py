@@ -13,6 +13,7 @@ from controller.audit import Entry, broken_at
 from controller.enrolment.token import JoinToken
 from controller.errors import Conflict, StoreError
 from controller.fleet.device import Device, DeviceStatus, SlotState
+from controller.fleet.presence import LONGEST_SILENCE_SECONDS
 from controller.registry.version import Change, Model, Pending, State, Version
 from controller.rollout import rollout as rollouts
 from controller.rollout.account import Outcome, Standing
@@ -123,10 +124,71 @@ def test_presence_is_noted_without_touching_the_rest(store: Store) -> None:
         tx.devices.touch("dev-1", 42.5, connected=True)
         tx.devices.touch("nobody", 42.5, connected=True)
 
+    up = replace(DEVICE, last_seen=42.5, connected=True, connected_since=42.5)
     with store.begin() as tx:
-        assert list(tx.devices.all()) == [replace(DEVICE, last_seen=42.5, connected=True)]
+        assert list(tx.devices.all()) == [up]
         tx.devices.disconnect_all()
-        assert tx.devices.get("dev-1") == replace(DEVICE, last_seen=42.5, connected=False)
+        assert tx.devices.get("dev-1") == replace(DEVICE, last_seen=42.5)
+
+
+def test_time_online_adds_up_over_links(store: Store) -> None:
+    with store.begin() as tx:
+        tx.devices.put(DEVICE)
+        for at, connected in [(100.0, True), (160.0, True), (190.0, False), (500.0, False)]:
+            tx.devices.touch("dev-1", at, connected=connected)
+        tx.devices.touch("dev-1", 600.0, connected=True)
+
+    up = replace(
+        DEVICE, last_seen=600.0, connected=True, connected_since=600.0, online_seconds=90.0
+    )
+    with store.begin() as tx:
+        assert tx.devices.get("dev-1") == up
+        tx.devices.touch("dev-1", 610.0, connected=False)
+        assert tx.devices.get("dev-1") == replace(DEVICE, last_seen=610.0, online_seconds=100.0)
+
+
+def test_time_online_ends_where_a_controller_that_was_killed_last_heard_the_device(
+    store: Store,
+) -> None:
+    with store.begin() as tx:
+        for name in ("dev-1", "dev-2", "dev-3"):
+            tx.devices.put(replace(DEVICE, id=name, online_seconds=5.0))
+        for at in (100.0, 160.0):
+            tx.devices.touch("dev-1", at, connected=True)
+        tx.devices.touch("dev-2", 100.0, connected=True)
+        tx.devices.touch("dev-3", 100.0, connected=False)
+
+    with store.begin() as tx:
+        tx.devices.disconnect_all()
+
+    with store.begin() as tx:
+        known = {one.id: (one.online_seconds, one.connected_since) for one in tx.devices.all()}
+        assert known == {"dev-1": (65.0, 0.0), "dev-2": (5.0, 0.0), "dev-3": (5.0, 0.0)}
+
+
+def test_a_device_that_was_never_timed_is_online_from_when_it_is_next_heard(store: Store) -> None:
+    """What a database holds that was made before time online was counted."""
+    with store.begin() as tx:
+        tx.devices.put(replace(DEVICE, id="dev-0", connected=True, last_seen=1e9))
+        tx.devices.put(replace(DEVICE, connected=True, last_seen=1e9))
+        tx.devices.touch("dev-1", 1e9 + 50, connected=True)
+        tx.devices.touch("dev-1", 1e9 + 60, connected=True)
+        tx.devices.disconnect_all()
+
+    with store.begin() as tx:
+        assert [one.online_seconds for one in tx.devices.all()] == [0.0, 10.0]
+
+
+def test_a_clock_that_is_set_takes_no_time_online_away_and_adds_little(store: Store) -> None:
+    with store.begin() as tx:
+        tx.devices.put(DEVICE)
+        for at in (1000.0, 1060.0, 1030.0, 1050.0, 2e9, 2e9 + 10, 500.0):
+            tx.devices.touch("dev-1", at, connected=True)
+        known = tx.devices.get("dev-1")
+
+    assert known is not None
+    assert known.online_seconds == 60 + 20 + LONGEST_SILENCE_SECONDS + 10
+    assert known.connected_since == 500.0
 
 
 def test_a_report_replaces_all_slots_of_its_device_and_of_no_other(store: Store) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, case, delete, insert, select, update
 
 from controller.access.operator import Operator, Role
 from controller.enrolment.token import JoinToken
 from controller.errors import Conflict
 from controller.fleet.device import Device, DeviceStatus, SlotState
+from controller.fleet.presence import seen
 from controller.store.sql import tables
 from controller.store.sql.session import Row, Session, columns
 
@@ -17,7 +18,24 @@ _DEVICE: Final = select(tables.devices).where(tables.devices.c.id == bindparam("
 _TOUCH: Final = (
     update(tables.devices)
     .where(tables.devices.c.id == bindparam("of"))
-    .values(last_seen=bindparam("seen"), connected=bindparam("linked"))
+    .values(
+        last_seen=bindparam("seen"),
+        connected=bindparam("linked"),
+        connected_since=bindparam("since"),
+        online_seconds=bindparam("online"),
+    )
+)
+_DEVICES: Final = tables.devices.c
+_COUNTED: Final = (_DEVICES.connected_since > 0) & (_DEVICES.last_seen > _DEVICES.connected_since)
+_DISCONNECT_ALL: Final = (
+    update(tables.devices)
+    .where(_DEVICES.connected)
+    .values(  # as controller.fleet.presence.seen, of the whole fleet at once
+        connected=False,
+        connected_since=0.0,
+        online_seconds=_DEVICES.online_seconds
+        + case((_COUNTED, _DEVICES.last_seen - _DEVICES.connected_since), else_=0.0),
+    )
 )
 
 
@@ -39,11 +57,20 @@ class SqlDevices:
         self._session.put(tables.devices, columns(device))
 
     def touch(self, device: str, last_seen: float, *, connected: bool) -> None:  # noqa: D102
-        self._session.run(_TOUCH, {"of": device, "seen": last_seen, "linked": connected})
+        known = self.get(device)
+        if known is not None:
+            noted = seen(known, last_seen, connected=connected)
+            row = {
+                "of": device,
+                "seen": noted.last_seen,
+                "linked": noted.connected,
+                "since": noted.connected_since,
+                "online": noted.online_seconds,
+            }
+            self._session.run(_TOUCH, row)
 
     def disconnect_all(self) -> None:  # noqa: D102
-        table = tables.devices
-        self._session.run(update(table).where(table.c.connected).values(connected=False))
+        self._session.run(_DISCONNECT_ALL)
 
     def slots(self, device: str | None = None) -> Sequence[SlotState]:  # noqa: D102
         table = tables.slots.c

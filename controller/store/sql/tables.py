@@ -45,6 +45,8 @@ devices: Final = Table(
     Column("counter", BigInteger, nullable=False),
     Column("last_seen", Double, nullable=False),
     Column("connected", Boolean, nullable=False),
+    Column("connected_since", Double, nullable=False, server_default="0"),
+    Column("online_seconds", Double, nullable=False, server_default="0"),
 )
 
 slots: Final = Table(

@@ -11,7 +11,7 @@ from controller.fleet.actions import (
 )
 from controller.fleet.attributes import MAX_LABELS, attributes, check_labels, flatten
 from controller.fleet.device import Device
-from controller.fleet.presence import STALE_AFTER_SECONDS, Presence, presence
+from controller.fleet.presence import Presence
 from controller.rollout.rollout import SignedDirective
 from protos.v1 import common_pb2
 from simulations.memory_store import MemoryStore
@@ -31,23 +31,6 @@ def store() -> MemoryStore:
         tx.devices.put(device("pi-02", labels={"site": "munich"}))
         tx.devices.put(device("pi-01", connected=True, last_seen=NOW - 1))
     return made
-
-
-@pytest.mark.parametrize(
-    ("connected", "last_seen", "expected"),
-    [
-        (True, NOW, Presence.ONLINE),
-        (True, NOW - STALE_AFTER_SECONDS, Presence.ONLINE),
-        (True, NOW - STALE_AFTER_SECONDS - 1, Presence.STALE),
-        (True, NOW + 60, Presence.ONLINE),  # the clock was set back
-        (False, NOW, Presence.OFFLINE),
-        (False, 0.0, Presence.OFFLINE),
-    ],
-)
-def test_presence_is_a_link_that_was_heard_lately(
-    connected: bool, last_seen: float, expected: Presence
-) -> None:
-    assert presence(device(connected=connected, last_seen=last_seen), NOW) is expected
 
 
 @pytest.mark.parametrize(
