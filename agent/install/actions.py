@@ -12,8 +12,9 @@ from agent.errors import AgentError, HashMismatch, StoreError
 from agent.inference.deployments import Standing, activated, committed, reverted
 from agent.install.attempts import retry_delay
 from agent.install.change import Change
+from agent.install.edit import Edit
 from agent.install.fallback import MayRun, goal
-from agent.install.ledger import Edit, Ledger, deployed_manifests, tried_manifests
+from agent.install.ledger import Ledger, deployed_manifests, tried_manifests
 from agent.install.ports import Deployments
 from agent.install.probation import ProbationPolicy
 from agent.install.record import Deployed, Install, Slot, SlotKey

@@ -1,29 +1,12 @@
 """Slots and installs in memory and in the store: one writer, who writes before it acts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from agent.install.change import Change, change_of
+from agent.install.change import Change
+from agent.install.edit import Edit, changes_of, is_quarantined
 from agent.install.machine import State
-from agent.install.outcome import QUARANTINING
 from agent.install.record import Install, Slot, SlotKey
 from agent.store.device_store import DeviceStore, Quarantine
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """What becomes durable together.
-
-    Attributes:
-        installs: new records. One that goes into REVERTING for a fault of the version's own puts its
-            digest in quarantine.
-        slots: new records; one that points at nothing is removed.
-        forgotten: slots and installs that are removed.
-    """
-
-    installs: tuple[Install, ...] = ()
-    slots: tuple[Slot, ...] = ()
-    forgotten: tuple[SlotKey, ...] = ()
 
 
 class Ledger:
@@ -46,10 +29,11 @@ class Ledger:
             DiskFull, StoreError: nothing was changed.
         """
         slots, installs = dict(self.slots), dict(self.installs)
-        changes: list[Change] = []
+        changes = changes_of(edit, installs)
         with self._store.transaction():
             for key in edit.forgotten:
-                changes.append(self._forget(key))
+                self._store.installs.remove_slot(*key)
+                self._store.installs.remove_install(*key)
                 slots.pop(key, None)
                 installs.pop(key, None)
             for slot in edit.slots:
@@ -57,17 +41,10 @@ class Ledger:
                 slots[slot.key] = slot
             for install in edit.installs:
                 self._save_install(installs.get(install.key), install, now)
-                change = change_of(installs.get(install.key), install)
-                changes += [change] if change else []
                 installs[install.key] = install
         self.slots = {key: slot for key, slot in slots.items() if not is_empty(slot)}
         self.installs = installs
         return changes
-
-    def _forget(self, key: SlotKey) -> Change:
-        self._store.installs.remove_slot(*key)
-        self._store.installs.remove_install(*key)
-        return Change("slot.retired", *key)
 
     def _save_slot(self, slot: Slot) -> None:
         if is_empty(slot):
@@ -77,12 +54,7 @@ class Ledger:
 
     def _save_install(self, before: Install | None, install: Install, now: float) -> None:
         self._store.installs.save_install(install)
-        known = before is not None and (before.state, before.sha256) == (
-            State.REVERTING,
-            install.sha256,
-        )
-        # Only as it fails: a quarantine that is lifted while the slot is put back stays lifted.
-        if install.state is State.REVERTING and not known and install.code in QUARANTINING:
+        if is_quarantined(before, install):
             self._store.installs.quarantine(
                 Quarantine(
                     manifest_sha256=install.sha256,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from agent.clock import Clock
@@ -12,9 +12,10 @@ from agent.errors import AgentError, MalformedDocument
 from agent.install.actions import Bench
 from agent.install.attempts import rest, resume
 from agent.install.change import Change
+from agent.install.edit import Edit, renewed
 from agent.install.fallback import MayRun, enforce
-from agent.install.ledger import Edit, Ledger
-from agent.install.machine import FINAL, State
+from agent.install.ledger import Ledger
+from agent.install.machine import FINAL
 from agent.install.ports import Deployments, Fetcher, SelfTest, Trust
 from agent.install.probation import DEFAULT_POLICY, ProbationPolicy
 from agent.install.reconcile import Device, Renew, Retire, Start, Step, Wait, reconcile
@@ -287,10 +288,7 @@ def recalling(bench: Bench, may_run: MayRun) -> Edit:
 
 def renewing(bench: Bench, wanted: Install) -> Edit:
     """The install as it stands by now, under the newer generation."""
-    current = bench.ledger.installs[wanted.key]
-    if current.state in {State.FAILED, State.REVERTING}:
-        return Edit()  # the next look at the directive decides
-    return Edit(installs=(replace(current, generation=wanted.generation, rollout=wanted.rollout),))
+    return renewed(bench.ledger.installs[wanted.key], wanted)
 
 
 def lifted(store: DeviceStore, manifest_sha256: str) -> Sequence[Quarantine]:

@@ -71,13 +71,25 @@ def check_directive(
     _check_form(directive)
     if directive.device != device:  # (7b)
         raise WrongDevice(f"a directive for {directive.device!r}; this is {device!r}")
-    if not directs(targets, stored):
-        return directive
-    if directive.generation < highest:  # (7c)
-        raise StaleDirective(f"generation {directive.generation}; {highest} was accepted before")
-    if directive.generation == highest and directive.assignments != _assignments(stored):
-        raise StaleDirective(f"generation {highest} was accepted with other content")
+    if directs(targets, stored):
+        check_newer(directive, highest, _assignments(stored))  # (7c)
     return directive
+
+
+def check_newer(
+    directive: Directive, highest: int, assignments: tuple[Assignment, ...] | None
+) -> None:
+    """Returns unless the directive is older than the one that was accepted, or contradicts it.
+
+    ``assignments`` are those of the directive that had the generation ``highest``.
+
+    Raises:
+        StaleDirective: it is.
+    """
+    if directive.generation < highest:
+        raise StaleDirective(f"generation {directive.generation}; {highest} was accepted before")
+    if directive.generation == highest and directive.assignments != assignments:
+        raise StaleDirective(f"generation {highest} was accepted with other content")
 
 
 def is_for_good(error: AgentError) -> bool:

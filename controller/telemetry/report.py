@@ -45,6 +45,17 @@ def verified_report(
         report = unseal(envelope, Report, [key])
     except DocumentError as error:
         raise Unacceptable(error.code, error.detail) from error
+    return checked_report(device, report, envelope, last, now)
+
+
+def checked_report(
+    device: str, report: Report, envelope: bytes, last: int, now: float
+) -> VerifiedReport:
+    """The report that stands in ``envelope``, whose signature was verified.
+
+    Raises:
+        Unacceptable: as ``verified_report``, but for the signature.
+    """
     if report.device != device:
         raise Unacceptable("wrong-device", f"device: a report of {text(report.device, 64)!r}")
     counter = number("counter", report.counter)

@@ -17,12 +17,11 @@ from dataclasses import dataclass, field, replace
 
 from agent.errors import AgentError, ModelLoadFailed, NotReady, ProbationFailed, StoreError
 from agent.install.actions import Bench, Seat
-from agent.install.fallback import fallback
-from agent.install.ledger import Edit
+from agent.install.edit import Edit, proven, put_back, rejected, switched
 from agent.install.machine import FINAL, Event, State
 from agent.install.outcome import Outcome, outcome_of
 from agent.install.probation import Verdict, judge
-from agent.install.progress import deferred, passed, refused
+from agent.install.progress import passed
 from agent.install.record import Install, SlotKey
 from agent.install.slot.actions import WORK, manifest_of
 from agent.waiting import sleep_unless
@@ -112,12 +111,13 @@ class SlotLoop:
                 await self._revert()
             case _:
                 learnt = await WORK[install.state](self.bench.means, install)
-                await self.bench.edit(lambda: Edit(installs=(self._passed(learnt),)))
+                await self.bench.edit(
+                    lambda: Edit(installs=(passed(self._learnt(learnt), self.bench.now()),))
+                )
 
-    def _passed(self, learnt: Install) -> Install:
-        """The install one state further; a directive may have renewed it meanwhile."""
-        known = replace(self._current(), candidate=learnt.candidate, approvals=learnt.approvals)
-        return passed(known, self.bench.now())
+    def _learnt(self, learnt: Install) -> Install:
+        """The install with what was learnt; a directive may have renewed it meanwhile."""
+        return replace(self._current(), candidate=learnt.candidate, approvals=learnt.approvals)
 
     async def _switch(self, install: Install) -> None:
         bench, candidate = self.bench, install.candidate
@@ -129,8 +129,7 @@ class SlotLoop:
             reason = bench.may_run(candidate)  # it may have been recalled a moment ago
             if reason is not None:
                 raise reason
-            slot = replace(self.seat.slot, active=candidate)
-            return Edit(installs=(self._passed(install),), slots=(slot,))
+            return switched(self.seat.slot, self._learnt(install), candidate, bench.now())
 
         def activate() -> None:
             try:
@@ -161,10 +160,7 @@ class SlotLoop:
             await bench.clock.sleep(bench.policy.check_seconds)
 
         def commit() -> Edit:
-            slot = self.seat.slot
-            return Edit(
-                installs=(self._passed(install),), slots=(replace(slot, committed=slot.active),)
-            )
+            return proven(self.seat.slot, self._learnt(install), bench.now())
 
         await bench.edit(commit, then=self.seat.prove)
         await bench.collect()
@@ -172,23 +168,16 @@ class SlotLoop:
     async def _revert(self) -> None:
         """The slot points at what its seat was restored to."""
 
-        def put_back() -> Edit:
-            install = self._current()
-            return Edit(
-                installs=(passed(install, self.bench.now()),),
-                slots=(fallback(self.seat.slot, install),),
-            )
+        def go_back() -> Edit:
+            return put_back(self.seat.slot, self._current(), self.bench.now())
 
-        await self.bench.edit(put_back, then=self.seat.drop_candidate)
+        await self.bench.edit(go_back, then=self.seat.drop_candidate)
         await self.bench.collect()
 
     async def _reject(self, outcome: Outcome) -> None:
         """Writes down that the work can't be done, or not now."""
-        if outcome.event is Event.BAD:
-            await self.bench.edit(
-                lambda: Edit(installs=(refused(self._current(), outcome, self.bench.now()),))
-            )
-            return
-        until = self.bench.now() + self.bench.delay(self._failures)
-        self._failures += 1
-        await self.bench.edit(lambda: Edit(installs=(deferred(self._current(), outcome, until),)))
+        until = 0.0
+        if outcome.event is Event.DEFER:
+            until = self.bench.now() + self.bench.delay(self._failures)
+            self._failures += 1
+        await self.bench.edit(lambda: rejected(self._current(), outcome, until, self.bench.now()))
