@@ -236,6 +236,25 @@ class Audit(Protocol):
     def put_rejections(self, rejections: Rejections) -> None: ...  # noqa: D102
 
 
+class Leases(Protocol):
+    """Which of several controllers on this database may do what only one may: ``controller.lease``."""
+
+    def acquire(self, name: str, holder: str, now: float, seconds: float) -> bool:
+        """Takes or renews the lease until ``now + seconds``; False if another holds it.
+
+        Ask in the transaction that acts, so that whoever has lost it meanwhile writes nothing.
+        """
+        ...
+
+    def holder(self, name: str, now: float) -> str | None:
+        """Who holds the lease; None if nobody does, or whoever did has let it run out."""
+        ...
+
+    def release(self, name: str, holder: str) -> None:
+        """Others need not wait until it runs out. Nothing happens to a lease of somebody else."""
+        ...
+
+
 class Transaction(Protocol):
     """One transaction: what its tables write becomes durable together when its block ends well."""
 
@@ -257,6 +276,8 @@ class Transaction(Protocol):
     def retention(self) -> Retention: ...  # noqa: D102
     @property
     def audit(self) -> Audit: ...  # noqa: D102
+    @property
+    def leases(self) -> Leases: ...  # noqa: D102
 
 
 class Store(Protocol):

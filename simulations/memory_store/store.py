@@ -1,4 +1,4 @@
-"""The store itself: one lock, one journal, nine tables."""
+"""The store itself: one lock, one journal, and every table."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ from controller.errors import StoreError
 from controller.telemetry.record import Rejections
 from simulations.memory_store.fleet import MemoryDevices, MemoryOperators, MemoryTokens
 from simulations.memory_store.journal import Journal
+from simulations.memory_store.leases import MemoryLeases
 from simulations.memory_store.models import MemoryImageMetadata, MemoryRegistry
 from simulations.memory_store.rollouts import MemoryRollouts
 from simulations.memory_store.telemetry import MemoryRetention, MemoryTelemetry, Told
@@ -55,6 +56,7 @@ class MemoryTransaction:
         self.telemetry = MemoryTelemetry(journal, told)
         self.retention = MemoryRetention(journal, told)
         self.audit = MemoryAudit(journal)
+        self.leases = MemoryLeases(journal)
 
 
 class MemoryStore:

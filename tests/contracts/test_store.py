@@ -778,6 +778,8 @@ def write_everything_and_fail(store: Store) -> None:
         tx.telemetry.add_report(REPORT)
         tx.telemetry.advance("dev-1", "spool", 9, {"window": 1})
         tx.audit.append(Entry("ada", "x", "y"), 1)
+        assert tx.leases.acquire("rollouts", "one", 20.0, 30.0)
+        tx.leases.release("planning", "one")
         raise Interrupted
 
 
@@ -805,6 +807,7 @@ def contents(store: Store) -> list[object]:
             tx.telemetry.stored_through("dev-1", "spool"),
             tx.telemetry.dropped("dev-1"),
             tx.audit.last(),
+            [tx.leases.holder(name, 10.0) for name in ("rollouts", "planning")],
         ]
 
 
@@ -816,6 +819,7 @@ def test_a_failed_block_leaves_nothing_of_any_table_behind(store: Store) -> None
         tx.registry.put_alias("digits", "champion", 1)
         tx.telemetry.add_windows([WINDOW])
         tx.rollouts.put_wanted(WANTED)
+        tx.leases.acquire("planning", "one", 0.0, 30.0)
     before = contents(store)
 
     with pytest.raises(Interrupted):
@@ -911,6 +915,7 @@ def test_a_read_sees_what_was_committed_before_it_began(store: Store) -> None:
         lambda tx: tx.retention.expire(10_000, 100),
         lambda tx: tx.metadata.put("root", 1, b"one"),
         lambda tx: tx.audit.append(Entry("ada", "x", "y"), 1),
+        lambda tx: tx.leases.acquire("rollouts", "one", 10.0, 30.0),
     ],
 )
 def test_a_read_writes_nothing(store: Store, write: Callable[[Transaction], object]) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from controller.errors import Conflict, StoreError
 from controller.store.sql.audit import SqlAudit
 from controller.store.sql.fleet import SqlDevices, SqlOperators, SqlTokens
+from controller.store.sql.leases import SqlLeases
 from controller.store.sql.migration import upgrade
 from controller.store.sql.models import SqlImageMetadata, SqlRegistry
 from controller.store.sql.retention import SqlRetention
@@ -48,6 +49,7 @@ class SqlTransaction:
         self.telemetry = SqlTelemetry(session)
         self.retention = SqlRetention(session)
         self.audit = SqlAudit(session)
+        self.leases = SqlLeases(session)
 
 
 class SqlStore:

@@ -49,6 +49,15 @@ devices: Final = Table(
     Column("online_seconds", Double, nullable=False, server_default="0"),
 )
 
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("taken_at", Double, nullable=False),
+    Column("until", Double, nullable=False),
+)
+
 slots: Final = Table(
     "slots",
     metadata,
