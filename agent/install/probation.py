@@ -106,10 +106,13 @@ def _seen(traffic: TrafficSnapshot) -> str:
     return f"{traffic.failed} of {traffic.requests} requests failed"
 
 
-def wilson_lower(hits: int, trials: int) -> float:
-    """The lower end of Wilson's one-sided 95 % interval of a share; 0.0 of nothing."""
+def wilson_lower(hits: int, trials: int, z: float = _Z) -> float:
+    """The lower end of Wilson's one-sided interval of a share, of 95 %; 0.0 of nothing.
+
+    ``z`` is the standard normal's quantile of another confidence.
+    """
     if trials == 0:
         return 0.0
-    share, z2 = hits / trials, _Z * _Z
-    spread = _Z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials))
+    share, z2 = hits / trials, z * z
+    spread = z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials))
     return max(0.0, (share + z2 / (2 * trials) - spread) / (1 + z2 / trials))
