@@ -196,6 +196,16 @@ class BadSelector(InvalidInput):
     remedy = "Write it like `site=berlin and hw!=pi3 and memory_bytes>=512M`, or `all`."
 
 
+# --- Rollouts -------------------------------------------------------------------------------------
+
+
+class BadExpression(InvalidInput):
+    """An expression of a gate can't be read; the message shows where."""
+
+    code = "bad-expression"
+    remedy = "Write it like `stage.error_rate <= 2 * control.error_rate + 0.001`."
+
+
 # --- Registry -------------------------------------------------------------------------------------
 
 

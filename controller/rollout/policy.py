@@ -11,9 +11,10 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from controller.errors import BadSelector
+from controller.errors import BadExpression, BadSelector
 from controller.fleet.selector_parser import parse
 from controller.rollout.conditions import Conditions
+from controller.rollout.gate import expression_parser
 
 
 class Breach(StrEnum):
@@ -45,6 +46,13 @@ def _readable(selector: str) -> str:
         raise ValueError(error.detail) from error
 
 
+def _decidable(expression: str) -> str:
+    try:
+        return str(expression_parser.parse(expression))
+    except BadExpression as error:
+        raise ValueError(error.detail) from error
+
+
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Percent = Annotated[float, Field(gt=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -52,6 +60,7 @@ Sure = Annotated[float, Field(ge=0.5, lt=1)]
 Seconds = Annotated[float, Field(ge=0, le=3.2e8)]
 Whole = Annotated[int, Field(ge=0, le=1_000_000_000)]
 SelectorText = Annotated[str, AfterValidator(_readable)]
+ExpressionText = Annotated[str, AfterValidator(_decidable)]
 
 
 class Part(BaseModel):
@@ -86,7 +95,7 @@ class Expression(Part):
     """A gate of one's own, such as ``stage.error_rate <= 2 * control.error_rate + 0.001``."""
 
     name: Name
-    holds: str
+    holds: ExpressionText
 
 
 class Budget(Part):

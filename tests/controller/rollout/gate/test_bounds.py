@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from controller.rollout.gate.bounds import lower_bound, upper_bound, wilson_lower, wilson_upper
 
