@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from controller.errors import InvalidInput
-from controller.fleet.device import Device
+from controller.fleet.device import Device, DeviceStatus
 from controller.fleet.selector import KEYWORDS
 from protos.v1 import common_pb2
 
@@ -35,6 +35,11 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 def attributes(device: Device) -> Mapping[str, str]:
     """Its labels, facts and id."""
     return {**device.labels, **device.facts, "id": device.id}
+
+
+def seen_by_selectors(device: Device) -> Mapping[str, str] | None:
+    """Its attributes; None if it was revoked, for whom no selector of a rollout asks."""
+    return attributes(device) if device.status is DeviceStatus.ACTIVE else None
 
 
 def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:

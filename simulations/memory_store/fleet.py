@@ -6,6 +6,7 @@ from dataclasses import replace
 from controller.access.operator import Operator
 from controller.enrolment.token import JoinToken
 from controller.errors import Conflict
+from controller.fleet.attributes import seen_by_selectors
 from controller.fleet.device import Device, SlotState
 from controller.fleet.presence import seen
 from simulations.memory_store.journal import Journal
@@ -18,6 +19,7 @@ class MemoryDevices:
         self._journal = journal
         self._devices: dict[str, Device] = {}
         self._slots: dict[str, tuple[SlotState, ...]] = {}
+        self._changed: list[str] = []  # which device changed last; how many have is the revision
 
     def get(self, device: str) -> Device | None:  # noqa: D102 - see the Protocol
         return self._devices.get(device)
@@ -27,7 +29,14 @@ class MemoryDevices:
 
     def put(self, device: Device) -> None:  # noqa: D102
         kept = replace(device, labels=dict(device.labels), facts=dict(device.facts))
+        known = self._devices.get(device.id)
+        if known is None or seen_by_selectors(known) != seen_by_selectors(kept):
+            self._journal.append(self._changed, device.id)
         self._journal.put(self._devices, device.id, kept)
+
+    def changed_since(self, revision: int) -> tuple[Sequence[Device], int]:  # noqa: D102
+        last_first = dict.fromkeys(reversed(self._changed[revision:]))
+        return [self._devices[one] for one in reversed(last_first)], len(self._changed)
 
     def touch(self, device: str, last_seen: float, *, connected: bool) -> None:  # noqa: D102
         known = self._devices.get(device)

@@ -1,20 +1,30 @@
 """Devices, join tokens and operators in the database."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Final
 
-from sqlalchemy import bindparam, case, delete, insert, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, select, update
 
 from controller.access.operator import Operator, Role
 from controller.enrolment.token import JoinToken
 from controller.errors import Conflict
+from controller.fleet.attributes import seen_by_selectors
 from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.fleet.presence import seen
 from controller.store.sql import tables
 from controller.store.sql.session import Row, Session, columns
 
+_DEVICES: Final = tables.devices.c
+_FIELDS: Final = [_DEVICES[field.name] for field in fields(Device)]
+_CHANGED: Final = (
+    select(*_FIELDS)
+    .where(_DEVICES.revision > bindparam("known"))
+    .order_by(_DEVICES.revision, _DEVICES.id)
+)
+_REVISION: Final = select(func.max(_DEVICES.revision))
 # Every upload asks these.
-_DEVICE: Final = select(tables.devices).where(tables.devices.c.id == bindparam("of"))
+_DEVICE: Final = select(*_FIELDS).where(_DEVICES.id == bindparam("of"))
 _TOUCH: Final = (
     update(tables.devices)
     .where(tables.devices.c.id == bindparam("of"))
@@ -25,7 +35,6 @@ _TOUCH: Final = (
         online_seconds=bindparam("online"),
     )
 )
-_DEVICES: Final = tables.devices.c
 _COUNTED: Final = (_DEVICES.connected_since > 0) & (_DEVICES.last_seen > _DEVICES.connected_since)
 _DISCONNECT_ALL: Final = (
     update(tables.devices)
@@ -50,11 +59,18 @@ class SqlDevices:
         return None if row is None else _device(row)
 
     def all(self) -> Sequence[Device]:  # noqa: D102
-        rows = self._session.all(select(tables.devices).order_by(tables.devices.c.id))
-        return [_device(row) for row in rows]
+        return [_device(row) for row in self._session.all(select(*_FIELDS).order_by(_DEVICES.id))]
 
     def put(self, device: Device) -> None:  # noqa: D102
-        self._session.put(tables.devices, columns(device))
+        row = columns(device)
+        known = self.get(device.id)
+        if known is None or seen_by_selectors(known) != seen_by_selectors(device):
+            row["revision"] = 1 + self._revision()
+        self._session.put(tables.devices, row)
+
+    def changed_since(self, revision: int) -> tuple[Sequence[Device], int]:  # noqa: D102
+        rows = self._session.all(_CHANGED, {"known": revision})
+        return [_device(row) for row in rows], self._revision()
 
     def touch(self, device: str, last_seen: float, *, connected: bool) -> None:  # noqa: D102
         known = self.get(device)
@@ -71,6 +87,9 @@ class SqlDevices:
 
     def disconnect_all(self) -> None:  # noqa: D102
         self._session.run(_DISCONNECT_ALL)
+
+    def _revision(self) -> int:
+        return int(self._session.value(_REVISION) or 0)
 
     def slots(self, device: str | None = None) -> Sequence[SlotState]:  # noqa: D102
         table = tables.slots.c

@@ -5,20 +5,24 @@ import stat
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext, MigrationStep
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from controller.audit import Entry, broken_at
 from controller.enrolment.token import JoinToken
 from controller.errors import Conflict, InvalidInput, StoreError
 from controller.fleet.device import Device
-from controller.store.sql import SqlStore, tables
+from controller.store.sql import SqlStore, migrations, tables
 
 TOKEN = JoinToken("t1", "s" * 64, 1.0, 2.0, "ada", {"site": "berlin"})
+MIGRATIONS = Path(migrations.__file__).parent
 DEVICE = Device("dev-1", 1.0, b"pem", "ff", 2.0)
 
 
@@ -68,6 +72,39 @@ def test_a_database_that_a_newer_version_has_used_is_refused_untouched(tmp_path:
         opened(tmp_path)
 
     assert schema(tmp_path) == before
+
+
+def made_before(folder: Path, revision: str) -> None:
+    """A database as the versions before left it."""
+    script = ScriptDirectory(str(MIGRATIONS), version_locations=[str(MIGRATIONS)])
+    missing = list(script.iterate_revisions(revision, (), implicit_base=True))
+    steps = [MigrationStep.upgrade_from_script(script.revision_map, one) for one in missing[::-1]]
+    engine = create_engine(f"sqlite:///{folder}/muster.db")
+    with engine.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"fn": lambda *_: steps})
+        with Operations.context(context):
+            context.run_migrations()
+    engine.dispose()
+
+
+def test_a_fleet_that_enrolled_before_time_online_was_counted_is_found_whole(
+    tmp_path: Path,
+) -> None:
+    made_before(tmp_path, "0005")
+    row = ("dev-1", 1.0, b"pem", "ff", 2.0, "active", '{"site": "oslo"}', "{}", 3, 9e8, 1)
+    with closing(sqlite3.connect(tmp_path / "muster.db")) as database, database:
+        database.execute("INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    store = opened(tmp_path)
+    with store.begin() as tx:
+        tx.devices.disconnect_all()
+        tx.devices.put(replace(DEVICE, id="dev-2"))
+    with store.read() as tx:
+        (first, second), _ = tx.devices.changed_since(0)
+    store.close()
+
+    assert first == replace(DEVICE, labels={"site": "oslo"}, counter=3, last_seen=9e8)
+    assert second.id == "dev-2"
 
 
 def test_two_stores_that_open_a_new_database_at_once_make_it_once(tmp_path: Path) -> None:

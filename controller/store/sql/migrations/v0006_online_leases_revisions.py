@@ -1,4 +1,4 @@
-"""How long each device has been online, which deadlines count, and which controller may act."""
+"""How long each device has been online, which controller may act, and when devices changed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,10 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Adds the counters and the leases. What was online before counts for nothing."""
+    """Adds the counters and the leases.
+
+    What was online before counts for nothing. Devices that are there already have changed once.
+    """
     for name in ("connected_since", "online_seconds"):
         op.add_column("devices", sa.Column(name, sa.Double(), nullable=False, server_default="0"))
     op.create_table(
@@ -19,3 +22,8 @@ def upgrade() -> None:
         sa.Column("until", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_leases"),
     )
+    op.add_column(
+        "devices", sa.Column("revision", sa.BigInteger(), nullable=False, server_default="0")
+    )
+    op.execute("UPDATE devices SET revision = 1")
+    op.create_index("ix_devices_revision", "devices", ["revision"])
