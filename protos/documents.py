@@ -5,11 +5,28 @@ Times are Unix seconds. A reader ignores fields that it does not know.
 """
 
 import hashlib
-from typing import ClassVar, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar
 
 import msgspec
 
 from protos.errors import DocumentError
+
+DAY_MINUTES: Final = 24 * 60
+WEEK_MINUTES: Final = 7 * DAY_MINUTES
+
+HELD: Final = frozenset({"outside-window", "battery-low", "metered-link"})
+"""Codes of an install that waits because its directive's ``Conditions`` say so."""
+
+DEFERRALS: Final = HELD | {
+    "transport",
+    "too-many-calls",
+    "disk-full",
+    "no-process",
+    "self-test-killed",
+    "not-yet-trusted",
+    "expired-metadata",
+}
+"""Codes of an install that is put off, and is no failure: the device goes on by itself."""
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,9 +38,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         minutes: how long it stays open, past midnight too.
     """
 
-    start_minute: int
-    minutes: int
-    days: tuple[int, ...] = ()
+    start_minute: Annotated[int, msgspec.Meta(ge=0, lt=DAY_MINUTES)]
+    minutes: Annotated[int, msgspec.Meta(ge=1, le=WEEK_MINUTES)]
+    days: tuple[Annotated[int, msgspec.Meta(ge=0, le=6)], ...] = ()
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +52,12 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
         unmetered: it fetches only over a link that costs nothing by the byte.
     """
 
-    windows: tuple[Window, ...] = ()
-    battery_percent: int = 0
+    windows: Annotated[tuple[Window, ...], msgspec.Meta(max_length=64)] = ()
+    battery_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     unmetered: bool = False
+
+
+UNCONDITIONAL: Final = Conditions()
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +75,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     slot: str = "champion"
     rollout: str = ""
     attempt: int = 1
-    conditions: Conditions = Conditions()
+    conditions: Conditions = UNCONDITIONAL
 
 
 class Directive(msgspec.Struct, frozen=True, kw_only=True):
