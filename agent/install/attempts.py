@@ -7,21 +7,27 @@ from agent.install.machine import COUNTED, MAX_RESUMPTIONS, RESUME
 from agent.install.outcome import outcome_of
 from agent.install.progress import refused
 from agent.install.record import Install
+from protos.documents import HELD
 
 
 def resume(install: Install, now: float) -> Install:
     """The install as the agent goes on with it after a restart; the same one if nothing changes.
 
-    A restart where the version's own code was running is counted, unless the agent was asked to end;
-    one more than ``MAX_RESUMPTIONS`` fails it as a crash loop.
+    A restart where the version's own code was running is counted, unless the agent was asked to end
+    or the version waited there; one more than ``MAX_RESUMPTIONS`` fails it as a crash loop.
     """
-    counted = install.state in COUNTED and not install.rested
+    waits = install.code in HELD
+    counted = install.state in COUNTED and not install.rested and not waits
     resumed = replace(install, resumptions=install.resumptions + counted, rested=False)
     if counted and resumed.resumptions > MAX_RESUMPTIONS:
         reason = CrashLoop(f"{resumed.resumptions} restarts in the middle of this install")
         return refused(resumed, outcome_of(reason), now)
     state = RESUME[install.state]
-    return resumed if state is install.state else replace(resumed, state=state, since=now)
+    if state is install.state:
+        return resumed
+    if waits:  # what it waited for is not asked before it is there again
+        resumed = replace(resumed, not_before=0.0, code="", detail="")
+    return replace(resumed, state=state, since=now)
 
 
 def rest(install: Install) -> Install:

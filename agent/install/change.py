@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from agent.install.gates import OutsideWindow
 from agent.install.machine import State
 from agent.install.record import Install
 
@@ -27,10 +28,16 @@ def change_of(before: Install | None, after: Install) -> Change | None:
     """What to tell about a new record of an install; None if nobody would ask."""
     moved = before is None or (before.sha256, before.state) != (after.sha256, after.state)
     if after.not_before and after.state is not State.REVERTING:
-        known = before is not None and (before.state, before.code) == (after.state, after.code)
+        known = before is not None and waits_alike(before, after)
         name = "" if known else "install.deferred"
     else:
         name = f"install.{after.state}" if moved else ""
     if not name:
         return None
     return Change(name, after.model, after.slot, after.version, after.code, after.detail)
+
+
+def waits_alike(before: Install, after: Install) -> bool:
+    """Whether people know already that it waits, and what for; another window is another thing."""
+    other_window = after.code == OutsideWindow.code and before.detail != after.detail
+    return (before.state, before.code) == (after.state, after.code) and not other_window

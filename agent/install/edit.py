@@ -11,7 +11,7 @@ from agent.install.change import Change, change_of
 from agent.install.fallback import fallback
 from agent.install.machine import Event, State
 from agent.install.outcome import QUARANTINING, Outcome
-from agent.install.progress import deferred, passed, refused
+from agent.install.progress import deferred, passed, refused, renewed_by
 from agent.install.record import Deployed, Install, Slot, SlotKey
 
 
@@ -57,7 +57,7 @@ def renewed(install: Install, wanted: Install) -> Edit:
     """The install goes on under the generation of ``wanted``, which asks for the same."""
     if install.state in {State.FAILED, State.REVERTING}:
         return Edit()  # the next look at the directive decides
-    return Edit(installs=(replace(install, generation=wanted.generation, rollout=wanted.rollout),))
+    return Edit(installs=(renewed_by(wanted, wanted.generation, install),))
 
 
 def is_quarantined(before: Install | None, after: Install) -> bool:

@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from agent.clock import Clock
@@ -14,6 +15,7 @@ from agent.install.attempts import rest, resume
 from agent.install.change import Change
 from agent.install.edit import Edit, renewed
 from agent.install.fallback import MayRun, enforce
+from agent.install.gates import Circumstances, plain
 from agent.install.ledger import Ledger
 from agent.install.machine import FINAL
 from agent.install.ports import Deployments, Fetcher, SelfTest, Trust
@@ -44,6 +46,8 @@ class InstallLoop:
         on_change: called on the event loop after a change is durable. A change may be durable
             without a call if power goes in between: so report once at the start, whatever happened.
         opsets: the highest opset by runtime, where it is known. Called off the event loop.
+        circumstances: what the device is in at that time, which it says in its own time zone. Called
+            off the event loop.
         offload: runs what waits for the disk.
     """
 
@@ -61,6 +65,7 @@ class InstallLoop:
     retry_cap_seconds: float = 300.0
     rng: random.Random = field(default_factory=random.Random)
     opsets: Callable[[], Mapping[str, int]] = dict
+    circumstances: Callable[[datetime], Circumstances] = plain
     offload: Offload = asyncio.to_thread
     _bench: Bench = field(init=False)
     _loops: dict[SlotKey, tuple[SlotLoop, "asyncio.Task[None]"]] = field(
@@ -85,6 +90,7 @@ class InstallLoop:
                 opsets=self.opsets,
                 quarantined=self.store.installs.quarantined,
                 offload=self.offload,
+                circumstances=lambda: self.circumstances(self.clock.now()),
             ),
             deployments=self.deployments,
             clock=self.clock,
@@ -247,7 +253,10 @@ class InstallLoop:
                 if install.state in FINAL:  # no loop will end it and clear up what it supersedes
                     await bench.collect()
             case Renew(install=install):
+                waited_for = bench.ledger.installs[key].conditions
                 await bench.edit(partial(renewing, bench, install))
+                if key in self._loops and waited_for != install.conditions:
+                    self._loops[key][0].nudge.set()
             case Retire():
                 await bench.edit(lambda: Edit(forgotten=(key,)), then=partial(bench.unseat, key))
                 await bench.collect()

@@ -7,6 +7,7 @@
    fresh metadata or another device make the same digest good, and a newer directive asks again.
 4. Anything else is no fault of the version: DEFER. So are expired metadata: nothing is installed on
    their word, and the device goes on by itself once its clock or its metadata are right.
+5. What waits for its window is put off until that opens; everything else for a while that grows.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from agent.errors import (
     SelfTestTimeout,
     Untrusted,
 )
+from agent.install.gates import OutsideWindow
 from agent.install.machine import MAX_TRIES, Event
 
 QUARANTINING: Final = frozenset(
@@ -52,11 +54,16 @@ INCONCLUSIVE: Final = frozenset(error.code for error in (SelfTestSlow, SelfTestT
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What follows from an error."""
+    """What follows from an error.
+
+    Attributes:
+        until: what is deferred can't be done before, in Unix seconds; 0 if that is not known.
+    """
 
     event: Event
     code: str
     detail: str
+    until: float = 0.0
 
 
 def outcome_of(error: AgentError, tries: int = MAX_TRIES) -> Outcome:
@@ -71,7 +78,8 @@ def outcome_of(error: AgentError, tries: int = MAX_TRIES) -> Outcome:
         event = Event.BAD
     else:
         event = Event.DEFER
-    return Outcome(event, error.code, error.detail)
+    until = error.opens_at if isinstance(error, OutsideWindow) else 0.0
+    return Outcome(event, error.code, error.detail, until)
 
 
 def quarantine_error(reason: tuple[str, str]) -> Quarantined:

@@ -31,6 +31,19 @@ def begun(
         state=step(state, Event.START),
         since=now,
         rollout=assignment.rollout,
+        attempt=assignment.attempt,
+        conditions=assignment.conditions,
+    )
+
+
+def renewed_by(assignment: Assignment | Install, generation: int, install: Install) -> Install:
+    """The install as a newer directive wants it, which asks for the same version."""
+    return replace(
+        install,
+        generation=generation,
+        rollout=assignment.rollout,
+        attempt=assignment.attempt,
+        conditions=assignment.conditions,
     )
 
 

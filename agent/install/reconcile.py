@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from agent.errors import Quarantined
 from agent.install.machine import State
 from agent.install.outcome import QUARANTINING, outcome_of, quarantine_error
-from agent.install.progress import begun, refused
+from agent.install.progress import begun, refused, renewed_by
 from agent.install.record import Deployed, Install, Slot
 from protos.documents import Assignment, Directive
 
@@ -118,7 +118,7 @@ def settle(wish: Wish, quarantined: QuarantineLookup, now: float) -> Step | None
         return None
     if install.state is State.REVERTING:
         return Wait(install.model, install.slot, f"{wish.name} is being put back first")
-    renewed = replace(install, generation=wish.generation, rollout=wanted.rollout)
+    renewed = renewed_by(wanted, wish.generation, install)
     return Renew(
         renewed, f"{wish.name} is {install.state}; generation {wish.generation} wants it too"
     )

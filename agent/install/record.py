@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from agent.install.machine import State
+from protos.documents import UNCONDITIONAL, Conditions
 
 SlotKey = tuple[str, str]
 """Which slot: (model, slot name)."""
@@ -53,6 +54,8 @@ class Install:
         not_before: deferred until then; 0 if not deferred.
         code: why it failed or waits; empty while it goes well.
         candidate: what the switch will make active; known once it is verified.
+        attempt: how often people have asked for it.
+        conditions: what it waits for, as its newest directive says.
     """
 
     model: str
@@ -73,6 +76,8 @@ class Install:
     detail: str = ""
     approvals: int = 0
     candidate: Deployed | None = None
+    attempt: int = 1
+    conditions: Conditions = UNCONDITIONAL
 
     @property
     def key(self) -> SlotKey:

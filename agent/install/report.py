@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from agent.install.gates import detail_of
 from agent.install.machine import State
 from agent.install.record import Install, Slot, SlotKey
 from protos.documents import Report, SlotReport
@@ -32,7 +33,7 @@ def report(
         agent_version=agent_version,
         running=tuple(_running(slot, loaded) for slot in slots if slot.active is not None),
         wanted=tuple(
-            _wanted(install)
+            _wanted(install, reported_at)
             for install in installs
             if install.state not in {State.IDLE, State.COMMITTED}
         ),
@@ -57,7 +58,7 @@ def _running(slot: Slot, loaded: Mapping[SlotKey, str]) -> SlotReport:
     )
 
 
-def _wanted(install: Install) -> SlotReport:
+def _wanted(install: Install, now: float) -> SlotReport:
     candidate = install.candidate
     return SlotReport(
         model=install.model,
@@ -67,6 +68,6 @@ def _wanted(install: Install) -> SlotReport:
         manifest_sha256=install.sha256,
         approvals=candidate.approvals if candidate is not None else install.approvals,
         code=install.code,
-        detail=install.detail,
+        detail=detail_of(install, now),
         generation=install.generation,
     )

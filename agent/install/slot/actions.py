@@ -20,14 +20,21 @@ from agent.errors import (
     MixAndMatch,
     StoreError,
 )
-from agent.install.gates import shadow_gate, window_gate
+from agent.install.gates import (
+    Circumstances,
+    Gate,
+    battery_gate,
+    link_gate,
+    shadow_gate,
+    switch_gate,
+)
 from agent.install.machine import State
 from agent.install.outcome import quarantine_error
 from agent.install.ports import Fetcher, SelfTest, Trust
 from agent.install.preflight import objections
 from agent.install.record import Deployed, Install
 from agent.store.blob_store import BlobStore
-from protos.documents import Assignment
+from protos.documents import UNCONDITIONAL, Assignment
 from protos.errors import DocumentError
 from protos.manifest import File, Manifest, Role, read_manifest
 from protos.v1.common_pb2 import DeviceFacts
@@ -57,6 +64,7 @@ class Means:
     opsets: Callable[[], Mapping[str, int]]
     quarantined: Callable[[str], tuple[str, str] | None]
     offload: Offload
+    circumstances: Callable[[], Circumstances]
     fetching: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
 
@@ -75,6 +83,30 @@ async def bring(means: Means, sha256: str, length: int) -> None:
         except HashMismatch:
             log.info("install.fetch-again sha256=%s", sha256)
             await means.fetcher.fetch(sha256, length)
+
+
+async def pass_gate(means: Means, install: Install, gate: Gate) -> None:
+    """Returns if the install need not wait at this gate.
+
+    Raises:
+        OutsideWindow, BatteryLow, MeteredLink: it must.
+    """
+    if install.conditions == UNCONDITIONAL:
+        return
+    reason = gate(install, await means.offload(means.circumstances))
+    if reason is not None:
+        raise reason
+
+
+async def bring_file(means: Means, install: Install, file: File) -> None:
+    """Returns when the file is in the blob store.
+
+    Raises:
+        MeteredLink: it is not, and may not be fetched over this link.
+    """
+    if not await means.offload(partial(means.blobs.has, file.sha256)):
+        await pass_gate(means, install, link_gate)
+        await bring(means, file.sha256, file.length)
 
 
 async def manifest_of(means: Means, install: Install) -> Manifest:
@@ -166,10 +198,14 @@ def present_bytes(blobs: BlobStore, manifest: Manifest) -> int:
 
 
 async def fetch(means: Means, install: Install) -> Install:
-    """Every file is in the blob store."""
+    """Every file is in the blob store.
+
+    Raises:
+        MeteredLink: one is not, and may not be fetched over this link.
+    """
     manifest = await manifest_of(means, install)
     for file in manifest.files.values():
-        await bring(means, file.sha256, file.length)
+        await bring_file(means, install, file)
     return install
 
 
@@ -182,7 +218,7 @@ async def check(means: Means, install: Install) -> Install:
     """
     manifest = await manifest_of(means, install)
     for role, file in manifest.files.items():
-        length = await _checked_length(means, file)
+        length = await _checked_length(means, install, file)
         if length != file.length:
             raise MixAndMatch(
                 f"{manifest.reference}: {role} has {length} bytes; the manifest says {file.length}"
@@ -190,17 +226,22 @@ async def check(means: Means, install: Install) -> Install:
     return install
 
 
-async def _checked_length(means: Means, file: File) -> int:
+async def _checked_length(means: Means, install: Install, file: File) -> int:
     try:
         return await means.offload(partial(means.blobs.verify, file.sha256))
     except (HashMismatch, StoreError) as error:
         log.warning("install.file-lost sha256=%s detail=%s", file.sha256, error.detail)
-        await bring(means, file.sha256, file.length)
+        await bring_file(means, install, file)
         return await means.offload(partial(means.blobs.verify, file.sha256))
 
 
-async def stage(_: Means, install: Install) -> Install:
-    """The files are durable: a blob has its name only when it is, and CHECKING has read it."""
+async def stage(means: Means, install: Install) -> Install:
+    """The files are durable: a blob has its name only when it is, and CHECKING has read it.
+
+    Raises:
+        BatteryLow: the device has not the power to test them.
+    """
+    await pass_gate(means, install, battery_gate)
     return install
 
 
@@ -233,9 +274,13 @@ async def shadow(_: Means, install: Install) -> Install:
     return install
 
 
-async def wait(_: Means, install: Install) -> Install:
-    """The switch may be made now."""
-    log.debug("install.window reason=%s", window_gate(install))
+async def wait(means: Means, install: Install) -> Install:
+    """The switch may be made now.
+
+    Raises:
+        OutsideWindow, BatteryLow: it may not.
+    """
+    await pass_gate(means, install, switch_gate)
     return install
 
 

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field, replace
 from agent.errors import AgentError, ModelLoadFailed, NotReady, ProbationFailed, StoreError
 from agent.install.actions import Bench, Seat
 from agent.install.edit import Edit, proven, put_back, rejected, switched
+from agent.install.gates import window_gate
 from agent.install.machine import FINAL, Event, State
 from agent.install.outcome import Outcome, outcome_of
 from agent.install.probation import Verdict, judge
 from agent.install.progress import passed
 from agent.install.record import Install, SlotKey
-from agent.install.slot.actions import WORK, manifest_of
+from agent.install.slot.actions import WORK, manifest_of, pass_gate
 from agent.waiting import sleep_unless
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class SlotLoop:
         due = min(install.not_before - self.bench.now(), self.bench.retry_cap_seconds)
         await self._pause(due)
         try:
-            await self._advance(install)
+            await self._advance(self._current())  # a directive may have renewed it meanwhile
             self._failures = 0
         except AgentError as error:
             await self._reject(outcome_of(error, install.tries + 1))
@@ -123,6 +124,7 @@ class SlotLoop:
         bench, candidate = self.bench, install.candidate
         if candidate is None:
             raise StoreError(f"{install.model}/{install.version}: the record has no candidate")
+        await pass_gate(bench.means, install, window_gate)  # it may have closed since WAITING
         manifest = await manifest_of(bench.means, install)
 
         def point() -> Edit:
@@ -175,9 +177,14 @@ class SlotLoop:
         await self.bench.collect()
 
     async def _reject(self, outcome: Outcome) -> None:
-        """Writes down that the work can't be done, or not now."""
-        until = 0.0
-        if outcome.event is Event.DEFER:
+        """Writes down that the work can't be done, or not now; nothing if that is what stands there."""
+        until = outcome.until
+        if outcome.event is Event.DEFER and not until:
             until = self.bench.now() + self.bench.delay(self._failures)
             self._failures += 1
-        await self.bench.edit(lambda: rejected(self._current(), outcome, until, self.bench.now()))
+
+        def reject() -> Edit:
+            return rejected(self._current(), outcome, until, self.bench.now())
+
+        if reject() != Edit(installs=(self._current(),)):
+            await self.bench.edit(reject)

@@ -11,7 +11,7 @@ from agent import errors
 from agent.errors import AgentError, Recalled, SelfTestMismatch, TransportError
 from agent.install.attempts import rest, resume, retry_delay
 from agent.install.fallback import bound, enforce, fallback, goal
-from agent.install.gates import shadow_gate, window_gate
+from agent.install.gates import shadow_gate
 from agent.install.machine import COUNTED, MAX_RESUMPTIONS, RESUME, Event, State
 from agent.install.outcome import QUARANTINING, outcome_of
 from agent.install.ports import TrafficSnapshot
@@ -429,9 +429,8 @@ def test_every_probation_ends_and_more_failures_never_help(
         assert judge(POLICY, BUDGETS, worse, seconds).verdict is Verdict.FAILED
 
 
-def test_the_gates_say_why_they_open() -> None:
+def test_no_shadow_is_asked_for() -> None:
     assert shadow_gate(install(State.SHADOW)) == "no shadow asked for digits/2"
-    assert window_gate(install(State.WAITING)) == "no window asked for digits/2"
 
 
 # --- Reports --------------------------------------------------------------------------------------

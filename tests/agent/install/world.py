@@ -7,20 +7,21 @@ import heapq
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import TypeVar
 
 from agent.errors import AgentError, ModelLoadFailed, Recalled
 from agent.inference.deployments import Standing, activated, committed, removed, reverted
 from agent.install.change import Change
 from agent.install.fallback import MayRun
+from agent.install.gates import Battery, Circumstances
 from agent.install.loop import InstallLoop
 from agent.install.ports import SelfTestResult, TrafficSnapshot
 from agent.install.probation import ProbationPolicy
 from agent.install.record import Deployed, Install, Slot, SlotKey
 from agent.store.blob_store import BlobStore
 from agent.store.device_store import DeviceStore
-from protos.documents import Assignment, Directive, canonical
+from protos.documents import UNCONDITIONAL, Assignment, Conditions, Directive, canonical
 from protos.manifest import Budgets, File, Manifest, Needs, Role, target_path
 from protos.v1.common_pb2 import DeviceFacts, Envelope
 from simulations.memory_device_store import Contents, MemoryDeviceStore
@@ -30,7 +31,9 @@ T = TypeVar("T")
 
 KEY: SlotKey = ("digits", "champion")
 POLICY = ProbationPolicy(minimum_seconds=1, minimum_requests=10, maximum_seconds=5)
-STARTED = 1_700_000_000.0
+STARTED = 1_700_000_000.0  # Tuesday, 2023-11-14 22:13:20 UTC
+LIMIT = 30 * 86400.0
+"""Seconds that a wait may take: longer is never."""
 FACTS = DeviceFacts(
     agent_version="0.3.0",
     arch="x86_64",
@@ -55,7 +58,13 @@ class Bundle:
     def sha256(self) -> str:
         return self.manifest.digest
 
-    def assignment(self, slot: str = "champion", rollout: str = "") -> Assignment:
+    def assignment(
+        self,
+        slot: str = "champion",
+        rollout: str = "",
+        conditions: Conditions = UNCONDITIONAL,
+        attempt: int = 1,
+    ) -> Assignment:
         manifest = self.manifest
         return Assignment(
             model=manifest.model,
@@ -65,6 +74,8 @@ class Bundle:
             length=len(manifest.encode()),
             slot=slot,
             rollout=rollout,
+            conditions=conditions,
+            attempt=attempt,
         )
 
 
@@ -94,15 +105,16 @@ def directive(generation: int, *assignments: Assignment) -> bytes:
 
 
 class VirtualClock:
-    """Time that passes when everybody waits for it."""
+    """Time that passes when everybody waits for it; ``jumped`` is how far the wall clock was put."""
 
-    def __init__(self) -> None:
+    def __init__(self, jumped: float = 0.0) -> None:
         self.seconds = 0.0
+        self.jumped = jumped
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._count = 0
 
     def now(self) -> datetime:
-        return datetime.fromtimestamp(STARTED + self.seconds, UTC)
+        return datetime.fromtimestamp(STARTED + self.jumped + self.seconds, UTC)
 
     def monotonic(self) -> float:
         return self.seconds
@@ -135,6 +147,7 @@ class Outside:
         failing: manifests whose self-test fails.
         bad_in_service: manifests that fail half of their requests.
         unloadable: manifests that no runtime can load.
+        zone, battery, metered: what the device is in.
     """
 
     bundles: dict[str, Bundle] = field(default_factory=dict)
@@ -145,6 +158,12 @@ class Outside:
     unloadable: set[str] = field(default_factory=set)
     facts: DeviceFacts = field(default_factory=lambda: FACTS)
     opsets: dict[str, int] = field(default_factory=dict)
+    zone: tzinfo = UTC
+    battery: Battery | None = None
+    metered: bool = False
+
+    def circumstances(self, now: datetime) -> Circumstances:
+        return Circumstances(now.astimezone(self.zone), self.battery, self.metered)
 
     def add(self, *bundles: Bundle) -> None:
         for one in bundles:
@@ -314,12 +333,13 @@ class Device:
         power: Power | None = None,
         store: DeviceStore | None = None,
         blobs: PoweredBlobs | None = None,
+        seconds: float = 0.0,
     ) -> None:
         self.outside = outside
         self.power = power or Power()
         self.inner = store or MemoryDeviceStore(contents=Contents())
         self.blobs = PoweredBlobs(self.power, blobs)
-        self.clock = VirtualClock()
+        self.clock = VirtualClock(seconds)
         self.changes: list[Change] = []
         self.on_change: Callable[[Change], None] = lambda _: None
         self.fetcher = PretendFetcher(outside, self.power, self.blobs)
@@ -338,6 +358,7 @@ class Device:
             policy=POLICY,
             rng=random.Random(1),  # noqa: S311 - a seed
             opsets=lambda: outside.opsets,
+            circumstances=outside.circumstances,
             offload=_inline,
         )
         self._task: asyncio.Task[None] | None = None
@@ -347,7 +368,8 @@ class Device:
         self.on_change(change)
 
     def restarted(self, power: Power | None = None) -> "Device":
-        return Device(self.outside, power, self.inner, self.blobs)
+        passed = self.clock.jumped + self.clock.seconds
+        return Device(self.outside, power, self.inner, self.blobs, passed)
 
     def direct(self, generation: int, *assignments: Assignment) -> None:
         """A directive was accepted; the loop learns it if it runs."""
@@ -366,7 +388,7 @@ class Device:
             await asyncio.wait([self._task])
             self._task = None
 
-    async def until(self, condition: Callable[[], bool], limit: float = 5000.0) -> None:
+    async def until(self, condition: Callable[[], bool], limit: float = LIMIT) -> None:
         """Lets the loop run, one turn at a time, until the condition holds or power goes."""
         assert self._task is not None
         while not (condition() or self._task.done()):
