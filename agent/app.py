@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from google.protobuf.message import DecodeError
 
+from agent.circumstances import read_circumstances
 from agent.clock import Clock, SystemClock
 from agent.config import AgentConfig
 from agent.errors import AgentError, NotEnrolled, StoreError
@@ -54,7 +55,7 @@ from agent.trust.actions import ImageTrust
 from agent.trust.loop import DirectiveLoop, RefreshLoop
 from agent.uplink import Uplink
 from protos.documents import Directive, Report
-from protos.v1 import command_pb2
+from protos.v1 import command_pb2, common_pb2
 
 log = logging.getLogger(__name__)
 
@@ -150,8 +151,13 @@ class Agent:
             fetcher=self.uplink,
             self_test=ProcessSelfTest(blobs.path_of, trying.self_test_seconds),
             deployments=self.deployments,
-            facts=partial(read_facts, self._home.path),
+            facts=self._facts,
             opsets=lambda: {runtime.name: runtime.highest_opset()},
+            circumstances=partial(
+                read_circumstances,
+                timezone=self._config.device.timezone,
+                metered=self._config.device.metered,
+            ),
             clock=self._clock,
             on_change=self._on_change,
             policy=ProbationPolicy(
@@ -163,6 +169,9 @@ class Agent:
             retry_cap_seconds=trying.retry_cap_seconds,
             rng=rng,
         )
+
+    def _facts(self) -> common_pb2.DeviceFacts:
+        return read_facts(self._home.path, self._config.device.timezone)
 
     def _directive_loop(self, rng: random.Random, backoff: Backoff) -> DirectiveLoop:
         return DirectiveLoop(
@@ -242,9 +251,7 @@ class Agent:
 
     async def _on_up(self, link: Link) -> None:
         """A link has come up: say what this is, and go on with what waited for it."""
-        await controller_client.publish_facts(
-            link, await asyncio.to_thread(read_facts, self._home.path)
-        )
+        await controller_client.publish_facts(link, await asyncio.to_thread(self._facts))
         self.uploads.link_up()
         self.installs.wake()
         self.refreshes.trigger()

@@ -168,6 +168,7 @@ class _Version(argparse.Action):
 def _enrol(home: Home, given: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - a quick --help
 
+    from agent.config import read_config  # noqa: PLC0415
     from agent.facts import read_facts  # noqa: PLC0415
     from agent.identity.actions import join  # noqa: PLC0415
     from agent.identity.token import MAX_CHARACTERS, parse  # noqa: PLC0415
@@ -176,13 +177,14 @@ def _enrol(home: Home, given: argparse.Namespace) -> int:
 
     ticket = sys.stdin.read(MAX_CHARACTERS * 2) if given.ticket == "-" else given.ticket
     parse(ticket)  # nothing is made for a token that is none
+    config = read_config(home.path)
     store = SqliteStore(home.path)
     try:
         identity = asyncio.run(
             join(
                 ticket.strip(),
                 given.name,
-                read_facts(home.path),
+                read_facts(home.path, config.device.timezone),
                 home.key,
                 store,
                 datetime.now(UTC),

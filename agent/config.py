@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from agent.errors import ConfigError
+from agent.local_time import named_zone
 from agent.wrong_value import wrong_value
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -18,6 +19,13 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Threads = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 
 FILE_NAME: Final = "agent.toml"
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where this device is, as far as it can't find out by itself."""
+
+    timezone: str = ""  # an IANA name; empty takes the system's
+    metered: bool = False  # its link costs by the byte
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +76,7 @@ class Connecting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that an owner of the device may set; all of it has a default."""
 
+    device: Device = Device()
     serving: Serving = Serving()
     installing: Installing = Installing()
     watching: Watching = Watching()
@@ -90,8 +99,14 @@ def read_config(home: Path) -> AgentConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     try:
-        return msgspec.convert(tomllib.loads(text), AgentConfig)
+        config = msgspec.convert(tomllib.loads(text), AgentConfig)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {wrong_value(error)}") from error
+    if config.device.timezone:
+        try:
+            named_zone(config.device.timezone)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: [device] timezone: {error.detail}") from None
+    return config

@@ -8,6 +8,7 @@ from typing import Final
 
 import psutil
 
+from agent.local_time import zone_name
 from protos.v1 import common_pb2
 
 RUNTIMES: Final = ("onnxruntime",)
@@ -18,8 +19,14 @@ def agent_version() -> str:
     return _version("muster") or "0"
 
 
-def read_facts(home: Path) -> common_pb2.DeviceFacts:
-    """The facts of this machine; the free disk space is that of ``home``'s file system."""
+def read_facts(home: Path, timezone: str = "") -> common_pb2.DeviceFacts:
+    """The facts of this machine; the free disk space is that of ``home``'s file system.
+
+    ``timezone`` is the zone that agent.toml names; empty is the system's.
+
+    Raises:
+        ConfigError: there is no such time zone.
+    """
     return common_pb2.DeviceFacts(
         agent_version=agent_version(),
         arch=platform.machine(),
@@ -29,6 +36,7 @@ def read_facts(home: Path) -> common_pb2.DeviceFacts:
         cpu_count=psutil.cpu_count() or 1,
         runtimes={name: found for name in RUNTIMES if (found := _version(name))},
         python=".".join(str(part) for part in sys.version_info[:3]),
+        timezone=zone_name(timezone),
     )
 
 

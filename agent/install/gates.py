@@ -51,7 +51,9 @@ class MeteredLink(Temporary):
     """The files may not be fetched over a link that costs by the byte."""
 
     code = "metered-link"
-    remedy = "Use a link that is not metered, and say so in agent.toml: [device] metered = false."
+    remedy = (
+        "If its link is not metered (any more), say so: `[device] metered = false` in agent.toml."
+    )
 
 
 @dataclass(frozen=True, slots=True)

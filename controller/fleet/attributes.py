@@ -21,6 +21,7 @@ FACTS: Final = (
     "disk_free_bytes",
     "cpu_count",
     "python",
+    "timezone",
 )
 RUNTIMES: Final = "runtimes."
 MAX_LABELS: Final = 64

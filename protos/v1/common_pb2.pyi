@@ -134,6 +134,7 @@ class DeviceFacts(_message.Message):
     CPU_COUNT_FIELD_NUMBER: _builtins.int
     RUNTIMES_FIELD_NUMBER: _builtins.int
     PYTHON_FIELD_NUMBER: _builtins.int
+    TIMEZONE_FIELD_NUMBER: _builtins.int
     agent_version: _builtins.str
     arch: _builtins.str
     """platform.machine(): "x86_64", "aarch64" """
@@ -142,6 +143,8 @@ class DeviceFacts(_message.Message):
     disk_free_bytes: _builtins.int
     cpu_count: _builtins.int
     python: _builtins.str
+    timezone: _builtins.str
+    """IANA: "Europe/Berlin"; empty if the device does not know"""
     @_builtins.property
     def runtimes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """"onnxruntime" -> "1.31.1" """
@@ -157,10 +160,11 @@ class DeviceFacts(_message.Message):
         cpu_count: _builtins.int = ...,
         runtimes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         python: _builtins.str = ...,
+        timezone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "arch", b"arch", "cpu_count", b"cpu_count", "disk_free_bytes", b"disk_free_bytes", "memory_bytes", b"memory_bytes", "os", b"os", "python", b"python", "runtimes", b"runtimes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "arch", b"arch", "cpu_count", b"cpu_count", "disk_free_bytes", b"disk_free_bytes", "memory_bytes", b"memory_bytes", "os", b"os", "python", b"python", "runtimes", b"runtimes", "timezone", b"timezone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,6 +26,11 @@ from controller.errors import ConfigError as ControllerConfigError
         ("[watching]\nwindow_seconds = 1e300", "window_seconds: must be a number, at most 31622400"),
         ("[reporting]\nspool_bytes = 9223372036854775807", "spool_bytes: must be a whole number, at"),
         ("[serving]\nthreads = 99999999", "[serving] threads: must be a whole number, at most 1024"),
+        ("[device]\ntimezone = 1", "[device] timezone: must be text in quotes, and is a whole"),
+        ("[device]\ntimezone = 'Mars/Base'", "[device] timezone: there is no time zone 'Mars/Base'; it"),
+        ("[device]\ntimezone = 'Europe'", "[device] timezone: there is no time zone 'Europe'"),
+        ("[device]\ntimezone = '../../etc/passwd'", "[device] timezone: there is no time zone '../.."),
+        ("[device]\nmetered = 'yes'", "[device] metered: must be true or false, and is text"),
         ("a = [", "not TOML: "),
     ],
 )  # fmt: skip

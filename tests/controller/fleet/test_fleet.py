@@ -68,6 +68,7 @@ def test_facts_become_text_that_selectors_see() -> None:
         cpu_count=2,
         runtimes={"onnxruntime": "1.31.1"},
         python="3.11.9",
+        timezone="Europe/Berlin",
     )
 
     assert flatten(facts) == {
@@ -78,6 +79,7 @@ def test_facts_become_text_that_selectors_see() -> None:
         "cpu_count": "2",
         "runtimes.onnxruntime": "1.31.1",
         "python": "3.11.9",
+        "timezone": "Europe/Berlin",
     }
 
 
