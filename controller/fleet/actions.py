@@ -12,6 +12,7 @@ from controller.audit import Entry
 from controller.errors import InvalidInput, NotFound, TooLarge
 from controller.fleet.attributes import attributes, check_key, check_labels, flatten
 from controller.fleet.device import Device, SlotState
+from controller.fleet.membership import Membership
 from controller.fleet.presence import Presence, presence
 from controller.fleet.selector import Explanation, explain, matches
 from controller.fleet.selector_parser import parse
@@ -94,6 +95,29 @@ def explain_selector(tx: Transaction, selector: str, device_id: str) -> Explanat
         NotFound: there is no such device.
     """
     return explain(parse(selector), attributes(_get(tx, device_id)))
+
+
+def follow(
+    tx: Transaction, membership: Membership, selectors: Iterable[str]
+) -> Mapping[str, frozenset[str]]:
+    """The devices that each selector matches, by id, revoked ones left out; watches these alone.
+
+    It reads what has changed since the last time, and every device only for a selector that names
+    what none before has named. Call it before the transaction changes devices itself: what is
+    rolled back would stay in the index.
+
+    Raises:
+        BadSelector: one can't be read.
+    """
+    wanted = frozenset(selectors)
+    is_new = membership.revision == 0
+    changed, revision = tx.devices.changed_since(membership.revision)
+    for device in changed:
+        membership.changed(device)
+    membership.revision = revision
+    membership.unwatch(membership.watched - wanted)
+    membership.watch(wanted, lambda: changed if is_new else tx.devices.all())
+    return membership.matching
 
 
 def label(

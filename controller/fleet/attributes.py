@@ -38,6 +38,13 @@ def attributes(device: Device) -> Mapping[str, str]:
     return {**device.labels, **device.facts, "id": device.id}
 
 
+def attribute(device: Device, name: str) -> str | None:
+    """One of its attributes, or None: for many devices quicker than all of them."""
+    if name == "id":
+        return device.id
+    return device.facts.get(name, device.labels.get(name))
+
+
 def seen_by_selectors(device: Device) -> Mapping[str, str] | None:
     """Its attributes; None if it was revoked, for whom no selector of a rollout asks."""
     return attributes(device) if device.status is DeviceStatus.ACTIVE else None

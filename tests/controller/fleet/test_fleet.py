@@ -9,7 +9,7 @@ from controller.fleet.actions import (
     show,
     update_facts,
 )
-from controller.fleet.attributes import MAX_LABELS, attributes, check_labels, flatten
+from controller.fleet.attributes import MAX_LABELS, attribute, attributes, check_labels, flatten
 from controller.fleet.device import Device
 from controller.fleet.presence import Presence
 from controller.rollout.rollout import SignedDirective
@@ -99,6 +99,8 @@ def test_a_fact_wins_over_a_label_of_its_name() -> None:
     odd = device(labels={"arch": "mine", "site": "x"}, facts={"arch": "aarch64", "id": "other"})
 
     assert attributes(odd) == {"arch": "aarch64", "site": "x", "id": "pi-01"}
+    assert {name: attribute(odd, name) for name in attributes(odd)} == attributes(odd)
+    assert attribute(odd, "hw") is None
 
 
 def test_devices_are_listed_by_id_and_by_selector(store: MemoryStore) -> None:
