@@ -147,9 +147,11 @@ class MemoryInstallStore:
             contents.installs.pop((model, slot), None)
 
     def quarantine(self, failed: Quarantine) -> None:
-        """Remembers that this version failed here. Keeps the first reason."""
+        """Remembers that this version failed here. Keeps the first reason of the highest attempt."""
         with self._store.turn() as contents:
-            contents.quarantine.setdefault(failed.manifest_sha256, failed)
+            known = contents.quarantine.get(failed.manifest_sha256)
+            if known is None or not known.refuses(failed.attempt):
+                contents.quarantine[failed.manifest_sha256] = failed
 
     def quarantines(self) -> Sequence[Quarantine]:
         """Every version that failed here, the oldest failure first."""
@@ -158,11 +160,10 @@ class MemoryInstallStore:
                 contents.quarantine.values(), key=lambda one: (one.at, one.manifest_sha256)
             )
 
-    def quarantined(self, manifest_sha256: str) -> tuple[str, str] | None:
-        """(code, detail) of why this version failed here, or None."""
+    def quarantined(self, manifest_sha256: str) -> Quarantine | None:
+        """Why this version failed here, or None."""
         with self._store.turn() as contents:
-            found = contents.quarantine.get(manifest_sha256)
-            return (found.code, found.detail) if found else None
+            return contents.quarantine.get(manifest_sha256)
 
     def lift_quarantine(self, manifest_sha256: str) -> None:
         """Lets the version be tried again."""

@@ -13,6 +13,7 @@ from agent.install.machine import Event, State
 from agent.install.outcome import QUARANTINING, Outcome
 from agent.install.progress import deferred, passed, refused, renewed_by
 from agent.install.record import Deployed, Install, Slot, SlotKey
+from agent.store.device_store import Quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,30 @@ def is_quarantined(before: Install | None, after: Install) -> bool:
         after.sha256,
     )
     return after.state is State.REVERTING and not known and after.code in QUARANTINING
+
+
+def quarantine_of(failed: Install, now: float) -> Quarantine:
+    """What keeps the version out from now on."""
+    return Quarantine(
+        manifest_sha256=failed.sha256,
+        model=failed.model,
+        version=failed.version,
+        code=failed.code,
+        detail=failed.detail,
+        at=now,
+        attempt=failed.attempt,
+    )
+
+
+def is_redeemed(before: Install | None, after: Install, kept: Quarantine | None) -> bool:
+    """Whether a version that failed has proven itself, asked for again: nothing keeps it out then."""
+    proven_now = (
+        before is not None
+        and before.state is State.PROBATION
+        and after.state is State.COMMITTED
+        and before.sha256 == after.sha256
+    )
+    return proven_now and kept is not None and not kept.refuses(after.attempt)
 
 
 def changes_of(edit: Edit, installs: dict[SlotKey, Install]) -> Sequence[Change]:

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from agent.install.change import Change
-from agent.install.edit import Edit, changes_of, is_quarantined
+from agent.install.edit import Edit, changes_of, is_quarantined, is_redeemed, quarantine_of
 from agent.install.machine import State
 from agent.install.record import Install, Slot, SlotKey
-from agent.store.device_store import DeviceStore, Quarantine
+from agent.store.device_store import DeviceStore
 
 
 class Ledger:
@@ -55,16 +55,11 @@ class Ledger:
     def _save_install(self, before: Install | None, install: Install, now: float) -> None:
         self._store.installs.save_install(install)
         if is_quarantined(before, install):
-            self._store.installs.quarantine(
-                Quarantine(
-                    manifest_sha256=install.sha256,
-                    model=install.model,
-                    version=install.version,
-                    code=install.code,
-                    detail=install.detail,
-                    at=now,
-                )
-            )
+            self._store.installs.quarantine(quarantine_of(install, now))
+        elif install.state is State.COMMITTED:
+            kept = self._store.installs.quarantined(install.sha256)
+            if is_redeemed(before, install, kept):
+                self._store.installs.lift_quarantine(install.sha256)
 
 
 def is_empty(slot: Slot) -> bool:

@@ -31,6 +31,7 @@ from agent.errors import (
 )
 from agent.install.gates import OutsideWindow
 from agent.install.machine import MAX_TRIES, Event
+from agent.store.device_store import Quarantine
 
 QUARANTINING: Final = frozenset(
     error.code
@@ -82,7 +83,7 @@ def outcome_of(error: AgentError, tries: int = MAX_TRIES) -> Outcome:
     return Outcome(event, error.code, error.detail, until)
 
 
-def quarantine_error(reason: tuple[str, str]) -> Quarantined:
-    """The refusal of a digest that failed here before; ``reason`` is (code, detail) of that time."""
-    code, detail = reason
+def quarantine_error(before: Quarantine) -> Quarantined:
+    """The refusal of a digest that failed here before."""
+    code, detail = before.code, before.detail
     return Quarantined(f"it failed here before with {code}: {detail}" if detail else code)

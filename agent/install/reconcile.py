@@ -12,9 +12,10 @@ from agent.install.machine import State
 from agent.install.outcome import QUARANTINING, outcome_of, quarantine_error
 from agent.install.progress import begun, refused, renewed_by
 from agent.install.record import Deployed, Install, Slot
+from agent.store.device_store import Quarantine
 from protos.documents import Assignment, Directive
 
-QuarantineLookup = Callable[[str], tuple[str, str] | None]
+QuarantineLookup = Callable[[str], Quarantine | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ def start(wish: Wish, quarantined: QuarantineLookup, now: float, reason: str) ->
         done = replace(install, state=State.COMMITTED, candidate=proven, approvals=proven.approvals)
         return Start(done, f"{reason}; it is this slot's last known good one", recovered(slot))
     before = quarantined(wanted.sha256)
-    if before is not None:
+    if before is not None and before.refuses(wanted.attempt):
         # Refused without a look at the network; the slot goes back to what is known to be good.
         return Start(refused(install, outcome_of(quarantine_error(before)), now), reason)
     return Start(install, reason)

@@ -44,11 +44,12 @@ class TrustedState:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """A version that failed here, and is refused until that is lifted.
+    """A version that failed here, and is refused until that is lifted or people ask for it again.
 
     Attributes:
         model: empty in a record of an agent that did not keep it; then ``version`` is 0.
         code: of the failure; ``detail`` says what was wrong. ``at`` is in Unix seconds.
+        attempt: the assignment's, under which it failed; a higher one is not refused.
     """
 
     manifest_sha256: str
@@ -57,6 +58,11 @@ class Quarantine:
     code: str
     detail: str
     at: float
+    attempt: int = 1
+
+    def refuses(self, attempt: int) -> bool:
+        """Whether the version is kept out when it is asked for so often."""
+        return attempt <= self.attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +147,15 @@ class InstallStore(Protocol):
         ...
 
     def quarantine(self, failed: Quarantine) -> None:
-        """Remembers that this version failed here. Keeps the first reason."""
+        """Remembers that this version failed here. Keeps the first reason of the highest attempt."""
         ...
 
     def quarantines(self) -> Sequence[Quarantine]:
         """Every version that failed here, the oldest failure first."""
         ...
 
-    def quarantined(self, manifest_sha256: str) -> tuple[str, str] | None:
-        """(code, detail) of why this version failed here, or None."""
+    def quarantined(self, manifest_sha256: str) -> Quarantine | None:
+        """Why this version failed here, or None."""
         ...
 
     def lift_quarantine(self, manifest_sha256: str) -> None:

@@ -51,7 +51,16 @@ def names_of_what_failed(db: Database) -> None:
         )
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (first_tables, names_of_what_failed)
+def attempts_of_what_failed(db: Database) -> None:
+    """Version 3. What failed before attempts were counted failed at the first."""
+    db.table("quarantine").add_column("attempt", int, not_null_default=1)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    first_tables,
+    names_of_what_failed,
+    attempts_of_what_failed,
+)
 
 
 def migrate(db: Database, migrations: Sequence[Migration] = MIGRATIONS) -> int:

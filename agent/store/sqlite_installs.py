@@ -1,7 +1,7 @@
 """What shall run, what does run, and what is being tried, in SQLite."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import astuple
 
 from agent.errors import StaleDirective
 from agent.install.record import Install, Slot
@@ -10,6 +10,16 @@ from agent.store.device_store import Quarantine
 from agent.store.records import from_text, to_text
 
 _PLACE = ("model", "slot")
+# Columns in the order of the fields of ``Quarantine``.
+_QUARANTINED = "SELECT sha256, model, version, code, detail, at, attempt FROM quarantine"
+_QUARANTINE = """
+INSERT INTO quarantine (sha256, model, version, code, detail, at, attempt)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (sha256) DO UPDATE SET
+    model = excluded.model, version = excluded.version, code = excluded.code,
+    detail = excluded.detail, at = excluded.at, attempt = excluded.attempt
+WHERE excluded.attempt > quarantine.attempt
+"""
 
 
 class SqliteInstallStore:
@@ -83,26 +93,22 @@ class SqliteInstallStore:
             db.table("installs").delete_where("model = ? AND slot = ?", [model, slot])
 
     def quarantine(self, failed: Quarantine) -> None:
-        """Remembers that this version failed here. Keeps the first reason."""
-        record = asdict(failed)
-        record["sha256"] = record.pop("manifest_sha256")
+        """Remembers that this version failed here. Keeps the first reason of the highest attempt."""
         with self._database.turn() as db:
-            db.table("quarantine").insert(record, pk="sha256", ignore=True)
+            db.execute(_QUARANTINE, astuple(failed))
 
     def quarantines(self) -> Sequence[Quarantine]:
         """Every version that failed here, the oldest failure first."""
-        query = (
-            "SELECT sha256, model, version, code, detail, at FROM quarantine ORDER BY at, sha256"
-        )
+        query = f"{_QUARANTINED} ORDER BY at, sha256"
         with self._database.turn() as db:
             return [Quarantine(*row) for row in db.execute(query)]
 
-    def quarantined(self, manifest_sha256: str) -> tuple[str, str] | None:
-        """(code, detail) of why this version failed here, or None."""
-        query = "SELECT code, detail FROM quarantine WHERE sha256 = ?"
+    def quarantined(self, manifest_sha256: str) -> Quarantine | None:
+        """Why this version failed here, or None."""
+        query = f"{_QUARANTINED} WHERE sha256 = ?"
         with self._database.turn() as db:
             row = db.execute(query, [manifest_sha256]).fetchone()
-        return (row[0], row[1]) if row else None
+        return Quarantine(*row) if row else None
 
     def lift_quarantine(self, manifest_sha256: str) -> None:
         """Lets the version be tried again."""

@@ -96,7 +96,7 @@ def test_circumstances_are_told_in_the_devices_own_time() -> None:
 @pytest.fixture
 def supplies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where drivers tell of batteries; none does."""
-    monkeypatch.setattr(psutil._pslinux, "POWER_SUPPLY_PATH", str(tmp_path))  # type: ignore[attr-defined]
+    monkeypatch.setattr(psutil._pslinux, "POWER_SUPPLY_PATH", str(tmp_path))
     return tmp_path
 
 

@@ -15,6 +15,7 @@ from agent.install.record import Deployed, Install, Slot
 from agent.store.device_store import DeviceStore, Identity, Quarantine, TrustedState
 from agent.store.spool_order import DEFAULT_LIMITS, LEAST_VALUABLE_FIRST, SHARES, SpoolLimits
 from agent.store.sqlite_store import SqliteStore
+from protos.documents import Conditions, Window
 from simulations.memory_device_store import Contents, MemoryDeviceStore
 
 DEPLOYED = Deployed("digits", 3, "a" * 64, "b" * 64, release_counter=3, approvals=2)
@@ -23,7 +24,10 @@ INSTALL = Install(
     model="digits", slot="champion", version=3, generation=7, target="models/digits/3.json",
     sha256="a" * 64, length=900, state=State.SELF_TEST, since=1700000000.25, rollout="r1",
     resumptions=2, not_before=1700000100.5, code="transport", detail="nobody answered: 连接",
-    approvals=2, candidate=DEPLOYED,
+    approvals=2, candidate=DEPLOYED, attempt=3,
+    conditions=Conditions(
+        windows=(Window(start_minute=60, minutes=90, days=(0, 6)),), battery_percent=40, unmetered=True
+    ),
 )  # fmt: skip
 IDENTITY = Identity("dev-1", b"\x00pem\xff", b"ca", "host:1", "host:2", b"{}")
 
@@ -152,7 +156,7 @@ def test_quarantine_keeps_the_first_reason_until_it_is_lifted(
     earlier = Quarantine("c" * 64, "other", 1, "model-load", "no model", 0.5)
     store.installs.quarantine(earlier)
     again = reopened(store, opened)
-    assert again.installs.quarantined("a" * 64) == ("self-test-mismatch", "output 3")
+    assert again.installs.quarantined("a" * 64) == first
     assert again.installs.quarantined("b" * 64) is None
     assert again.installs.quarantines() == [earlier, first]
 
@@ -160,6 +164,23 @@ def test_quarantine_keeps_the_first_reason_until_it_is_lifted(
 
     assert again.installs.quarantined("a" * 64) is None
     assert again.installs.quarantines() == [earlier]
+
+
+def test_quarantine_keeps_the_first_reason_of_the_highest_attempt(
+    store: DeviceStore, opened: Opener
+) -> None:
+    first, second, third = (
+        Quarantine("a" * 64, "digits", 3, f"code-{n}", f"detail {n}", float(n), attempt=n)
+        for n in (1, 2, 3)
+    )
+    for failed in (second, first, replace(second, code="later")):
+        store.installs.quarantine(failed)
+        assert store.installs.quarantined("a" * 64) == second
+
+    store.installs.quarantine(third)
+
+    assert reopened(store, opened).installs.quarantines() == [third]
+    assert [third.refuses(attempt) for attempt in (1, 3, 4)] == [True, True, False]
 
 
 def test_windows_are_kept_by_key(store: DeviceStore, opened: Opener) -> None:

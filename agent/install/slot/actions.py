@@ -32,6 +32,7 @@ from agent.install.machine import State
 from agent.install.outcome import quarantine_error
 from agent.install.ports import Fetcher, SelfTest, Trust
 from agent.install.preflight import objections
+from agent.install.reconcile import QuarantineLookup
 from agent.install.record import Deployed, Install
 from agent.store.blob_store import BlobStore
 from protos.documents import UNCONDITIONAL, Assignment
@@ -62,7 +63,7 @@ class Means:
     self_test: SelfTest
     facts: Callable[[], DeviceFacts]
     opsets: Callable[[], Mapping[str, int]]
-    quarantined: Callable[[str], tuple[str, str] | None]
+    quarantined: QuarantineLookup
     offload: Offload
     circumstances: Callable[[], Circumstances]
     fetching: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -144,7 +145,7 @@ async def verify(means: Means, install: Install) -> Install:
         MixAndMatch: the manifest is of another version than the directive says.
     """
     before = await means.offload(partial(means.quarantined, install.sha256))
-    if before is not None:
+    if before is not None and before.refuses(install.attempt):
         raise quarantine_error(before)
     verified = await means.trust.verify(
         Assignment(

@@ -21,6 +21,7 @@ from agent.install.progress import begun, deferred, passed, refused
 from agent.install.reconcile import Device, Renew, Retire, Start, Wait, reconcile
 from agent.install.record import Deployed, Install, Slot
 from agent.install.report import report
+from agent.store.device_store import Quarantine
 from protos.documents import Directive, Report, canonical, decode
 from protos.manifest import Budgets, Manifest, Needs
 from tests.agent.install.world import FACTS, bundle, recalling
@@ -50,8 +51,8 @@ def wanting(*versions: int, generation: int = 6) -> Directive:
 
 
 def device(*installs: Install, slots: tuple[Slot, ...] = (), kept_out: str = "") -> Device:
-    reason = ("self-test-mismatch", "off")
-    return Device(slots, installs, lambda sha256: reason if sha256 == kept_out else None)
+    kept = Quarantine(kept_out, "digits", 2, "self-test-mismatch", "off", NOW - 60)
+    return Device(slots, installs, lambda sha256: kept if sha256 == kept_out else None)
 
 
 SLOT = Slot("digits", "champion", active=deployed(1), committed=deployed(1))
@@ -219,6 +220,28 @@ def test_a_quarantined_digest_is_refused_on_every_later_directive() -> None:
         assert isinstance(step, Start)
         assert (step.install.state, step.install.code) == (State.REVERTING, "quarantined")
         assert step.install.detail == "it failed here before with self-test-mismatch: off"
+
+
+@pytest.mark.parametrize("state", [None, State.FAILED, State.COMMITTED])
+def test_a_higher_attempt_starts_what_failed_at_a_lower_one(state: State | None) -> None:
+    before = [] if state is None else [install(state, 3 if state is State.COMMITTED else 2)]
+    again = TWO.assignment(attempt=2)
+
+    (step,) = reconcile(
+        replace_assignments(wanting(2), again), device(*before, kept_out=TWO.sha256), NOW
+    )
+
+    assert isinstance(step, Start)
+    assert (step.install.state, step.install.code) == (State.VERIFYING, "")
+    assert (step.install.attempt, step.install.generation) == (2, 6)
+
+
+def test_an_attempt_is_not_raised_while_it_is_put_back() -> None:
+    directive = replace_assignments(wanting(2), TWO.assignment(attempt=2))
+
+    (step,) = reconcile(directive, device(install(State.REVERTING), kept_out=TWO.sha256), NOW)
+
+    assert isinstance(step, Wait)
 
 
 @pytest.mark.parametrize("code", ["self-test-mismatch", "quarantined"])

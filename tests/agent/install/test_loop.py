@@ -97,7 +97,9 @@ async def test_a_version_that_fails_its_self_test_never_answers(outside: Outside
     assert install.detail == "output 3 is off by 0.2"
     assert device.deployments.history == [(KEY, 1)]
     assert device.versions() == (1, 1)
-    assert device.inner.installs.quarantined(TWO.sha256) == (install.code, install.detail)
+    kept = device.inner.installs.quarantined(TWO.sha256)
+    assert kept is not None
+    assert (kept.code, kept.detail, kept.attempt) == (install.code, install.detail, 1)
     assert device.blobs.complete.keys() == ONE.files.keys()
 
 
@@ -205,7 +207,9 @@ async def test_a_version_that_is_too_slow_every_time_is_quarantined_over_restart
 
     assert (device.install.state, device.install.code) == (State.FAILED, kind.code)
     assert tested + len(device.self_test.ran) == MAX_TRIES
-    assert device.inner.installs.quarantined(TWO.sha256) == (kind.code, "always")
+    kept = device.inner.installs.quarantined(TWO.sha256)
+    assert kept is not None
+    assert (kept.code, kept.detail) == (kind.code, "always")
     assert device.deployments.answers() == 1
 
 

@@ -92,7 +92,8 @@ def outcome(device: Device) -> tuple[list[Install], list[Slot], set[str], object
     installs = [replace(one, since=0.0, resumptions=0) for one in device.inner.installs.installs()]
     kept = set(device.blobs.complete)
     slots = list(device.inner.installs.slots())
-    return installs, slots, kept, device.inner.installs.quarantined(TWO.sha256)
+    refused = [replace(one, at=0.0) for one in device.inner.installs.quarantines()]
+    return installs, slots, kept, refused
 
 
 def check_always_true(device: Device) -> None:
