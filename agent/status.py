@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +14,11 @@ from agent.errors import NotEnrolled
 from agent.facts import agent_version
 from agent.home import Home
 from agent.identity import keys
+from agent.install.gates import detail_of
 from agent.install.record import Install, Slot
 from agent.link_note import LinkState, read_link
 from agent.store.database import LOCK_NAME
+from agent.store.device_store import Quarantine
 from agent.store.sqlite_store import SqliteStore
 
 
@@ -25,7 +27,7 @@ class Status:
     """How things stand. ``ports`` is empty while no agent runs.
 
     ``link`` is how the link to the controller stands; if no agent runs, how it stood when one did
-    last; None if nothing is known.
+    last; None if nothing is known. ``quarantines`` are the versions that failed here and are kept out.
     """
 
     device: str
@@ -38,6 +40,7 @@ class Status:
     link: LinkState | None
     slots: Sequence[Slot]
     installs: Sequence[Install]
+    quarantines: Sequence[Quarantine]
     waiting: int
     dropped: dict[str, int]
 
@@ -48,8 +51,7 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        link = None if self.link is None else msgspec.to_builtins(self.link)
-        return {"running": self.running, **asdict(self), "link": link}
+        return {"running": self.running, **msgspec.to_builtins(self)}
 
     def lines(self) -> list[str]:
         """For people."""
@@ -70,6 +72,7 @@ class Status:
             f"directive   generation {self.generation}",
             *(f"{answers} {_slot(slot)}" for slot in self.slots),
             *(f"install     {_install(one)}" for one in self.installs),
+            *(f"kept out    {_kept_out(one)}" for one in self.quarantines),
             f"telemetry   {told}",
         ]
 
@@ -99,7 +102,11 @@ def read_status(home: Home, now: datetime) -> Status:
             ports=read_ports(home),
             link=read_link(home.link),
             slots=store.installs.slots(),
-            installs=store.installs.installs(),
+            installs=[
+                replace(one, detail=detail_of(one, now.timestamp()))
+                for one in store.installs.installs()
+            ],
+            quarantines=store.installs.quarantines(),
             waiting=len(store.spool),
             dropped=dict(store.spool.dropped()),
         )
@@ -171,3 +178,9 @@ def _slot(slot: Slot) -> str:
 def _install(one: Install) -> str:
     why = f": {one.code}: {one.detail}" if one.code else ""
     return f"{one.model}/{one.version} ({one.slot}) {one.state}{why}"
+
+
+def _kept_out(one: Quarantine) -> str:
+    what = f"{one.model}/{one.version}" if one.model else f"manifest {one.manifest_sha256[:12]}"
+    why = f"{one.code}: {one.detail}" if one.detail else one.code
+    return f"{what} since {datetime.fromtimestamp(one.at, UTC):%Y-%m-%d %H:%M} UTC: {why}"

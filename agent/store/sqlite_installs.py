@@ -1,7 +1,8 @@
 """What shall run, what does run, and what is being tried, in SQLite."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
+from typing import Any
 
 from agent.errors import StaleDirective
 from agent.install.record import Install, Slot
@@ -10,8 +11,7 @@ from agent.store.device_store import Quarantine
 from agent.store.records import from_text, to_text
 
 _PLACE = ("model", "slot")
-# Columns in the order of the fields of ``Quarantine``.
-_QUARANTINED = "SELECT sha256, model, version, code, detail, at, attempt FROM quarantine"
+# In the order of the fields of ``Quarantine``.
 _QUARANTINE = """
 INSERT INTO quarantine (sha256, model, version, code, detail, at, attempt)
 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -99,18 +99,30 @@ class SqliteInstallStore:
 
     def quarantines(self) -> Sequence[Quarantine]:
         """Every version that failed here, the oldest failure first."""
-        query = f"{_QUARANTINED} ORDER BY at, sha256"
+        query = "SELECT * FROM quarantine ORDER BY at, sha256"
         with self._database.turn() as db:
-            return [Quarantine(*row) for row in db.execute(query)]
+            return [_quarantine(row) for row in db.query(query)]
 
     def quarantined(self, manifest_sha256: str) -> Quarantine | None:
         """Why this version failed here, or None."""
-        query = f"{_QUARANTINED} WHERE sha256 = ?"
+        query = "SELECT * FROM quarantine WHERE sha256 = ?"
         with self._database.turn() as db:
-            row = db.execute(query, [manifest_sha256]).fetchone()
-        return Quarantine(*row) if row else None
+            return next(map(_quarantine, db.query(query, [manifest_sha256])), None)
 
     def lift_quarantine(self, manifest_sha256: str) -> None:
         """Lets the version be tried again."""
         with self._database.turn() as db:
             db.table("quarantine").delete_where("sha256 = ?", [manifest_sha256])
+
+
+def _quarantine(row: Mapping[str, Any]) -> Quarantine:
+    """Who only looks may find the tables of an older agent, which still runs."""
+    return Quarantine(
+        manifest_sha256=row["sha256"],
+        model=row.get("model", ""),
+        version=row.get("version", 0),
+        code=row["code"],
+        detail=row["detail"],
+        at=row["at"],
+        attempt=row.get("attempt", 1),
+    )

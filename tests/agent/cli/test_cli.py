@@ -5,15 +5,21 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from agent.install.machine import State
+from agent.install.record import Install
+from agent.store.database import DATABASE_NAME
 from agent.store.device_store import Quarantine
 from agent.store.lift_requests import LiftRequests
 from agent.store.sqlite_store import SqliteStore
+from protos.documents import Conditions, Window
 from simulations.demo.processes import SCRIPTS
 from tests.agent.cli.machine import Agent, Gate, configure
 
@@ -129,6 +135,43 @@ def kept_out(home: Path) -> str:
     store.installs.quarantine(failed)
     store.close()
     return failed.manifest_sha256
+
+
+def test_what_is_waited_for_and_what_is_kept_out_is_told(enrolled: Agent) -> None:
+    kept_out(enrolled.home)
+    opens_at = datetime.now(UTC) + timedelta(hours=3, minutes=12)
+    install = Install(
+        model="digits", slot="champion", version=4, generation=7, target="t", sha256="b" * 64,
+        length=9, state=State.WAITING, since=0.0, not_before=opens_at.timestamp(),
+        code="outside-window", detail="opens on Saturday 22:00 Europe/Berlin",
+        conditions=Conditions(windows=(Window(start_minute=1320, minutes=60),)),
+    )  # fmt: skip
+    with contextlib.closing(SqliteStore(enrolled.home)) as store:
+        store.installs.save_install(install)
+
+    lines = enrolled("status").out.splitlines()
+    told = json.loads(enrolled("status", "-o", "json").out)
+
+    assert (
+        "install     digits/4 (champion) waiting: outside-window: "
+        "opens on Saturday 22:00 Europe/Berlin, in 3 h 12 min"
+    ) in lines
+    assert (
+        "kept out    digits/3 since 1970-01-01 00:00 UTC: self-test-mismatch: output\\x1b 3 is off"
+    ) in lines
+    assert told["installs"][0]["conditions"]["windows"] == [
+        {"start_minute": 1320, "minutes": 60, "days": []}
+    ]
+    assert [(one["model"], one["attempt"]) for one in told["quarantines"]] == [("digits", 1)]
+
+
+def test_the_tables_of_an_older_agent_can_be_looked_at(enrolled: Agent) -> None:
+    kept_out(enrolled.home)
+    with contextlib.closing(sqlite3.connect(enrolled.home / DATABASE_NAME)) as db:
+        for column in ("attempt", "model", "version"):
+            db.execute(f"ALTER TABLE quarantine DROP COLUMN {column}")
+
+    assert "kept out    manifest aaaaaaaaaaaa since" in enrolled("status").out
 
 
 @pytest.mark.parametrize("runs", [True, False])
