@@ -5,11 +5,20 @@ Whoever makes one, from a fleet's file, a request or a stored row, is told every
 with it at once, each with its field. Shares are from 0 to 1, times in seconds.
 """
 
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import pairwise
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from controller.errors import BadExpression, BadSelector
 from controller.fleet.selector_parser import parse
@@ -41,7 +50,7 @@ HIGHER_IS_BETTER: Final = frozenset({Metric.CONFIDENCE, Metric.ESTIMATED_ACCURAC
 
 def _readable(selector: str) -> str:
     try:
-        return str(parse(selector))
+        return str(parse(selector)) if selector else ""
     except BadSelector as error:
         raise ValueError(error.detail) from error
 
@@ -61,6 +70,29 @@ Seconds = Annotated[float, Field(ge=0, le=3.2e8)]
 Whole = Annotated[int, Field(ge=0, le=1_000_000_000)]
 SelectorText = Annotated[str, AfterValidator(_readable)]
 ExpressionText = Annotated[str, AfterValidator(_decidable)]
+
+
+Objection = tuple[tuple[str | int, ...], str, Sequence[str]]
+"""Where something is wrong, what, and which keys it follows from."""
+
+
+def refuse(what: str, objections: Iterable[Objection]) -> NoReturn:
+    """Raises all that is wrong with a value as one whole, for a validator of it.
+
+    Raises:
+        ValidationError: of each objection its place, its text, and the keys as ``ctx["about"]``.
+    """
+    raise ValidationError.from_exception_data(
+        what,
+        [
+            InitErrorDetails(
+                type=PydanticCustomError("policy", "{text}", {"text": text, "about": list(about)}),
+                loc=place,
+                input=None,
+            )
+            for place, text, about in objections
+        ],
+    )
 
 
 class Part(BaseModel):
@@ -212,25 +244,42 @@ class Policy(Part):
 
     @model_validator(mode="after")
     def _goes_on(self) -> "Policy":
-        names = [one.name for one in self.stages]
-        if len(set(names)) < len(names):
-            raise ValueError("stages: two bear the same name")
-        for field in ("percent", "count"):
-            sizes = [getattr(one, field) for one in self.stages if getattr(one, field) is not None]
-            if any(later <= earlier for earlier, later in pairwise(sizes)):
-                raise ValueError(
-                    f"stages: each {field} counts the stages before it, and must be above theirs"
-                )
-        if self.stages[-1].percent != 100.0:
-            raise ValueError(
-                "stages: the last one must have percent = 100, or devices are left out"
-            )
+        wrong = [*_stages_in_order(self.stages)]
         if self.proof.failing_below <= self.budget.failed:
-            raise ValueError(
-                "proof.failing_below: must be above budget.failed, or a version that just keeps "
-                "the budget could never pass"
+            text = (
+                f"must be above budget.failed, which is {self.budget.failed:g}, or a version that "
+                "just keeps the budget could never pass"
             )
+            wrong.append((("proof", "failing_below"), text, ("failing_below", "failed")))
+        if wrong:
+            refuse("policy", wrong)
         return self
+
+
+def _stages_in_order(stages: Sequence[Stage]) -> Iterable[Objection]:
+    about = ("stages", "name", "percent", "count", "selector")
+    seen: set[str] = set()
+    for number, one in enumerate(stages):
+        if one.name in seen:
+            yield (
+                ("stages", number, "name"),
+                f"two stages bear the name {one.name!r}; rename one",
+                about,
+            )
+        seen.add(one.name)
+    for key in ("percent", "count"):
+        sized = [
+            (number, size)
+            for number, one in enumerate(stages)
+            if (size := getattr(one, key)) is not None
+        ]
+        for (_, earlier), (number, later) in pairwise(sized):
+            if later <= earlier:
+                text = f"counts the stages before it, and must be above their {earlier:g}"
+                yield ("stages", number, key), text, about
+    if stages[-1].percent != 100.0:
+        text = "devices would be left out; the last stage must have percent = 100"
+        yield ("stages", len(stages) - 1, "percent"), text, about
 
 
 AT_ONCE: Final = Policy(stages=(Stage(name="all", percent=100.0, soak_seconds=0.0),))
