@@ -12,6 +12,7 @@ from agent.config import AgentConfig
 from agent.config import read_config as read_agent_config
 from controller.config import ControllerConfig
 from controller.config import read_config as read_controller_config
+from controller.fleet_config.reading import read_fleet
 
 FOLDER = Path(__file__).parents[2] / "fleet_configs"
 
@@ -42,5 +43,21 @@ def test_a_reference_file_holds_every_key_with_its_default(
     assert written == set(keys(msgspec.to_builtins(defaults)))
 
 
+@pytest.mark.parametrize(("name", "models"), [("meters.toml", 2), ("small.toml", 1)])
+def test_a_fleet_s_file_is_in_order(name: str, models: int) -> None:
+    text = (FOLDER / name).read_text()
+    fleet = read_fleet(text, name)
+
+    assert fleet.name == name.removesuffix(".toml")
+    assert len(fleet.goals) == models
+    assert text.startswith("#:schema fleet.schema.json\n")
+
+
 def test_there_are_no_other_files() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == {"agent.toml", "controller.toml"}
+    assert {path.name for path in FOLDER.iterdir()} == {
+        "agent.toml",
+        "controller.toml",
+        "meters.toml",
+        "small.toml",
+        "fleet.schema.json",
+    }

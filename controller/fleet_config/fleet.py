@@ -1,0 +1,127 @@
+"""A fleet, read: what shall run where, and by which policy. Frozen values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from controller.fleet.selector import All, And, Selector
+from controller.fleet.selector_parser import parse
+from controller.fleet_config.document import FleetFile, ModelTable, Rules
+from controller.fleet_config.lines import Path
+from controller.rollout.policy import STAGED, Policy
+
+RULES: Final = tuple(Rules.model_fields)
+MOVED: Final = {
+    "control_percent": ("control", "percent"),
+    "stratify_by": ("control", "stratify_by"),
+    "silence_seconds": ("budget", "silence"),
+}
+"""Where a file has what a policy has by itself."""
+_RENAMED: Final = {"soak_seconds": "soak", "deadline_seconds": "deadline", "minutes": "duration"}
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the file wants of one model.
+
+    Attributes:
+        version: ``digits/3`` or ``digits@champion``.
+        selector: the fleet's, narrowed by the model's own.
+    """
+
+    model: str
+    version: str
+    slot: str
+    selector: str
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A fleet's file, read."""
+
+    name: str
+    description: str
+    selector: str
+    goals: tuple[Goal, ...]
+
+
+def fleet_of(document: FleetFile) -> Fleet:
+    """What the document says.
+
+    Raises:
+        pydantic.ValidationError: a policy that can't be; ``policy_of`` says of which model.
+    """
+    return Fleet(
+        name=document.fleet.name,
+        description=document.fleet.description,
+        selector=document.fleet.selector,
+        goals=tuple(
+            Goal(
+                model=one.name,
+                version=one.version,
+                slot=one.slot.value,
+                selector=narrowed(document.fleet.selector, one.selector),
+                policy=policy_of(document, one),
+            )
+            for one in document.models
+        ),
+    )
+
+
+def policy_of(document: FleetFile, model: ModelTable) -> Policy:
+    """The model's policy: what it says itself, else what the file says, else ``STAGED``.
+
+    Raises:
+        pydantic.ValidationError: it can't be; the places are a policy's.
+    """
+    said = STAGED.model_dump()
+    for rules in (document, model):
+        for key, value in _policy_keys(rules).items():
+            table = isinstance(value, Mapping)
+            said[key] = {**said[key], **value} if table else value
+    return Policy.model_validate(said)
+
+
+def place_in_file(place: Path) -> Path:
+    """Where a file has what stands at ``place`` in a policy."""
+    if place and isinstance(place[0], str) and place[0] in MOVED:
+        return (*MOVED[place[0]], *place[1:])
+    return tuple(_RENAMED.get(one, one) if isinstance(one, str) else one for one in place)
+
+
+def narrowed(fleet: str, own: str) -> str:
+    """The devices that both selectors match; an empty ``own`` is all of them."""
+    parts = [part for text in (fleet, own or "all") for part in _parts(parse(text))]
+    if not parts:
+        return str(All())
+    return str(parts[0] if len(parts) == 1 else And(tuple(parts)))
+
+
+def _parts(selector: Selector) -> Sequence[Selector]:
+    match selector:
+        case All():
+            return ()
+        case And(parts):
+            return parts
+        case _:
+            return (selector,)
+
+
+def _policy_keys(rules: Rules) -> dict[str, Any]:
+    """What the file says of a policy, by the policy's own names."""
+    said = {key: _dumped(getattr(rules, key)) for key in RULES if key in rules.model_fields_set}
+    for key, (table, name) in MOVED.items():
+        if name in said.get(table, {}):
+            said[key] = said[table].pop(name)
+    said.pop("control", None)
+    return said
+
+
+def _dumped(value: object) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(by_alias=True, exclude_unset=True)
+    assert isinstance(value, tuple)  # noqa: S101 - all other rules are lists
+    return tuple(_dumped(one) for one in value)

@@ -1,0 +1,270 @@
+"""What is wrong with a fleet's file: each problem with its line, its key and what to do."""
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from controller.errors import InvalidInput
+from controller.fleet_config.document import FleetFile
+from controller.fleet_config.duration import seconds_of, written
+from controller.fleet_config.fleet import MOVED
+from controller.fleet_config.lines import Path
+
+MOST_TOLD: Final = 50
+MOST_SHOWN: Final = 60
+_OBJECT_TYPES: Final = frozenset({"model_type", "dict_type", "model_attributes_type"})
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        line: from 1.
+        key: as people find it: ``[[stages]] soak``; empty for the file as a whole.
+        remedy: what to write; empty where ``what`` says it.
+    """
+
+    line: int
+    key: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        head, *rest = self.what.split("\n")
+        said = f"{self.key}: {head}" if self.key else head
+        first = f"{said}; {self.remedy}" if self.remedy else said
+        return "\n".join([first, *(f"    {line}" for line in rest)])
+
+
+class BadFleetFile(InvalidInput):
+    """A fleet's file can't be used; the message names every line that is wrong.
+
+    Attributes:
+        problems: all of them, by line.
+    """
+
+    code = "fleet-file"
+    remedy = "Correct what is named; `muster fleet check FILE` looks again and changes nothing."
+
+    def __init__(self, file: str, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        count = len(self.problems)
+        lines = [f"{file}:{one.line}: {one}" for one in self.problems[:MOST_TOLD]]
+        if count > MOST_TOLD:
+            lines.append(f"and {count - MOST_TOLD} more")
+        head = f"{file}: {count} problem{'' if count == 1 else 's'}"
+        super().__init__("\n".join([head, *lines]))
+
+
+def shown_key(path: Path) -> str:
+    """``("stages", 1, "soak")`` as ``[[stages]] soak``."""
+    table: type[BaseModel] = FleetFile
+    header, names = "", ""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = table.model_fields.get(part)
+        inner = table_of(field.annotation) if field else None
+        if field is None or inner is None:
+            return f"{header} {_name(part)}".strip()
+        table = inner
+        names = f"{names}.{part}" if names else part
+        header = f"[{names}]" if isinstance(field.annotation, type) else f"[[{names}]]"
+    return header
+
+
+def problem_of(error: ErrorDetails, path: Path, line: int) -> Problem:
+    """What pydantic found at ``path``, in plain words."""
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        if isinstance(error["input"], Mapping):
+            header = ".".join(_name(one) for one in path if isinstance(one, str))
+            return Problem(line, f"[{header}]", "there is no such table", _meant(path))
+        return Problem(line, shown_key(path), "there is no such key", _meant(path))
+    what = _WORDS[kind](error) if kind in _WORDS else error["msg"]
+    return Problem(line, shown_key(path), what, _remedy(error, path))
+
+
+def _remedy(error: ErrorDetails, path: Path) -> str:
+    kind, value = error["type"], error["input"]
+    table, field = described(path)
+    if kind == "policy":
+        return ""
+    if kind in _OBJECT_TYPES and isinstance(value, list):
+        return f"write {shown_key(path)}, once"
+    if kind == "tuple_type" and isinstance(value, Mapping):
+        return f"write {shown_key(path)} for each"
+    if kind == "enum" and isinstance(value, str):
+        return _nearest(value, _choices(error))
+    if field is not None:
+        return f"write it like `{example(str(path[-1]), field)}`"
+    needed = [name for name, one in table.model_fields.items() if one.is_required()]
+    return f"write {shown_key(path)} with {' and '.join(needed) or 'its keys'}"
+
+
+def described(path: Path) -> tuple[type[BaseModel], FieldInfo | None]:
+    """The table that ``path`` leads into, and its key; None where that is the table itself."""
+    table: type[BaseModel] = FleetFile
+    field: FieldInfo | None = None
+    for part in path:
+        if isinstance(part, int):
+            continue
+        if field is not None:
+            inner = table_of(field.annotation)
+            if inner is None:
+                return table, field
+            table = inner
+        field = table.model_fields.get(part)
+        if field is None:
+            return table, None
+    if field is not None and (inner := table_of(field.annotation)) is not None:
+        return inner, None
+    return table, field
+
+
+def table_of(annotation: object) -> type[BaseModel] | None:
+    """The kind of table that a key holds, one or a list of them; None if it holds a plain value."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in {tuple, Union, UnionType}:
+        return next((found for one in get_args(annotation) if (found := table_of(one))), None)
+    return None
+
+
+def example(name: str, field: FieldInfo) -> str:
+    """``soak = "30m"``: the key with a value that may stand there."""
+    return f"{name} = {as_toml(field.examples[0] if field.examples else field.default, field)}"
+
+
+def as_toml(value: Any, field: FieldInfo) -> str:
+    """A value of the key as a file bears it."""
+    if is_duration(field) and not isinstance(value, str):
+        return json.dumps(written(value))
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(as_toml(one, field) for one in value)}]"
+    if isinstance(value, str) and "T" in value and value[:2] == "20":
+        return value  # a date and time has no quotes
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
+
+
+def is_duration(field: FieldInfo) -> bool:
+    """Whether the key takes ``30m``."""
+    return any(getattr(one, "func", None) is seconds_of for one in field.metadata)
+
+
+def keys_of(table: type[BaseModel]) -> Mapping[str, FieldInfo]:
+    """The keys of a table, its own before those that it shares with others."""
+    own = table.__annotations__
+    return dict(sorted(table.model_fields.items(), key=lambda one: one[0] not in own))
+
+
+def _meant(path: Path) -> str:
+    wrong = str(path[-1])
+    if wrong in MOVED:
+        table_name, key = MOVED[wrong]
+        return f"write `{key}` under [{table_name}]"
+    table, _ = described(path[:-1])
+    if near := _near(wrong, table.model_fields):
+        return f"did you mean `{near}`?"
+    elsewhere = [
+        name
+        for name, field in FleetFile.model_fields.items()
+        if (inner := table_of(field.annotation)) and wrong in inner.model_fields
+    ]
+    if elsewhere and len(path) <= 2:
+        return f"it belongs under {' or '.join(shown_key((name,)) for name in elsewhere)}"
+    return f"the keys here are {', '.join(keys_of(table))}"
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    """The one that was meant; empty if that is not clear."""
+    names = list(known)
+    starts = [one for one in names if word.startswith(one) or one.startswith(word)]
+    if starts:
+        return starts[0] if len(starts) == 1 else ""
+    return next(iter(difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.7)), "")
+
+
+def _nearest(value: str, choices: Sequence[str]) -> str:
+    near = _near(value, choices)
+    return f'did you mean "{near}"?' if near else "choose one of them"
+
+
+def _choices(error: ErrorDetails) -> list[str]:
+    text = str(error.get("ctx", {}).get("expected", ""))
+    return text.replace(" or ", ", ").replace("'", "").split(", ")
+
+
+def _name(part: str) -> str:
+    return part if _BARE.fullmatch(part) else _shown(part)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, datetime | date | time):
+        return "a date or time"
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return "a very large number"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
+
+def _must(what: str) -> Callable[[ErrorDetails], str]:
+    return lambda error: f"must be {what}, and is {_shown(error['input'])}"
+
+
+def _bound(words: str, key: str) -> Callable[[ErrorDetails], str]:
+    return lambda error: f"must be {words} {error['ctx'][key]:g}, and is {_shown(error['input'])}"
+
+
+def _length(words: str, key: str) -> Callable[[ErrorDetails], str]:
+    return lambda error: f"must have {words} {error['ctx'][key]}"
+
+
+def _said(error: ErrorDetails) -> str:
+    """What a validator of our own said."""
+    cause = str(error.get("ctx", {}).get("error", error["msg"]))
+    return cause if "\n" in cause else f"{cause}, and is {_shown(error['input'])}"
+
+
+_TABLE: Final = _must("a table")
+_WORDS: Final[Mapping[str, Callable[[ErrorDetails], str]]] = {
+    "missing": lambda _: "is missing",
+    "string_type": _must("text in quotes"),
+    "int_type": _must("a whole number"),
+    "int_from_float": _must("a whole number"),
+    "float_type": _must("a number"),
+    "finite_number": _must("a number that ends"),
+    "bool_type": _must("true or false"),
+    "tuple_type": _must("a list"),
+    "datetime_type": _must("a date and time without quotes"),
+    "timezone_aware": _must("a date and time with its offset, such as +01:00 or Z"),
+    "enum": lambda error: f"{_shown(error['input'])} is none of {', '.join(_choices(error))}",
+    "greater_than": _bound("more than", "gt"),
+    "greater_than_equal": _bound("at least", "ge"),
+    "less_than": _bound("less than", "lt"),
+    "less_than_equal": _bound("at most", "le"),
+    "too_short": _length("at least", "min_length"),
+    "too_long": _length("at most", "max_length"),
+    "string_too_short": lambda _: "must not be empty",
+    "string_too_long": _length("characters, at most", "max_length"),
+    "string_pattern_mismatch": lambda error: f"{_shown(error['input'])} can't stand here",
+    "value_error": _said,
+    **dict.fromkeys(_OBJECT_TYPES, _TABLE),
+}
