@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from agent.streams import abandon_output, open_streams
-from controller.cli import audit, device, drift, key, model, predict, rollout, setup, token, trust
+from controller.cli import (
+    audit,
+    device,
+    drift,
+    fleet,
+    key,
+    model,
+    predict,
+    rollout,
+    setup,
+    token,
+    trust,
+)
 from controller.cli.output import CommandFailed, fail, say
 from controller.errors import ControllerError
 from protos.errors import DocumentError
@@ -53,6 +65,7 @@ app.command("serve", rich_help_panel=START)(setup.serve)
 app.command("login", rich_help_panel=START)(setup.login)
 app.add_typer(model.app, name="model", rich_help_panel=MODELS)
 app.add_typer(rollout.app, name="rollout", rich_help_panel=MODELS)
+app.add_typer(fleet.app, name="fleet", rich_help_panel=MODELS)
 app.add_typer(drift.app, name="drift", rich_help_panel=MODELS)
 app.command("predict", rich_help_panel=MODELS)(predict.predict)
 app.add_typer(device.app, name="device", rich_help_panel=FLEET)

@@ -27,6 +27,9 @@ LEAST_WRAP: Final = 20
 MOST_SHOWN: Final = 2000
 """Characters of an error: what somebody passed by mistake may be a whole file."""
 
+MOST_LINES: Final = 200
+"""Lines of an error."""
+
 _BACKTICKS: Final = re.compile("`([^`]*)`")
 
 
@@ -163,7 +166,9 @@ def printable(text: str) -> str:
 
 def fail(error: CommandFailed) -> NoReturn:
     """Writes what is wrong and what to do to standard error, and exits with 1."""
-    sys.stderr.write(f"error: {printable(_shortened(error.detail))} [{error.code}]\n")
+    first, *rest = error.detail.split("\n")[:MOST_LINES]
+    sys.stderr.write(f"error: {printable(_shortened(first))} [{error.code}]\n")
+    sys.stderr.writelines(f"{printable(_shortened(line))}\n" for line in rest)
     if error.remedy:
         sys.stderr.write(f"  what to do: {printable(error.remedy)}\n")
     raise SystemExit(1)

@@ -38,7 +38,7 @@ def test_devices_are_selected_and_none_is_told_of_as_such(muster: Muster) -> Non
     none = muster.ok("device", "list", "--to", "site=rome")
     assert none.out == "no device matches site=rome: `muster device list` shows all\n"
     wrong = muster.refused("device", "list", "--to", "site=a b")
-    assert "  site=a b\n         ^ [bad-selector]" in wrong
+    assert "[bad-selector]\n  site=a b\n         ^\n" in wrong
 
 
 def test_a_selector_that_names_what_no_device_has_is_told_of(muster: Muster) -> None:

@@ -1,0 +1,113 @@
+"""`muster fleet`: what shall run where, as a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.cli.arguments import require_plain
+from controller.cli.output import (
+    CommandFailed,
+    Output,
+    OutputOption,
+    counted,
+    say,
+    show_json,
+)
+
+if TYPE_CHECKING:
+    from controller.fleet_config.fleet import Fleet
+
+app = typer.Typer(no_args_is_help=True, help="Fleets as files: check, plan, apply, list, show.")
+
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A fleet's file, such as meters.toml.")
+]
+
+
+@app.command()
+def check(file: FileArgument, output: OutputOption = Output.TABLE) -> None:
+    """Look a fleet's file over; no controller is asked.
+
+    Everything that is wrong is told at once, each with its line and what to write.
+
+    ```
+    muster fleet check fleet_configs/meters.toml
+    ```
+    """
+    from controller.fleet_config.reading import read_fleet  # noqa: PLC0415 - quick --help
+
+    found = read_fleet(text_of(file), file.name)
+    if output is Output.JSON:
+        show_json(_described(found))
+        return
+    models = ", ".join(f"{one.version} ({one.slot})" for one in found.goals)
+    say(f"{file.name}: fleet {found.name} is in order: {counted(len(found.goals), 'model')}")
+    say(f"  {models}")
+
+
+@app.command()
+def schema(
+    write: Annotated[
+        bool, typer.Option("--write", help="Write it to fleet.schema.json in this folder.")
+    ] = False,
+) -> None:
+    """Print the JSON Schema of fleets' files, for editors.
+
+    A file whose first line is `#:schema fleet.schema.json` is completed and checked as one types, in
+    editors that know Taplo ("Even Better TOML").
+
+    ```
+    cd fleet_configs && muster fleet schema --write
+    ```
+    """
+    from controller.fleet_config.schema import FILE_NAME, schema_text  # noqa: PLC0415 - as above
+
+    if not write:
+        say(schema_text().rstrip("\n"))
+        return
+    try:
+        Path(FILE_NAME).write_text(schema_text(), encoding="utf-8")
+    except OSError as error:
+        raise CommandFailed(
+            "output", f"{FILE_NAME}: {error.strerror}", "Go to a folder that you may write to."
+        ) from error
+    say(f"{FILE_NAME} is written")
+
+
+def text_of(file: Path) -> str:
+    """What the file says.
+
+    Raises:
+        CommandFailed: it can't be read.
+        BadFleetFile: it is too large, or no text.
+    """
+    from controller.fleet_config.document import MAX_BYTES  # noqa: PLC0415 - quick --help
+    from controller.fleet_config.reading import decode  # noqa: PLC0415
+
+    try:
+        require_plain(file)
+        with file.open("rb") as opened:
+            return decode(opened.read(MAX_BYTES + 1), file.name)
+    except OSError as error:
+        raise CommandFailed(
+            "bad-input", f"{file}: {error.strerror}", "Name the fleet's file."
+        ) from error
+
+
+def _described(found: "Fleet") -> object:
+    return {
+        "fleet": found.name,
+        "description": found.description,
+        "selector": found.selector,
+        "models": [
+            {
+                "model": one.model,
+                "version": one.version,
+                "slot": one.slot,
+                "selector": one.selector,
+                "policy": one.policy.model_dump(mode="json"),
+            }
+            for one in found.goals
+        ],
+    }
