@@ -7,6 +7,7 @@ import typer
 
 from controller.cli.arguments import pairs
 from controller.cli.client import ApiClient, place
+from controller.cli.explanation import explain
 from controller.cli.output import Output, OutputOption, note, say, show_fields, show_json, show_rows
 from controller.cli.selector_names import unknown_names
 from protos.limits import MIB
@@ -22,18 +23,40 @@ COLUMNS = {"id": "device", "presence": "presence", "runs": "runs", "trying": "tr
 
 
 @app.command("list")
-def list_(selector: SelectorOption = "all", output: OutputOption = Output.TABLE) -> None:
+def list_(
+    device: Annotated[
+        str | None,
+        typer.Argument(metavar="DEVICE", help="With --explain: say it of this device."),
+    ] = None,
+    selector: SelectorOption = "all",
+    explained: Annotated[
+        bool, typer.Option("--explain", help="Say why it matches so many, part by part.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Show devices and what each has proven to run.
 
     ```
     muster device list --to 'site=berlin and not line=3'
+    muster device list --to 'site=berlin and not line=3' --explain
+    muster device list --to 'site=berlin and not line=3' --explain cam-1
     ```
     """
+    if device is not None and not explained:
+        raise typer.BadParameter(
+            f"DEVICE goes with --explain; `muster device show {device}` shows one"
+        )
     with ApiClient() as api:
-        devices = api.get("/devices", selector=selector)
+        if explained:
+            explain(api, selector, device, output)
+        else:
+            _list(api.get("/devices", selector=selector), selector, output)
         hint = unknown_names(api, selector)
     if hint:
         note(hint)
+
+
+def _list(devices: list[dict[str, Any]], selector: str, output: Output) -> None:
     if output is Output.JSON:
         show_json(devices)
         return

@@ -10,12 +10,19 @@ from google.protobuf.message import DecodeError
 
 from controller.audit import Entry
 from controller.errors import InvalidInput, NotFound, TooLarge
-from controller.fleet.attributes import attributes, check_key, check_labels, flatten
-from controller.fleet.device import Device, SlotState
+from controller.fleet.attributes import (
+    attributes,
+    check_key,
+    check_labels,
+    flatten,
+    seen_by_selectors,
+)
+from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.fleet.membership import Membership
 from controller.fleet.presence import Presence, presence
 from controller.fleet.selector import Explanation, explain, matches
 from controller.fleet.selector_parser import parse
+from controller.fleet.tally import Tally, tally
 from controller.rollout.rollout import Wanted
 from controller.store.store import Transaction
 from controller.telemetry.record import StoredResources
@@ -95,6 +102,21 @@ def explain_selector(tx: Transaction, selector: str, device_id: str) -> Explanat
         NotFound: there is no such device.
     """
     return explain(parse(selector), attributes(_get(tx, device_id)))
+
+
+def tally_selector(tx: Transaction, selector: str) -> tuple[Tally, int]:
+    """How many devices the selector and each of its parts matches, revoked ones left out.
+
+    The number is of those that were revoked and would match.
+
+    Raises:
+        BadSelector: the selector can't be read.
+    """
+    chosen = parse(selector)
+    devices = tx.devices.all()
+    active = [seen for one in devices if (seen := seen_by_selectors(one)) is not None]
+    revoked = [attributes(one) for one in devices if one.status is DeviceStatus.REVOKED]
+    return tally(chosen, active), sum(matches(chosen, one) for one in revoked)
 
 
 def follow(

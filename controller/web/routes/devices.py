@@ -30,6 +30,17 @@ class Matching:
 
     matches: bool
     lines: tuple[str, ...]
+    status: Annotated[str, Field(description="active, or revoked: then rollouts leave it out")]
+
+
+@dataclass(frozen=True, slots=True)
+class TallyAnswer:
+    """How many devices a selector matches, and each part's share in that. Revoked ones count apart."""
+
+    devices: int
+    matching: int
+    lines: Annotated[tuple[str, ...], Field(description="of each part: its count and the values")]
+    revoked: Annotated[int, Field(description="match, but rollouts leave them out")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,16 @@ def explain_selector(services: Services, _: Viewer, device: str, selector: str) 
     """Why a selector matches the device or not."""
     with services.store.read() as tx:
         explained = fleet.explain_selector(tx, selector, device)
-    return Matching(explained.matches, explained.lines)
+        status = fleet.show(tx, device, services.now()).device.status
+    return Matching(explained.matches, explained.lines, status.value)
+
+
+@router.get("/matching")
+def tally_selector(services: Services, _: Viewer, selector: str) -> TallyAnswer:
+    """Why a selector matches so many devices: what each part of it matches alone."""
+    with services.store.read() as tx:
+        found, revoked = fleet.tally_selector(tx, selector)
+    return TallyAnswer(found.devices, found.matching, found.lines, revoked)
 
 
 @router.put("/devices/{device}/labels")

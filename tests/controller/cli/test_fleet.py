@@ -50,6 +50,43 @@ def test_a_selector_that_names_what_no_device_has_is_told_of(muster: Muster) -> 
         assert muster.ok("device", "list", "--to", known).err == ""
 
 
+def test_it_is_explained_why_a_selector_matches_so_many(muster: Muster) -> None:
+    selector = "site=berlin and not id=cam-2"
+    done = muster.ok("device", "list", "--to", selector, "--explain")
+
+    assert done.lines == [
+        "1 of 3 devices matches",
+        "1  all of",
+        "2    site=berlin (berlin: 2, oslo: 1)",
+        "2    not",
+        "1      id=cam-2 (cam-1: 1, cam-2: 1, cam-3: 1)",
+    ]
+    told = muster.ok("device", "list", "--to", selector, "--explain", "-o", "json").json
+    assert (told["matching"], told["devices"], told["revoked"]) == (1, 3, 0)
+    hinted = muster.ok("device", "list", "--to", "name=cam-1", "--explain")
+    assert hinted.lines[1:] == ["0  name=cam-1 (no name: 3)"]
+    assert "no device has a label or fact 'name'" in hinted.err
+
+
+def test_it_is_explained_why_a_selector_matches_a_device_or_not(muster: Muster) -> None:
+    selector = "site=berlin and has gpu"
+    done = muster.ok("device", "list", "--to", selector, "--explain", "cam-1")
+
+    assert done.lines == [
+        "cam-1 does not match",
+        "no  all of",
+        "yes   site=berlin (site is berlin)",
+        "no    has gpu (no gpu)",
+    ]
+    assert muster.ok("device", "list", "--explain", "cam-1").lines[0] == "cam-1 matches"
+    told = muster.ok("device", "list", "--to", selector, "--explain", "cam-1", "-o", "json").json
+    assert (told["matches"], told["status"]) == (False, "active")
+    unknown = muster.refused("device", "list", "--to", selector, "--explain", "cam-9")
+    assert "[not-found]" in unknown
+    assert "[bad-selector]" in muster.refused("device", "list", "--to", "site=", "--explain")
+    assert "--explain" in muster.refused("device", "list", "cam-1", status=2)
+
+
 def test_one_device_is_shown(muster: Muster) -> None:
     done = muster.ok("device", "show", "cam-1")
     assert "runtimes.onnxruntime=1.20.0" in done.out
@@ -95,6 +132,10 @@ def test_a_device_is_revoked_only_when_that_is_confirmed(muster: Muster, office:
     assert muster.ok("device", "show", "lost", "-o", "json").json["status"] == "revoked"
     (row,) = muster.ok("device", "list", "--to", "id=lost").lines[1:]
     assert row.split()[:2] == ["lost", "revoked"]
+    explained = muster.ok("device", "list", "--to", "id=lost", "--explain").lines
+    assert explained[-1] == "1 revoked device would match: rollouts leave revoked devices out"
+    explained = muster.ok("device", "list", "--to", "id=lost", "--explain", "lost").lines
+    assert explained[-1] == "lost is revoked: rollouts leave it out"
 
 
 def test_join_tokens_are_made_and_listed_without_their_secrets(muster: Muster) -> None:

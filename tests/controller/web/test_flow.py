@@ -332,9 +332,14 @@ async def test_devices_are_labelled_explained_and_revoked(api: Api) -> None:
     assert await api.get("devices/pi-02/matching", selector="rack>=5") == {
         "matches": False,
         "lines": ["no  rack>=5 (no rack)"],
+        "status": "active",
     }
+    told = {"devices": 2, "matching": 1, "lines": ["1  rack>=5 (7: 1, no rack: 1)"], "revoked": 0}
+    assert await api.get("matching", selector="rack>=5") == told
     revoked = await api.post("devices/pi-01/revoke")
     assert revoked["status"] == "revoked"
+    told = {"devices": 1, "matching": 0, "lines": ["0  rack>=5 (no rack: 1)"], "revoked": 1}
+    assert await api.get("matching", selector="rack>=5") == told
     assert api.asked == ["wake", "disconnect pi-01", "wake"]
 
 
