@@ -1,18 +1,24 @@
-"""Any history of directives, faults, recalls and power cuts keeps what must always hold."""
+"""Any history of directives, faults, recalls and power cuts keeps what must always hold.
+
+Directives bear windows that open and close, and ask for power and a link that the device has not always.
+"""
 
 import asyncio
 from collections.abc import Sequence
+from zoneinfo import ZoneInfo
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.errors import SelfTestMismatch, TooFewApprovals, TransportError
+from agent.install.change import Change
+from agent.install.gates import Battery, switch_gate
 from agent.install.machine import FINAL, State
 from agent.install.outcome import QUARANTINING
 from agent.install.reconcile import Device as View
 from agent.install.reconcile import reconcile
-from protos.documents import Directive
+from protos.documents import HELD, UNCONDITIONAL, Conditions, Directive, Window
 from protos.envelope import peek
 from simulations.power import Power, PowerCut
 from tests.agent.install.world import Bundle, Device, Outside, bundle, recalling
@@ -21,6 +27,12 @@ GOOD = [bundle(version=number) for number in (1, 2, 3)]
 FAILS_TEST, FAILS_SERVICE, REFUSED = (bundle(version=number) for number in (4, 5, 6))
 OTHER = [bundle(model="other", version=number) for number in (1, 2)]
 ALL = [*GOOD, FAILS_TEST, FAILS_SERVICE, REFUSED, *OTHER]
+AT_NIGHT = Conditions(windows=(Window(start_minute=3 * 60, minutes=30),))
+AT_NOON = Conditions(
+    windows=(Window(start_minute=12 * 60, minutes=5, days=(0, 2, 4, 6)),), battery_percent=50
+)
+CHARGED, UNMETERED = Conditions(battery_percent=50), Conditions(unmetered=True)
+ASKED = st.sampled_from([UNCONDITIONAL, UNCONDITIONAL, AT_NIGHT, AT_NOON, CHARGED, UNMETERED])
 
 
 def assignments(chosen: Sequence[Bundle]) -> dict[tuple[str, str], Bundle]:
@@ -30,18 +42,32 @@ def assignments(chosen: Sequence[Bundle]) -> dict[tuple[str, str], Bundle]:
 class Histories(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
-        self.outside = Outside()
+        self.outside = Outside(zone=ZoneInfo("Europe/Berlin"))
         self.outside.add(*ALL)
         self.outside.failing[FAILS_TEST.sha256] = SelfTestMismatch("off")
         self.outside.bad_in_service.add(FAILS_SERVICE.sha256)
         self.outside.refusals[REFUSED.sha256] = TooFewApprovals("1 of 2")
         self.device = Device(self.outside)
         self.generation = 0
+        self.attempt = 1
         self.recalled: set[str] = set()
+        self.untimely: list[str] = []
+
+    def restart(self, power: Power | None = None) -> None:
+        """The agent is started again, and watched for switches that nobody allowed."""
+        device = self.device = self.device.restarted(power)
+
+        def watch(change: Change) -> None:
+            if change.name == "install.probation":
+                install = device.loop._bench.ledger.installs[change.model, change.slot]
+                reason = switch_gate(install, self.outside.circumstances(device.clock.now()))
+                self.untimely += [] if reason is None else [reason.detail]
+
+        device.on_change = watch
 
     def run_agent(self, power: Power | None = None) -> None:
         """The agent runs until nothing is left to do, or power goes."""
-        self.device = self.device.restarted(power)
+        self.restart(power)
         may_run = recalling(*self.recalled)
 
         async def live() -> None:
@@ -53,32 +79,73 @@ class Histories(RuleBasedStateMachine):
 
         asyncio.run(live())
 
-    def direct(self, chosen: Sequence[Bundle]) -> None:
+    def direct(self, chosen: Sequence[Bundle], asked: Conditions) -> None:
         self.generation += 1
-        wanted = [one.assignment() for one in assignments(chosen).values()]
+        wanted = [
+            one.assignment(conditions=asked, attempt=self.attempt)
+            for one in assignments(chosen).values()
+        ]
         self.device.direct(self.generation, *wanted)
 
-    @rule(chosen=st.lists(st.sampled_from(ALL), max_size=3))
-    def settle(self, chosen: list[Bundle]) -> None:
-        self.direct(chosen)
+    @rule(chosen=st.lists(st.sampled_from(ALL), max_size=3), asked=ASKED)
+    def settle(self, chosen: list[Bundle], asked: Conditions) -> None:
+        self.direct(chosen, asked)
         self.run_agent()
         self.check_settled()
 
-    @rule(chosen=st.lists(st.sampled_from(ALL), min_size=1, max_size=3), cut_at=st.integers(0, 70))
-    def lose_power(self, chosen: list[Bundle], cut_at: int) -> None:
-        self.direct(chosen)
+    @rule(
+        chosen=st.lists(st.sampled_from(ALL), min_size=1, max_size=3),
+        asked=ASKED,
+        cut_at=st.integers(0, 70),
+    )
+    def lose_power(self, chosen: list[Bundle], asked: Conditions, cut_at: int) -> None:
+        self.direct(chosen, asked)
         self.run_agent(Power(cut_at))
 
-    @rule(chosen=st.lists(st.sampled_from(ALL), min_size=2, max_size=4), turns=st.integers(0, 60))
-    def change_ones_mind(self, chosen: list[Bundle], turns: int) -> None:
+    @rule(
+        chosen=st.lists(st.sampled_from(ALL), min_size=1, max_size=3),
+        asked=ASKED,
+        hours=st.integers(0, 60),
+        cut=st.booleans(),
+    )
+    def hold(self, chosen: list[Bundle], asked: Conditions, hours: int, *, cut: bool) -> None:
+        """The battery is low and the link is metered, for hours; then power may go, or not."""
+        self.outside.battery, self.outside.metered = Battery(10, on_mains=False), True
+        self.direct(chosen, asked)
+        self.restart()
+
+        async def live() -> None:
+            await self.device.enforce(recalling(*self.recalled))
+            async with self.device.running():
+                await asyncio.sleep(0)
+                await self.device.until(
+                    lambda: self.device.loop.is_settled or self.device.clock.seconds > hours * 3600
+                )
+
+        asyncio.run(live())
+        for one in self.device.inner.installs.installs():
+            held_at = {State.STAGED, State.FETCHING, State.WAITING}
+            waits = one.code in HELD and one.state in held_at and one.not_before > 0
+            assert one.state in FINAL or waits or hours < 3, "it ends, or waits for something"
+        if cut:
+            self.run_agent(Power(0))
+        self.outside.battery, self.outside.metered = None, False
+
+    @rule(
+        chosen=st.lists(st.sampled_from(ALL), min_size=2, max_size=4),
+        asked=ASKED,
+        turns=st.integers(0, 60),
+    )
+    def change_ones_mind(self, chosen: list[Bundle], asked: Conditions, turns: int) -> None:
         """One directive after another, while the agent runs."""
-        self.device = self.device.restarted()
+        self.restart()
+        self.direct(chosen[:1], asked)
 
         async def live() -> None:
             await self.device.enforce(recalling(*self.recalled))
             async with self.device.running():
                 for one in chosen:
-                    self.direct([one])
+                    self.direct([one], asked)
                     for _ in range(turns):
                         await asyncio.sleep(0)
                 await self.device.until(lambda: self.device.loop.is_settled)
@@ -104,6 +171,12 @@ class Histories(RuleBasedStateMachine):
     def mend_and_lift(self) -> None:
         self.outside.failing.clear()
         self.device.inner.installs.lift_quarantine(FAILS_TEST.sha256)
+
+    @precondition(lambda self: self.device.inner.installs.quarantined(FAILS_TEST.sha256))
+    @rule()
+    def mend_and_ask_again(self) -> None:
+        self.outside.failing.clear()
+        self.attempt += 1
 
     def check_settled(self) -> None:
         """What holds when nothing is left to do."""
@@ -135,6 +208,7 @@ class Histories(RuleBasedStateMachine):
     def what_always_holds(self) -> None:
         installs = self.device.inner.installs
         assert self.device.lost() == []
+        assert self.untimely == []
         assert installs.generation() == self.generation
         for slot in installs.slots():
             committed = slot.committed
@@ -145,6 +219,7 @@ class Histories(RuleBasedStateMachine):
             failed = one.state in {State.FAILED, State.REVERTING} and one.code in QUARANTINING
             lifted = one.sha256 == FAILS_TEST.sha256 and not self.outside.failing
             assert not failed or lifted or installs.quarantined(one.sha256) is not None
+            assert one.tries == 0, "waiting burns no try"
 
     @invariant()
     def a_good_version_is_never_in_quarantine_for_a_fault_of_its_own(self) -> None:
