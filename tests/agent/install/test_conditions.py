@@ -28,7 +28,7 @@ from agent.install.progress import deferred
 from agent.install.record import Install
 from agent.install.report import report
 from protos.documents import DEFERRALS, HELD, UNCONDITIONAL, Conditions, SlotReport, Window
-from tests.agent.install.world import STARTED, Device, Outside, bundle
+from tests.agent.install.world import STARTED, Device, Outside, bundle, directive
 
 ONE, TWO = (bundle(version=number) for number in (1, 2))
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -142,6 +142,18 @@ async def test_a_newer_directive_with_other_windows_changes_only_these(outside: 
     assert [one.detail[:15] for one in device.changes if one.code] == [
         "opens on Saturd", "opens on Sunday",
     ]  # fmt: skip
+
+
+async def test_what_is_renewed_is_looked_at_again_whoever_was_woken_first(outside: Outside) -> None:
+    device = await wanting_two(outside, IN_A_WINDOW)
+    async with device.running():
+        await device.until(lambda: waits(device, "outside-window"))
+        device.inner.installs.save_directive(directive(3, TWO.assignment()), 3)
+        device.loop._wake.set()  # and not the slot's loop, which has looked already
+        await device.until(lambda: device.loop.is_settled)
+
+    assert device.clock.seconds < 60
+    assert device.versions() == (2, 2)
 
 
 async def test_a_clock_that_is_put_right_is_noticed(outside: Outside) -> None:
