@@ -13,6 +13,7 @@ from controller.access.operator import Operator
 from controller.audit import Entry, Record
 from controller.enrolment.token import JoinToken
 from controller.fleet.device import Device, SlotState
+from controller.monitor.estimator import Estimator
 from controller.registry.version import Model, Pending, Version
 from controller.rollout.account import Standing
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
@@ -24,6 +25,7 @@ from controller.telemetry.record import (
     StoredWindow,
     WindowHead,
 )
+from controller.telemetry.total import Sums, Total
 
 DIRECTIVES_KEPT: Final = 20
 METADATA_KEPT: Final = 10
@@ -172,7 +174,10 @@ class Telemetry(Protocol):
         """How many records of each kind the device, or all devices, dropped, over all spools."""
         ...
 
-    def add_windows(self, windows: Sequence[StoredWindow]) -> None: ...  # noqa: D102
+    def add_windows(self, windows: Sequence[StoredWindow]) -> Sequence[StoredWindow]:
+        """Returns those that were not there yet."""
+        ...
+
     def add_events(self, events: Sequence[StoredEvent]) -> None: ...  # noqa: D102
     def add_resources(self, resources: Sequence[StoredResources]) -> None: ...  # noqa: D102
     def add_report(self, report: StoredReport) -> None: ...  # noqa: D102
@@ -215,11 +220,33 @@ class Telemetry(Protocol):
         ...
 
 
+class Totals(Protocol):
+    """What devices have told of each version in all, window after window: what gates judge by."""
+
+    def estimator(self, model: str, version: int) -> Estimator | None: ...  # noqa: D102
+    def put_estimator(self, model: str, version: int, estimator: Estimator) -> None: ...  # noqa: D102
+    def last(self, device: str, model: str, version: int) -> Total | None:
+        """The newest one."""
+        ...
+
+    def add(self, totals: Sequence[Total]) -> None:
+        """Each ends later than what is there of its device and version."""
+        ...
+
+    def since(self, model: str, version: int, ends: Mapping[str, int]) -> Mapping[str, Sums]:
+        """By device, what it told in windows that ended after the time that ``ends`` has for it.
+
+        In milliseconds. Devices that told nothing since are left out. It takes no longer the more
+        windows are stored.
+        """
+        ...
+
+
 class Retention(Protocol):
     """Ends of what devices told."""
 
     def expire(self, before_ms: int, most: int) -> int:
-        """Removes windows, events and readings that ended before, ``most`` at once.
+        """Removes windows, totals, events and readings that ended before, ``most`` at once.
 
         Returns how many: fewer than ``most`` if there are no others.
         """
@@ -282,6 +309,8 @@ class Transaction(Protocol):
     def rollouts(self) -> Rollouts: ...  # noqa: D102
     @property
     def telemetry(self) -> Telemetry: ...  # noqa: D102
+    @property
+    def totals(self) -> Totals: ...  # noqa: D102
     @property
     def retention(self) -> Retention: ...  # noqa: D102
     @property

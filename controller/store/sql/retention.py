@@ -15,6 +15,7 @@ class SqlRetention:
     def expire(self, before_ms: int, most: int) -> int:  # noqa: D102 - see the Protocol
         ended = (
             (tables.windows, tables.windows.c.ended_ms),
+            (tables.totals, tables.totals.c.ended_ms),
             (tables.events, tables.events.c.recorded_ms),
             (tables.resources, tables.resources.c.recorded_ms),
         )

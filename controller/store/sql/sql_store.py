@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
+import msgspec
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
@@ -31,6 +32,7 @@ from controller.store.sql.retention import SqlRetention
 from controller.store.sql.rollouts import SqlRollouts
 from controller.store.sql.session import Session, reason
 from controller.store.sql.telemetry import SqlTelemetry
+from controller.store.sql.totals import SqlTotals
 
 BUSY_SECONDS: Final = 30
 CONNECTIONS_KEPT: Final = 8
@@ -47,6 +49,7 @@ class SqlTransaction:
         self.metadata = SqlImageMetadata(session)
         self.rollouts = SqlRollouts(session)
         self.telemetry = SqlTelemetry(session)
+        self.totals = SqlTotals(session)
         self.retention = SqlRetention(session)
         self.audit = SqlAudit(session)
         self.leases = SqlLeases(session)
@@ -175,6 +178,7 @@ def _engine(url: URL, begin: Callable[[Connection], None], *settings: str) -> En
         url,
         connect_args={"timeout": BUSY_SECONDS},
         hide_parameters=True,
+        json_deserializer=msgspec.json.decode,  # every device bears two texts of JSON
         pool_size=CONNECTIONS_KEPT,
         max_overflow=-1,  # the threads that ask are bounded already
     )

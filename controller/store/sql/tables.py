@@ -240,6 +240,31 @@ windows: Final = Table(
     Index(None, "ended_ms"),
 )
 
+estimators: Final = Table(
+    "estimators",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("profile_sha256", Text, nullable=False),
+    Column("index", Integer, nullable=False),
+    Column("series", Integer, nullable=False),
+    Column("centre", Double, nullable=False),
+    Column("unit", Double, nullable=False),
+    Column("right", JSON, nullable=False),
+)
+
+totals: Final = Table(
+    "totals",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("device", Text, primary_key=True),
+    Column("ended_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("sums", JSON, nullable=False),
+    Index(None, "ended_ms"),
+    sqlite_with_rowid=False,  # rows of one device stand together, and are found by the key alone
+)
+
 events: Final = Table(
     "events",
     metadata,

@@ -103,8 +103,8 @@ class SqlTelemetry:
         rows = self._session.all(query.group_by(table.kind).order_by(table.kind))
         return {row["kind"]: int(row["total"]) for row in rows}
 
-    def add_windows(self, windows: Sequence[StoredWindow]) -> None:  # noqa: D102
-        self._session.add(tables.windows, [columns(window) for window in windows])
+    def add_windows(self, windows: Sequence[StoredWindow]) -> Sequence[StoredWindow]:  # noqa: D102
+        return [one for one in windows if self._session.add(tables.windows, [columns(one)])]
 
     def add_events(self, events: Sequence[StoredEvent]) -> None:  # noqa: D102
         self._session.add(tables.events, [columns(event) for event in events])

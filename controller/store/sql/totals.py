@@ -1,0 +1,119 @@
+"""What devices have told in all, in the database."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Select, Text, bindparam, column, func, insert, select, values
+
+from controller.monitor.estimator import Estimator
+from controller.store.sql import tables
+from controller.store.sql.session import Row, Session, columns
+from controller.telemetry.total import Sums, Total
+
+_ASKED: Final = 400  # devices in one statement; each takes two of the values that one may have
+_PLAIN: Final = tuple(one.name for one in fields(Sums) if one.name != "latency_counts")
+_TOTALS: Final = tables.totals.c
+_LAST: Final = (
+    select(tables.totals)
+    .where(
+        _TOTALS.model == bindparam("of"),
+        _TOTALS.version == bindparam("numbered"),
+        _TOTALS.device == bindparam("by"),
+    )
+    .order_by(_TOTALS.ended_ms.desc())
+    .limit(1)
+)
+
+
+class SqlTotals:
+    """``controller.store.store.Totals``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def estimator(self, model: str, version: int) -> Estimator | None:  # noqa: D102 - see the Protocol
+        table = tables.estimators
+        row = self._session.first(
+            select(table).where(table.c.model == model, table.c.version == version)
+        )
+        if row is None:
+            return None
+        kept = {name: value for name, value in row.items() if name not in {"model", "version"}}
+        return Estimator(**{**kept, "right": tuple(kept["right"])})
+
+    def put_estimator(self, model: str, version: int, estimator: Estimator) -> None:  # noqa: D102
+        row = {"model": model, "version": version, **columns(estimator)}
+        self._session.put(tables.estimators, row)
+
+    def last(self, device: str, model: str, version: int) -> Total | None:  # noqa: D102
+        row = self._session.first(_LAST, {"of": model, "numbered": version, "by": device})
+        return None if row is None else Total(**{**row, "sums": _read(row["sums"])})
+
+    def add(self, totals: Sequence[Total]) -> None:  # noqa: D102
+        rows = [{**columns(one), "sums": _written(one.sums)} for one in totals]
+        if rows:
+            self._session.run(insert(tables.totals), rows)
+
+    def since(  # noqa: D102
+        self, model: str, version: int, ends: Mapping[str, int]
+    ) -> Mapping[str, Sums]:
+        found: dict[str, Sums] = {}
+        for some in _portions(ends):
+            rows = self._session.all(_newest_and_base(some), {"of": model, "numbered": version})
+            found |= _differences(rows, ends)
+        return found
+
+
+def _portions(ends: Mapping[str, int]) -> Iterator[list[tuple[str, int]]]:
+    left = iter(ends.items())
+    while some := list(islice(left, _ASKED)):
+        yield some
+
+
+def _newest_and_base(asked: Sequence[tuple[str, int]]) -> Select[Any]:
+    """Of each device its newest total, and the newest that ended at or before its time."""
+    said = values(column("device", Text), column("ended", BigInteger), name="asked")
+    ends = said.data(asked).cte("asked")
+    older = tables.totals.alias()
+    newest = select(func.max(older.c.ended_ms)).where(
+        older.c.model == bindparam("of"),
+        older.c.version == bindparam("numbered"),
+        older.c.device == ends.c.device,
+    )
+    base = newest.where(older.c.ended_ms <= ends.c.ended)
+    of = (
+        (_TOTALS.model == bindparam("of"))
+        & (_TOTALS.version == bindparam("numbered"))
+        & (_TOTALS.device == ends.c.device)
+    )
+    wanted = _TOTALS.ended_ms.in_((newest.scalar_subquery(), base.scalar_subquery()))
+    return (
+        select(_TOTALS.device, _TOTALS.ended_ms, _TOTALS.sums)
+        .select_from(ends.join(tables.totals, of & wanted))
+        .order_by(_TOTALS.device, _TOTALS.ended_ms)
+    )
+
+
+def _differences(rows: Sequence[Row], ends: Mapping[str, int]) -> dict[str, Sums]:
+    found: dict[str, Sums] = {}
+    bases: dict[str, Sums] = {}
+    for row in rows:
+        device, sums = row["device"], _read(row["sums"])
+        if row["ended_ms"] <= ends[device]:
+            bases[device] = sums
+        else:
+            found[device] = sums - bases.get(device, Sums())
+    return found
+
+
+def _written(sums: Sums) -> list[Any]:
+    row = columns(sums)
+    return [*(row[name] for name in _PLAIN), *sums.latency_counts]
+
+
+def _read(written: Sequence[Any]) -> Sums:
+    plain = len(_PLAIN)
+    sums = dict(zip(_PLAIN, written[:plain], strict=True))
+    return Sums(**sums, latency_counts=tuple(written[plain:]))
