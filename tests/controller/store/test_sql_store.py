@@ -286,6 +286,38 @@ def test_two_stores_on_one_file_append_to_one_chain(tmp_path: Path) -> None:
     assert broken_at(records) is None
 
 
+def test_who_follows_changes_misses_none_while_two_stores_write(tmp_path: Path) -> None:
+    stores = [opened(tmp_path), opened(tmp_path)]
+    start = threading.Barrier(3)
+
+    def write(number: int) -> None:
+        start.wait(timeout=10)
+        for turn in range(15):
+            with stores[number].begin() as tx:
+                for name in (f"dev-{number}-{turn}", "shared"):
+                    labels = {"site": f"{number}-{turn}"}
+                    tx.devices.put(replace(DEVICE, id=name, labels=labels))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    start.wait(timeout=10)
+    followed: dict[str, Device] = {}
+    revision, done = 0, False
+    while not done:
+        done = not any(thread.is_alive() for thread in threads)
+        with stores[0].read() as tx:
+            devices, revision = tx.devices.changed_since(revision)
+        followed |= {device.id: device for device in devices}
+
+    with stores[1].read() as tx:
+        expected = {device.id: device for device in tx.devices.all()}
+    for store in stores:
+        store.close()
+    assert len(expected) == 31
+    assert followed == expected
+
+
 def test_a_number_that_no_column_holds_is_bad_input_and_nothing_is_written(tmp_path: Path) -> None:
     store = opened(tmp_path)
 
