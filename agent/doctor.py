@@ -17,7 +17,9 @@ from agent.facts import RUNTIMES
 from agent.home import Home
 from agent.identity import keys
 from agent.identity.actions import device_key
+from agent.install.windows import clock_words
 from agent.link_note import read_link
+from agent.local_time import local_zone
 from agent.status import link_line, read_ports, waiting
 from agent.store.device_store import Identity
 from agent.store.sqlite_store import SqliteStore
@@ -60,7 +62,7 @@ def examine(home: Home, now: datetime) -> list[Examined]:
     findings += [_runtime(name) for name in RUNTIMES]
     findings.append(_try("disk", lambda: _disk(home)))
     if identity is not None:
-        findings.append(_try("clock", lambda: _clock(home, now)))
+        findings.append(_try("clock", lambda: _clock(home, config, now)))
         addresses = (identity.session_address, identity.enrolment_address)
         findings += [_controller(identity, address) for address in addresses]
     findings.append(_try("serving", lambda: _serving(home, config)))
@@ -140,7 +142,7 @@ def _disk(home: Home) -> Examined:
     return Examined("ok", "disk", detail)
 
 
-def _clock(home: Home, now: datetime) -> Examined:
+def _clock(home: Home, config: AgentConfig, now: datetime) -> Examined:
     store = SqliteStore(home.path, read_only=True)
     try:
         latest = store.trust.load().latest_time
@@ -154,7 +156,9 @@ def _clock(home: Home, now: datetime) -> Examined:
             f"{behind} behind what the controller has signed",
             "Set the clock: certificates and metadata are judged by it.",
         )
-    return Examined("ok", "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+    here = clock_words(now.astimezone(local_zone(config.device.timezone)))
+    detail = f"{now:%Y-%m-%d %H:%M:%S} UTC; maintenance windows go by {here}"
+    return Examined("ok", "clock", detail)
 
 
 def _controller(identity: Identity, address: str) -> Examined:

@@ -64,8 +64,13 @@ def _instant(day: date, minute: int, now: datetime) -> datetime:
 
 def opening_words(opening: datetime) -> str:
     """``opens on Saturday 22:00 Europe/Berlin``."""
-    zone = getattr(opening.tzinfo, "key", None) or opening.tzname() or "local time"
-    return f"opens on {_DAYS[opening.weekday()]} {opening:%H:%M} {zone}"
+    return f"opens on {clock_words(opening)}"
+
+
+def clock_words(moment: datetime) -> str:
+    """``Saturday 22:00 Europe/Berlin``."""
+    zone = getattr(moment.tzinfo, "key", None) or moment.tzname() or "local time"
+    return f"{_DAYS[moment.weekday()]} {moment:%H:%M} {zone}"
 
 
 def wait_words(seconds: float) -> str:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -222,6 +223,11 @@ def test_the_doctor_says_what_is_well_and_what_is_not_with_its_remedy(enrolled: 
         "agent": "warn",
     }
     assert enrolled("doctor").status == 0
+    configure(enrolled, '[device]\ntimezone = "Asia/Tokyo"\n')
+    (clock,) = (line for line in enrolled("doctor").out.splitlines() if "  clock: " in line)
+    now = datetime.fromisoformat(clock.split()[2] + "T" + clock.split()[3] + "+00:00")
+    here = now.astimezone(ZoneInfo("Asia/Tokyo"))
+    assert clock.endswith(f"; maintenance windows go by {here:%A %H:%M} Asia/Tokyo")
 
     (enrolled.home / "device.key").write_bytes(b"garbage")
     configure(enrolled, "[serving]\nrest_prot = 0\n")
