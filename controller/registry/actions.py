@@ -202,6 +202,8 @@ def _insert(
         reasons=objections,
     )
     tx.registry.put_version(version)
+    if prepared.estimator is not None:
+        tx.totals.put_estimator(request.model, place.version, prepared.estimator)
     detail = {"state": version.state.value, "manifest": version.manifest_sha256}
     _audit(tx, lineage.registered_by, "version.register", manifest.reference, detail, now)
     return Registered(version, manifest, prepared.notes)

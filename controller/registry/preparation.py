@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.inference import golden as golden_file
 from agent.runtimes.runtime import LoadedModel, Runtime, Tensors
 from controller.errors import BadModel
 from controller.monitor import registration as monitor
+from controller.monitor.estimator import Estimator, estimator_of
 from controller.registry import golden
 from controller.registry.bundle import Measured
 from controller.registry.gates import Candidate
-from controller.registry.metrics import metrics
+from controller.registry.metrics import metrics, predictions
 from controller.registry.onnx_file import OnnxFile, read_onnx
 from controller.registry.reference import ReferenceData, read_reference
 from controller.registry.registration import Registration
@@ -50,6 +52,7 @@ class Prepared:
     candidate: Candidate
     notes: tuple[str, ...]
     parent: int | None
+    estimator: Estimator | None = None
 
 
 def prepare(
@@ -85,6 +88,7 @@ def prepare(
     profile = monitor.build_reference(
         signature.inputs, signature.outputs, data.inputs, trial.outputs, rng, request.policy
     )
+    right = _right(signature, trial.outputs, data)
     return Prepared(
         onnx=onnx,
         signature=signature,
@@ -101,6 +105,7 @@ def prepare(
         candidate=candidate,
         notes=(*data.notes, *notes, *monitor.notes(profile)),
         parent=parent.manifest.version if parent else None,
+        estimator=estimator_of(profile, data.inputs, trial.outputs, right),
     )
 
 
@@ -117,6 +122,12 @@ def _golden(
 
 def _metrics(signature: Signature, outputs: Tensors, data: ReferenceData) -> Mapping[str, float]:
     return {} if data.truth is None else metrics(signature, outputs, data.truth)
+
+
+def _right(signature: Signature, outputs: Tensors, data: ReferenceData) -> NDArray[np.bool_] | None:
+    """Of each row whether its class is right; None if there is no class or no truth."""
+    predicted = None if data.truth is None else predictions(signature, outputs)
+    return None if predicted is None else np.asarray(predicted == data.truth, np.bool_)
 
 
 def _candidate(

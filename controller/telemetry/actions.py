@@ -13,8 +13,9 @@ from controller.fleet.device import Device, DeviceStatus
 from controller.fleet.presence import seen
 from controller.store.store import Store, Transaction
 from controller.telemetry.accept import Accepted, Known, accept, read
-from controller.telemetry.record import Rejections, StoredEvent
+from controller.telemetry.record import Rejections, StoredEvent, StoredWindow
 from controller.telemetry.report import REPLAYED
+from controller.telemetry.total import totals_after
 from protos.keys import Key
 from protos.v1 import telemetry_pb2
 
@@ -81,7 +82,7 @@ def _key(device: Device) -> Key:
 
 
 def _store(tx: Transaction, device: Device, accepted: Accepted, now: float) -> None:
-    tx.telemetry.add_windows(accepted.windows)
+    _total(tx, device.id, tx.telemetry.add_windows(accepted.windows))
     tx.telemetry.add_events(accepted.events)
     tx.telemetry.add_resources(accepted.resources)
     for report in accepted.reports:
@@ -96,6 +97,16 @@ def _store(tx: Transaction, device: Device, accepted: Accepted, now: float) -> N
         tx.devices.touch(device.id, now, connected=device.connected)
     tx.telemetry.advance(device.id, accepted.spool, accepted.through, accepted.dropped)
     _audit(tx, device.id, accepted, now)
+
+
+def _total(tx: Transaction, device: str, windows: Sequence[StoredWindow]) -> None:
+    """Adds up what windows that are new say, for gates."""
+    by_version: dict[tuple[str, int], list[StoredWindow]] = {}
+    for window in windows:
+        by_version.setdefault((window.model, window.version), []).append(window)
+    for (model, version), some in by_version.items():
+        last = tx.totals.last(device, model, version)
+        tx.totals.add(totals_after(last, some, tx.totals.estimator(model, version)))
 
 
 def _audit(tx: Transaction, device: str, accepted: Accepted, now: float) -> None:

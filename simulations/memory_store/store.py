@@ -14,6 +14,7 @@ from simulations.memory_store.leases import MemoryLeases
 from simulations.memory_store.models import MemoryImageMetadata, MemoryRegistry
 from simulations.memory_store.rollouts import MemoryRollouts
 from simulations.memory_store.telemetry import MemoryRetention, MemoryTelemetry, Told
+from simulations.memory_store.totals import MemoryTotals
 
 
 class MemoryAudit:
@@ -54,6 +55,7 @@ class MemoryTransaction:
         self.rollouts = MemoryRollouts(journal)
         told = Told()
         self.telemetry = MemoryTelemetry(journal, told)
+        self.totals = MemoryTotals(journal, told)
         self.retention = MemoryRetention(journal, told)
         self.audit = MemoryAudit(journal)
         self.leases = MemoryLeases(journal)

@@ -1,5 +1,6 @@
 """What devices told, in memory."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
@@ -12,6 +13,7 @@ from controller.telemetry.record import (
     StoredWindow,
     WindowHead,
 )
+from controller.telemetry.total import Total
 from simulations.memory_store.journal import Journal
 
 Sequenced = TypeVar("Sequenced", StoredEvent, StoredResources)
@@ -23,6 +25,7 @@ class Told:
 
     windows: dict[str, dict[tuple[str, str, int], StoredWindow]] = field(default_factory=dict)
     window_ids: dict[tuple[str, str], None] = field(default_factory=dict)
+    totals: dict[tuple[str, int, str], list[Total]] = field(default_factory=dict)
     events: dict[str, dict[tuple[str, int], StoredEvent]] = field(default_factory=dict)
     resources: dict[str, dict[tuple[str, int], StoredResources]] = field(default_factory=dict)
     reports: dict[str, dict[int, StoredReport]] = field(default_factory=dict)
@@ -56,7 +59,8 @@ class MemoryTelemetry:
                 totals[kind] = totals.get(kind, 0) + count
         return totals
 
-    def add_windows(self, windows: Sequence[StoredWindow]) -> None:  # noqa: D102
+    def add_windows(self, windows: Sequence[StoredWindow]) -> Sequence[StoredWindow]:  # noqa: D102
+        new = []
         for window in windows:
             table = self._told.windows.setdefault(window.model, {})
             key = (window.device, window.spool, window.sequence)
@@ -64,6 +68,8 @@ class MemoryTelemetry:
             if key not in table and identity not in self._told.window_ids:
                 self._journal.put(table, key, window)
                 self._journal.put(self._told.window_ids, identity, None)
+                new.append(window)
+        return new
 
     def add_events(self, events: Sequence[StoredEvent]) -> None:  # noqa: D102
         _add(
@@ -154,6 +160,11 @@ class MemoryRetention:
                 self._journal.remove(self._told.window_ids, (key[0], windows[key].window_id))
                 self._journal.remove(windows, key)
                 removed += 1
+        for of, totals in list(self._told.totals.items()):
+            gone = min(bisect_left(totals, before_ms, key=_ended_ms), most - removed)
+            if gone:
+                self._journal.put(self._told.totals, of, totals[gone:])
+                removed += gone
         for table in self._told.events.values():
             removed += _expire(self._journal, table, before_ms, most - removed)
         for readings in self._told.resources.values():
@@ -166,6 +177,10 @@ class MemoryRetention:
         for counter in beyond:
             self._journal.remove(table, counter)
         return len(beyond)
+
+
+def _ended_ms(total: Total) -> int:
+    return total.ended_ms
 
 
 def _add(
