@@ -43,13 +43,13 @@ class Column:
                 return among & self._by_value.get(value, _NOBODY)
             case Compare(_, "!=", value) if _equals_only_itself(value):
                 return among - self._by_value.get(value, _NOBODY)
-        if len(among) < len(self._by_value):
+        if len(among) < 2 * len(self._by_value):
             return {device for device in among if self._holds(leaf, self._values.get(device))}
         return self._by_values(leaf, among)
 
     def _by_values(self, leaf: Leaf, among: AbstractSet[str]) -> AbstractSet[str]:
-        holding = [ids for value, ids in self._by_value.items() if self._holds(leaf, value)]
-        found = among & set().union(*holding)
+        holding = (ids for value, ids in self._by_value.items() if self._holds(leaf, value))
+        found = set().union(*(among & ids for ids in holding))
         return found | (among - self._values.keys()) if self._holds(leaf, None) else found
 
     def _holds(self, leaf: Leaf, value: str | None) -> bool:
