@@ -40,7 +40,9 @@ def _command() -> Callable[[], None]:
     from controller.cli.main import START, app  # noqa: PLC0415
     from simulations.demo.command import demo  # noqa: PLC0415
     from simulations.demo.example import example  # noqa: PLC0415
+    from simulations.fleet.command import simulate  # noqa: PLC0415
 
     app.command("demo", rich_help_panel=START)(demo)
     app.command("example", rich_help_panel=START)(example)
+    app.command("simulate", rich_help_panel=START)(simulate)
     return get_command(app)

@@ -58,7 +58,7 @@ def upload(
             ),
             now,
         )
-        _store(tx, known, accepted, now)
+        store_accepted(tx, known, accepted, now)
     _tell(device, accepted)
     if accepted.reports:
         on_report()
@@ -81,7 +81,8 @@ def _key(device: Device) -> Key:
         raise StoreError(f"the public key of device {device.id!r}: {error}") from error
 
 
-def _store(tx: Transaction, device: Device, accepted: Accepted, now: float) -> None:
+def store_accepted(tx: Transaction, device: Device, accepted: Accepted, now: float) -> None:
+    """Stores what was accepted of a device; whatever was refused is audited."""
     _total(tx, device.id, tx.telemetry.add_windows(accepted.windows))
     tx.telemetry.add_events(accepted.events)
     tx.telemetry.add_resources(accepted.resources)

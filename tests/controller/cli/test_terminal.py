@@ -203,7 +203,7 @@ COMMANDS = [
     "device", "device list", "device show", "device label", "device revoke", "device events",
     "token", "token create", "token list", "key", "key create", "key list", "drift", "drift show",
     "operator", "operator create", "operator list", "operator revoke", "audit", "audit list",
-    "audit verify", "example", "demo",
+    "audit verify", "example", "demo", "simulate",
 ]  # fmt: skip
 WITHOUT_EXAMPLE = {
     *("", "model", "rollout", "device", "token", "key", "drift", "operator", "audit"),  # groups

@@ -1,0 +1,230 @@
+"""Installs on a simulated device: the twin of ``agent.install.loop`` and its slots' loops.
+
+They decide with the same modules; what takes time here is due later in the queue, and nothing waits.
+"""
+
+from functools import partial
+from typing import Final
+
+from agent.errors import AgentError, StaleDirective, TransportError
+from agent.install.attempts import resume, retry_delay
+from agent.install.edit import (
+    Edit,
+    changes_of,
+    is_quarantined,
+    is_redeemed,
+    quarantine_of,
+    rejected,
+    renewed,
+)
+from agent.install.ledger import is_empty
+from agent.install.machine import FINAL, Event, State
+from agent.install.outcome import outcome_of
+from agent.install.reconcile import Device as Known
+from agent.install.reconcile import Renew, Retire, Start, Step, reconcile
+from agent.install.record import Install, SlotKey
+from agent.trust.directive import check_newer
+from protos.documents import Directive
+from simulations.fleet import work
+from simulations.fleet.device import Device
+
+RETRY_SECONDS: Final = 5.0
+RETRY_CAP_SECONDS: Final = 300.0
+BOOT_SECONDS: Final = 20.0
+
+
+def receive(device: Device, directive: Directive) -> None:
+    """Takes a directive, unless it is older than the one that the device has."""
+    before = device.directive
+    try:
+        if before is not None:
+            check_newer(directive, before.generation, before.assignments)
+    except StaleDirective:
+        device.ground.chronicle.happened(device, "refused an older directive")
+        return
+    device.directive = directive
+    device.dirty = device.dirty or before is None or before.generation != directive.generation
+    follow(device)
+
+
+def follow(device: Device) -> None:
+    """Does what the directive asks for, as far as it can be done now, and tells what changed."""
+    again = True
+    while again:
+        slots, installs = tuple(device.slots.values()), tuple(device.installs.values())
+        known = Known(slots, installs, device.quarantined)
+        for step in reconcile(device.directive, known, device.clock()):
+            _carry_out(device, step)
+        # What has come to its end may be asked for anew, or something else instead of it.
+        again = any([_go_on(device, key) for key in device.idle()])  # noqa: C419 - all of them
+    device.ground.line.tell(device)
+
+
+def wake(device: Device) -> None:
+    """Tries at once what was put off."""
+    for key, install in device.installs.items():
+        if install.state not in FINAL and install.not_before:
+            device.turns.pop(key, None)
+            _go_on(device, key, nudged=True)
+    follow(device)
+
+
+def restart(device: Device, how: str, seconds: float = BOOT_SECONDS) -> None:
+    """The agent ends in the middle of whatever it does, and is back after so long."""
+    if not device.powered:
+        return
+    under_way = [one.state for one in device.installs.values() if one.state not in FINAL]
+    device.ground.chronicle.happened(device, f"{how} in {under_way[0]}" if under_way else how)
+    device.turns.clear()
+    device.powered = False
+    device.ground.line.hang_up(device)
+    device.ground.queue.after(seconds, partial(_boot, device))
+
+
+def _boot(device: Device) -> None:
+    """The agent starts: what the restart means to its installs is written before they go on."""
+    device.powered, now = True, device.clock()
+    resumed = [(one, resume(one, now)) for one in device.installs.values()]
+    _write(device, Edit(installs=tuple(after for before, after in resumed if after != before)))
+    _answers_anew(device)
+    device.dirty = True  # an agent reports once at its start
+    follow(device)
+    device.ground.line.dial(device)
+
+
+def _carry_out(device: Device, step: Step) -> None:
+    match step:
+        case Start(install=install, slot=slot):
+            device.turns.pop(install.key, None)
+            slots = (slot,) if slot is not None else ()
+            _write(device, Edit(installs=(install,), slots=slots))
+        case Renew(install=install):
+            _write(device, renewed(device.installs[install.key], install))
+            device.dirty = True
+        case Retire(model=model, slot=slot_name):
+            device.turns.pop((model, slot_name), None)
+            _write(device, Edit(forgotten=((model, slot_name),)))
+        case _:
+            pass
+
+
+def _go_on(device: Device, key: SlotKey, *, nudged: bool = False) -> bool:
+    """Leads the install on until it takes time; whether it came to its end."""
+    while (install := device.installs[key]).state not in FINAL:
+        if install.not_before > device.clock() and not nudged:
+            if _may_retry(device, install):
+                _later(device, key, install.not_before - device.clock(), due=False)
+            return False
+        nudged = False
+        if install.state in work.NEEDS_LINK and not device.linked:
+            _reject(device, install, TransportError("no link within 20 s"))
+            continue
+        seconds = work.seconds(device, install)
+        if _power_goes(device, install, seconds):
+            return False
+        if seconds > 0:
+            device.work_since = device.ground.queue.now
+            _later(device, key, seconds, due=True)
+            return False
+        _complete(device, key)
+    return True
+
+
+def _may_retry(device: Device, install: Install) -> bool:
+    """Whether trying again could help before something else happens, which then wakes it."""
+    if device.disk_full and install.state is State.PREFLIGHT:
+        return False
+    return device.linked or install.state not in work.NEEDS_LINK
+
+
+def _later(device: Device, key: SlotKey, seconds: float, *, due: bool) -> None:
+    device.retries += 1
+    device.turns[key] = device.retries
+    device.ground.queue.after(seconds, partial(_turn, device, key, device.retries, due=due))
+
+
+def _turn(device: Device, key: SlotKey, turn: int, *, due: bool) -> None:
+    if device.turns.get(key) != turn:
+        return  # it was stopped, or the power went
+    del device.turns[key]
+    install = device.installs[key]
+    if due and install.state is State.PROBATION and _crashes(device, install):
+        restart(device, "crashed")
+        return
+    if due:
+        _complete(device, key)
+    follow(device)
+
+
+def _crashes(device: Device, install: Install) -> bool:
+    return device.ground.by_digest[install.sha256].conduct(device.number, 0.0).crashes
+
+
+def _complete(device: Device, key: SlotKey) -> None:
+    """Writes down what the state's work has come to."""
+    install = device.installs[key]
+    try:
+        edit = work.result(device, install)
+    except AgentError as error:
+        _reject(device, install, error)
+        return
+    device.failures = 0
+    if edit is not None:
+        _write(device, edit)
+        if install.state is State.SWITCHING:
+            _answers_anew(device)
+
+
+def _answers_anew(device: Device) -> None:
+    device.since = device.ground.queue.now
+    device.looked = 0.0
+    device.requests = device.errors = 0
+
+
+def _reject(device: Device, install: Install, error: AgentError) -> None:
+    outcome = outcome_of(error, install.tries + 1)
+    until = 0.0
+    if outcome.event is Event.DEFER:
+        share = device.ground.rng.random()
+        delay = retry_delay(device.failures, RETRY_SECONDS, RETRY_CAP_SECONDS, share)
+        until = outcome.until or device.clock() + delay
+        device.failures += 1
+    _write(device, rejected(install, outcome, until, device.clock()))
+
+
+def _write(device: Device, edit: Edit) -> None:
+    for change in changes_of(edit, device.installs):
+        device.ground.chronicle.changed(device, change)
+        device.dirty = True
+    for key in edit.forgotten:
+        device.slots.pop(key, None)
+        device.installs.pop(key, None)
+    for slot in edit.slots:
+        device.slots[slot.key] = slot
+        if is_empty(slot):
+            del device.slots[slot.key]
+    for install in edit.installs:
+        _keep_out(device, device.installs.get(install.key), install)
+        device.installs[install.key] = install
+
+
+def _keep_out(device: Device, before: Install | None, install: Install) -> None:
+    """What the move puts into quarantine, or takes out of it."""
+    kept = device.quarantine.get(install.sha256)
+    if is_quarantined(before, install):
+        if kept is None or not kept.refuses(install.rollout, install.attempt):
+            device.quarantine[install.sha256] = quarantine_of(install, device.clock())
+    elif is_redeemed(before, install, kept):
+        del device.quarantine[install.sha256]
+
+
+def _power_goes(device: Device, install: Install, seconds: float) -> bool:
+    """Whether the power is about to go in this state, in the middle of its work."""
+    if device.cuts is None or install.state != device.cuts[0]:
+        return False
+    state, times = device.cuts
+    device.cuts = (state, times - 1) if times > 1 else None
+    device.retries += 1
+    device.turns[install.key] = device.retries  # nothing else goes on there
+    device.ground.queue.after(seconds / 2, partial(restart, device, "lost power"))
+    return True

@@ -1,0 +1,84 @@
+"""What people ask of the simulated controller: the product's own actions."""
+
+from dataclasses import replace
+
+from controller.errors import ControllerError
+from controller.fleet import actions as fleet
+from controller.fleet.device import DeviceStatus
+from controller.registry.version import State
+from controller.rollout import actions
+from controller.store.store import Transaction
+from simulations.fleet.cast import Cast
+from simulations.fleet.centre import Controller
+from simulations.fleet.scenario import Ask, Verb, Who
+from simulations.fleet.truth import drawn
+
+ACTOR = "ada"
+
+
+class Operator:
+    """Somebody who types what the scenario says."""
+
+    def __init__(self, centre: Controller, members: Cast, seed: int) -> None:
+        self._centre = centre
+        self._members = members
+        self._seed = seed
+
+    def does(self, ask: Ask, text: str) -> None:
+        """Asks it; what is refused is told, and changes nothing."""
+        transcript = self._centre.transcript
+        transcript.say(ACTOR, text)
+        if not self._centre.is_up:
+            transcript.say("controller", "does not answer")
+            return
+        try:
+            with self._centre.store.begin() as tx:
+                told = self._asked(tx, ask)
+        except ControllerError as error:
+            transcript.say("controller", f"refuses ({error.code}): {error.detail}")
+            return
+        for line in told:
+            transcript.say("controller", line)
+        self._centre.wake()
+
+    def _asked(self, tx: Transaction, ask: Ask) -> list[str]:
+        now = self._centre.now()
+        match ask.verb:
+            case Verb.START:
+                return self._start(tx, ask, now)
+            case Verb.ABORT:
+                actions.abort(tx, ask.subject, ACTOR, now, actions.Abort(ask.how))
+            case Verb.SHOW:
+                return [line.strip() for line in actions.show(tx, ask.subject, now).lines]
+            case Verb.RECALL:
+                self._recall(tx, ask.subject)
+            case Verb.LABEL:
+                key, value = ask.subject.split("=", 1)
+                for device in self.meant(ask.who):
+                    fleet.label(tx, device, ACTOR, now, {key: value})
+            case Verb.REVOKE:
+                for device in self.meant(ask.who):
+                    known = tx.devices.get(device)
+                    if known is not None:
+                        tx.devices.put(replace(known, status=DeviceStatus.REVOKED))
+            case _:
+                raise NotImplementedError(ask.verb)
+        return []
+
+    def _start(self, tx: Transaction, ask: Ask, now: float) -> list[str]:
+        words = ask.how.split()
+        slot = "challenger" if "challenger" in words else "champion"
+        made = actions.start(tx, ask.subject, ask.who.selector, ACTOR, now, slot=slot)
+        del words
+        return [f"starts {made.id}"]
+
+    def _recall(self, tx: Transaction, reference: str) -> None:
+        model, number = reference.split("/")
+        known = tx.registry.version(model, int(number))
+        if known is not None:
+            tx.registry.put_version(replace(known, state=State.RECALLED))
+
+    def meant(self, who: Who) -> list[str]:
+        """The ids of the devices that are meant."""
+        births = self._members.births
+        return [births[at].id for at in drawn(who, self._members.attributes, f"{self._seed} {who}")]

@@ -1,0 +1,46 @@
+"""Virtual time: what happens when, in order. Nothing else moves the time."""
+
+import heapq
+from collections.abc import Callable
+from typing import Final
+
+EPOCH: Final = 1_799_625_600.0
+"""Unix time of the beginning: Monday, 11 January 2027, 00:00 UTC."""
+
+Action = Callable[[], None]
+
+
+class Queue:
+    """What is due, by time; of the same time, by what was asked for first.
+
+    Attributes:
+        now: seconds since the beginning.
+        done: how many things have happened.
+    """
+
+    __slots__ = ("_due", "_order", "done", "now")
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.done = 0
+        self._order = 0
+        self._due: list[tuple[float, int, Action]] = []
+
+    def after(self, seconds: float, action: Action) -> None:
+        """Has it happen so much later; at once is after all that is due now."""
+        self._order += 1
+        heapq.heappush(self._due, (self.now + max(0.0, seconds), self._order, action))
+
+    def at(self, when: float, action: Action) -> None:
+        """Has it happen then, or now if that has passed."""
+        self._order += 1
+        heapq.heappush(self._due, (max(when, self.now), self._order, action))
+
+    def run(self, until: float) -> None:
+        """Has everything happen that is due until then, its end included."""
+        due = self._due
+        while due and due[0][0] <= until:
+            self.now, _, action = heapq.heappop(due)
+            self.done += 1
+            action()
+        self.now = until
