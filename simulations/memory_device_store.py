@@ -147,10 +147,10 @@ class MemoryInstallStore:
             contents.installs.pop((model, slot), None)
 
     def quarantine(self, failed: Quarantine) -> None:
-        """Remembers that this version failed here. Keeps the first reason of the highest attempt."""
+        """Remembers that this version failed here; keeps what it knows if that refuses the attempt."""
         with self._store.turn() as contents:
             known = contents.quarantine.get(failed.manifest_sha256)
-            if known is None or not known.refuses(failed.attempt):
+            if known is None or not known.refuses(failed.rollout, failed.attempt):
                 contents.quarantine[failed.manifest_sha256] = failed
 
     def quarantines(self) -> Sequence[Quarantine]:

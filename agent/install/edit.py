@@ -82,6 +82,7 @@ def quarantine_of(failed: Install, now: float) -> Quarantine:
         code=failed.code,
         detail=failed.detail,
         at=now,
+        rollout=failed.rollout,
         attempt=failed.attempt,
     )
 
@@ -94,7 +95,7 @@ def is_redeemed(before: Install | None, after: Install, kept: Quarantine | None)
         and after.state is State.COMMITTED
         and before.sha256 == after.sha256
     )
-    return proven_now and kept is not None and not kept.refuses(after.attempt)
+    return proven_now and kept is not None and not kept.refuses(after.rollout, after.attempt)
 
 
 def changes_of(edit: Edit, installs: dict[SlotKey, Install]) -> Sequence[Change]:

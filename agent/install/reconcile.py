@@ -137,7 +137,7 @@ def start(wish: Wish, quarantined: QuarantineLookup, now: float, reason: str) ->
         done = replace(install, state=State.COMMITTED, candidate=proven, approvals=proven.approvals)
         return Start(done, f"{reason}; it is this slot's last known good one", recovered(slot))
     before = quarantined(wanted.sha256)
-    if before is not None and before.refuses(wanted.attempt):
+    if before is not None and before.refuses(wanted.rollout, wanted.attempt):
         # Refused without a look at the network; the slot goes back to what is known to be good.
         return Start(refused(install, outcome_of(quarantine_error(before)), now), reason)
     return Start(install, reason)

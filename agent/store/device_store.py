@@ -49,7 +49,7 @@ class Quarantine:
     Attributes:
         model: empty in a record of an agent that did not keep it; then ``version`` is 0.
         code: of the failure; ``detail`` says what was wrong. ``at`` is in Unix seconds.
-        attempt: the assignment's, under which it failed; a higher one is not refused.
+        rollout, attempt: the assignment's, under which it failed.
     """
 
     manifest_sha256: str
@@ -58,11 +58,16 @@ class Quarantine:
     code: str
     detail: str
     at: float
+    rollout: str = ""
     attempt: int = 1
 
-    def refuses(self, attempt: int) -> bool:
-        """Whether the version is kept out when it is asked for so often."""
-        return attempt <= self.attempt
+    def refuses(self, rollout: str, attempt: int) -> bool:
+        """Whether the version is kept out when that rollout asks for it so often.
+
+        Attempts are counted by rollout: of another one, any but the first was asked for by people who
+        knew that it is kept out here.
+        """
+        return attempt <= (self.attempt if rollout == self.rollout else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,7 @@ class InstallStore(Protocol):
         ...
 
     def quarantine(self, failed: Quarantine) -> None:
-        """Remembers that this version failed here. Keeps the first reason of the highest attempt."""
+        """Remembers that this version failed here; keeps what it knows if that refuses the attempt."""
         ...
 
     def quarantines(self) -> Sequence[Quarantine]:

@@ -53,6 +53,7 @@ def names_of_what_failed(db: Database) -> None:
 
 def attempts_of_what_failed(db: Database) -> None:
     """Version 3. What failed before attempts were counted failed at the first."""
+    db.table("quarantine").add_column("rollout", str, not_null_default="")
     db.table("quarantine").add_column("attempt", int, not_null_default=1)
 
 

@@ -1,7 +1,7 @@
 """What shall run, what does run, and what is being tried, in SQLite."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import asdict
 from typing import Any
 
 from agent.errors import StaleDirective
@@ -11,15 +11,6 @@ from agent.store.device_store import Quarantine
 from agent.store.records import from_text, to_text
 
 _PLACE = ("model", "slot")
-# In the order of the fields of ``Quarantine``.
-_QUARANTINE = """
-INSERT INTO quarantine (sha256, model, version, code, detail, at, attempt)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (sha256) DO UPDATE SET
-    model = excluded.model, version = excluded.version, code = excluded.code,
-    detail = excluded.detail, at = excluded.at, attempt = excluded.attempt
-WHERE excluded.attempt > quarantine.attempt
-"""
 
 
 class SqliteInstallStore:
@@ -93,9 +84,13 @@ class SqliteInstallStore:
             db.table("installs").delete_where("model = ? AND slot = ?", [model, slot])
 
     def quarantine(self, failed: Quarantine) -> None:
-        """Remembers that this version failed here. Keeps the first reason of the highest attempt."""
-        with self._database.turn() as db:
-            db.execute(_QUARANTINE, astuple(failed))
+        """Remembers that this version failed here; keeps what it knows if that refuses the attempt."""
+        record = asdict(failed)
+        record["sha256"] = record.pop("manifest_sha256")
+        with self._database.turn() as db, db.atomic():
+            known = self.quarantined(failed.manifest_sha256)
+            if known is None or not known.refuses(failed.rollout, failed.attempt):
+                db.table("quarantine").upsert(record, pk="sha256")
 
     def quarantines(self) -> Sequence[Quarantine]:
         """Every version that failed here, the oldest failure first."""
@@ -124,5 +119,6 @@ def _quarantine(row: Mapping[str, Any]) -> Quarantine:
         code=row["code"],
         detail=row["detail"],
         at=row["at"],
+        rollout=row.get("rollout", ""),
         attempt=row.get("attempt", 1),
     )

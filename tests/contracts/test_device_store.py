@@ -180,7 +180,21 @@ def test_quarantine_keeps_the_first_reason_of_the_highest_attempt(
     store.installs.quarantine(third)
 
     assert reopened(store, opened).installs.quarantines() == [third]
-    assert [third.refuses(attempt) for attempt in (1, 3, 4)] == [True, True, False]
+    assert [third.refuses("", attempt) for attempt in (1, 3, 4)] == [True, True, False]
+
+
+def test_attempts_are_counted_by_rollout(store: DeviceStore, opened: Opener) -> None:
+    failed = Quarantine("a" * 64, "digits", 3, "model-load", "no", 1.0, rollout="r1", attempt=3)
+    store.installs.quarantine(failed)
+    store.installs.quarantine(replace(failed, rollout="r2", attempt=1))
+    assert store.installs.quarantined("a" * 64) == failed
+
+    again = replace(failed, rollout="r2", attempt=2, detail="again")
+    store.installs.quarantine(again)
+
+    assert reopened(store, opened).installs.quarantined("a" * 64) == again
+    assert [again.refuses("r2", attempt) for attempt in (1, 2, 3)] == [True, True, False]
+    assert [again.refuses("r3", attempt) for attempt in (1, 2)] == [True, False]
 
 
 def test_windows_are_kept_by_key(store: DeviceStore, opened: Opener) -> None:

@@ -145,7 +145,7 @@ async def verify(means: Means, install: Install) -> Install:
         MixAndMatch: the manifest is of another version than the directive says.
     """
     before = await means.offload(partial(means.quarantined, install.sha256))
-    if before is not None and before.refuses(install.attempt):
+    if before is not None and before.refuses(install.rollout, install.attempt):
         raise quarantine_error(before)
     verified = await means.trust.verify(
         Assignment(

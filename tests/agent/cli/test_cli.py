@@ -169,7 +169,7 @@ def test_what_is_waited_for_and_what_is_kept_out_is_told(enrolled: Agent) -> Non
 def test_the_tables_of_an_older_agent_can_be_looked_at(enrolled: Agent) -> None:
     kept_out(enrolled.home)
     with contextlib.closing(sqlite3.connect(enrolled.home / DATABASE_NAME)) as db:
-        for column in ("attempt", "model", "version"):
+        for column in ("attempt", "rollout", "model", "version"):
             db.execute(f"ALTER TABLE quarantine DROP COLUMN {column}")
 
     assert "kept out    manifest aaaaaaaaaaaa since" in enrolled("status").out

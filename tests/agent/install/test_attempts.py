@@ -32,10 +32,10 @@ async def with_failed_two(outside: Outside) -> Device:
     return await directed(device, 2)
 
 
-async def directed(device: Device, generation: int, attempt: int = 1) -> Device:
+async def directed(device: Device, generation: int, attempt: int = 1, rollout: str = "") -> Device:
     """The device, started again, once it is settled under a directive that wants version 2."""
     device = device.restarted()
-    device.direct(generation, TWO.assignment(attempt=attempt))
+    device.direct(generation, TWO.assignment(attempt=attempt, rollout=rollout))
     await device.settle()
     return device
 
@@ -85,6 +85,18 @@ async def test_a_higher_attempt_that_fails_is_a_failure_of_the_newer_generation(
     assert device.self_test.ran == [], "it was asked for as often before"
     device = await directed(device, 5, attempt=3)
     assert device.self_test.ran == [2]
+
+
+async def test_another_rollout_counts_its_own_attempts(outside: Outside) -> None:
+    device = await directed(await with_failed_two(outside), 3, attempt=2)
+    assert device.self_test.ran == [2]
+
+    device = await directed(device, 4, attempt=1, rollout="another")
+    assert (device.self_test.ran, device.install.code) == ([], "quarantined")
+    device = await directed(device, 5, attempt=2, rollout="another")
+    assert device.self_test.ran == [2], "people have asked for it, knowing that it is kept out"
+    device = await directed(device, 6, attempt=2, rollout="another")
+    assert (device.self_test.ran, device.install.code) == ([], "quarantined")
 
 
 async def test_an_attempt_that_something_else_came_between_is_remembered(outside: Outside) -> None:

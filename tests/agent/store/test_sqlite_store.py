@@ -284,9 +284,9 @@ def test_what_failed_before_names_were_kept_has_the_name_of_what_was_tried(home:
 
         migrate(db)
 
-        query = "SELECT model, version, code, attempt FROM quarantine ORDER BY at"
+        query = "SELECT model, version, code, rollout, attempt FROM quarantine ORDER BY at"
         found = db.execute(query).fetchall()
-    assert found == [("digits", 3, "model-load", 1), ("", 0, "crash-loop", 1)]
+    assert found == [("digits", 3, "model-load", "", 1), ("", 0, "crash-loop", "", 1)]
 
 
 def test_a_migration_that_fails_leaves_the_version_before(home: Path) -> None:
