@@ -9,12 +9,6 @@ from controller.fleet.device import Device
 STALE_AFTER_SECONDS: Final = 300.0
 """Devices say something every minute or so; a link that is silent for this long may be dead."""
 
-LONGEST_SILENCE_SECONDS: Final = 3600.0
-"""A link says more often than this that it lives: of a longer gap no more counts as time online.
-
-What is longer is a clock that was set forward.
-"""
-
 
 class Presence(StrEnum):
     """Can it be reached?"""
@@ -35,24 +29,24 @@ def presence(device: Device, now: float) -> Presence:
 def online_seconds(device: Device, now: float) -> float:
     """How long the device has had a live link until ``now`` (Unix seconds), all its links together.
 
-    It never shrinks from one thing that the device says to the next, nor does it leap, whatever
-    becomes of the clock: a gap counts from nothing up to ``LONGEST_SILENCE_SECONDS``.
+    A link counts while it is up, however silent: a device that hangs comes to its deadline, too.
+    What was counted when the device was last heard stays, wherever the clock was set back to since;
+    a clock that is set forward is time that has passed.
     """
     if not device.connected_since:
         return device.online_seconds
     heard = max(0.0, device.last_seen - device.connected_since)
-    silent = min(max(0.0, now - device.last_seen), LONGEST_SILENCE_SECONDS)
+    silent = max(0.0, now - device.last_seen)
     return device.online_seconds + heard + silent
 
 
 def seen(device: Device, at: float, *, connected: bool) -> Device:
     """The device as it is once it was heard or lost at ``at`` (Unix seconds).
 
-    A link that stays counts from where it began, unless the clock was set meanwhile: what was
+    A link that stays counts from where it began, unless the clock was set back meanwhile: what was
     counted until then is kept, and it counts anew from ``at``.
     """
-    gap = at - device.last_seen
-    if connected and device.connected_since and 0.0 <= gap <= LONGEST_SILENCE_SECONDS:
+    if connected and device.connected_since and at >= device.last_seen:
         return replace(device, last_seen=at)
     return replace(
         device,
