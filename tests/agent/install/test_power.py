@@ -10,6 +10,7 @@ from agent.install.fallback import MayRun
 from agent.install.machine import State
 from agent.install.record import Install, Slot
 from agent.install.report import report
+from protos.documents import Conditions, Window
 from simulations.power import Power
 from tests.agent.install.world import KEY, Device, Outside, bundle, recalling
 
@@ -58,12 +59,19 @@ STORIES = [
     Story("a version that fails its self-test", fail_self_test),
     Story("a version that fails in service", fail_in_service),
     Story("a link that comes and goes", lose_the_link),
+    Story("a version that waits for its window", wanted=("two at night",)),
+    Story("a version that fails after its window", fail_in_service, wanted=("two at night",)),
     Story("nothing is wanted any more", wanted=()),
     Story("back to what is committed", wanted=("one",)),
     Story("the committed version is recalled", may_run=recalling(ONE.sha256), wanted=("one",)),
     Story("its successor is recalled", may_run=recalling(TWO.sha256)),
 ]
-ASSIGNMENTS = {"one": ONE.assignment(), "two": TWO.assignment()}
+AT_NIGHT = Conditions(windows=(Window(start_minute=2 * 60, minutes=60),), battery_percent=50)
+ASSIGNMENTS = {
+    "one": ONE.assignment(),
+    "two": TWO.assignment(),
+    "two at night": TWO.assignment(conditions=AT_NIGHT),
+}
 
 
 async def begun(story: Story) -> Device:
@@ -177,13 +185,15 @@ async def test_power_that_goes_at_every_self_test_is_a_crash_loop() -> None:
 
 async def test_the_cuts_reach_every_state_that_is_written() -> None:
     """Otherwise the tests above would prove less than they say."""
-    found = set[State]()
-    for story in (STORIES[1], STORIES[2]):
+    found, waited_for = set[State](), set[str]()
+    for story in (STORIES[1], STORIES[2], STORIES[5]):
         undisturbed = await begun(story)
         await played(story, undisturbed)
         for cut_at in range(len(undisturbed.power.steps)):
             device = (await begun(story)).restarted(Power(cut_at))
             await played(story, device)
             found.add(device.install.state)
+            waited_for.add(device.install.code)
 
     assert found == set(State) - {State.IDLE}
+    assert "outside-window" in waited_for
