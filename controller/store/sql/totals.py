@@ -5,7 +5,7 @@ from dataclasses import fields
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Select, Text, bindparam, column, func, insert, select, values
+from sqlalchemy import BigInteger, Select, Text, bindparam, column, insert, select, values
 
 from controller.monitor.estimator import Estimator
 from controller.store.sql import tables
@@ -62,7 +62,7 @@ class SqlTotals:
         found: dict[str, Sums] = {}
         for some in _portions(ends):
             rows = self._session.all(_newest_and_base(some), {"of": model, "numbered": version})
-            found |= _differences(rows, ends)
+            found |= _differences(rows)
         return found
 
 
@@ -73,39 +73,38 @@ def _portions(ends: Mapping[str, int]) -> Iterator[list[tuple[str, int]]]:
 
 
 def _newest_and_base(asked: Sequence[tuple[str, int]]) -> Select[Any]:
-    """Of each device its newest total, and the newest that ended at or before its time."""
+    """Of each device its newest total if it ended after its time, and the newest before that.
+
+    Two steps down the key for each device: whatever the planner thinks of a join, these it can't
+    reorder.
+    """
     said = values(column("device", Text), column("ended", BigInteger), name="asked")
     ends = said.data(asked).cte("asked")
-    older = tables.totals.alias()
-    newest = select(func.max(older.c.ended_ms)).where(
-        older.c.model == bindparam("of"),
-        older.c.version == bindparam("numbered"),
-        older.c.device == ends.c.device,
+    newest_first = (
+        select(_TOTALS.sums)
+        .where(
+            _TOTALS.model == bindparam("of"),
+            _TOTALS.version == bindparam("numbered"),
+            _TOTALS.device == ends.c.device,
+        )
+        .order_by(_TOTALS.ended_ms.desc())
+        .limit(1)
     )
-    base = newest.where(older.c.ended_ms <= ends.c.ended)
-    of = (
-        (_TOTALS.model == bindparam("of"))
-        & (_TOTALS.version == bindparam("numbered"))
-        & (_TOTALS.device == ends.c.device)
-    )
-    wanted = _TOTALS.ended_ms.in_((newest.scalar_subquery(), base.scalar_subquery()))
-    return (
-        select(_TOTALS.device, _TOTALS.ended_ms, _TOTALS.sums)
-        .select_from(ends.join(tables.totals, of & wanted))
-        .order_by(_TOTALS.device, _TOTALS.ended_ms)
+    newest = newest_first.where(_TOTALS.ended_ms > ends.c.ended)
+    base = newest_first.where(_TOTALS.ended_ms <= ends.c.ended)
+    return select(
+        ends.c.device,
+        newest.scalar_subquery().label("newest"),
+        base.scalar_subquery().label("base"),
     )
 
 
-def _differences(rows: Sequence[Row], ends: Mapping[str, int]) -> dict[str, Sums]:
-    found: dict[str, Sums] = {}
-    bases: dict[str, Sums] = {}
-    for row in rows:
-        device, sums = row["device"], _read(row["sums"])
-        if row["ended_ms"] <= ends[device]:
-            bases[device] = sums
-        else:
-            found[device] = sums - bases.get(device, Sums())
-    return found
+def _differences(rows: Sequence[Row]) -> dict[str, Sums]:
+    return {
+        row["device"]: _read(row["newest"]) - (_read(row["base"]) if row["base"] else Sums())
+        for row in rows
+        if row["newest"]
+    }
 
 
 def _written(sums: Sums) -> list[Any]:
