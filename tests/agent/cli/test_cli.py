@@ -80,6 +80,15 @@ def test_a_token_that_is_cut_off_or_too_old_is_refused(agent: Agent, gate: Gate)
     assert "[token-expired]" in agent.refused("enrol", gate.token(0.01))
 
 
+def test_a_wrong_configuration_is_told_before_the_token_is_used(agent: Agent, gate: Gate) -> None:
+    token = gate.token()
+    configure(agent, '[device]\ntimezone = "Mars/Base"\n')
+    assert "[device] timezone: there is no time zone 'Mars/Base'" in agent.refused("enrol", token)
+
+    configure(agent, '[device]\ntimezone = "Europe/Berlin"\n')
+    assert agent("enrol", token).status == 0
+
+
 def test_without_an_answer_the_machine_stays_as_it_was(agent: Agent, tmp_path: Path) -> None:
     gone = Gate(tmp_path / "gone")
     token = gone.token()
