@@ -112,6 +112,30 @@ def versions(registry: Registry, prepared: Prepared) -> list[Registered]:
     ]
 
 
+def test_a_version_is_kept_with_how_right_its_answers_are_by_their_confidence(
+    one: tuple[Registry, Registered], registry: Registry
+) -> None:
+    known, found = one
+    registry.register(classifier(), reference=npz(x=X))
+    registry.register(unary())
+
+    with known.tx() as tx:
+        seen = tx.totals.estimator("things", 1)
+    with registry.tx() as tx:
+        blind, none = (tx.totals.estimator("things", number) for number in (1, 2))
+
+    assert seen is not None
+    profile = read_profile(known.blob(found, Role.REFERENCE))
+    assert seen.profile_sha256 == profile.digest
+    assert profile.series[seen.index].name == "probabilities.confidence"
+    cells = profile.series[seen.index].counts[: len(seen.right)]
+    expected = sum(count * share for count, share in zip(cells, seen.right, strict=True))
+    assert expected / 400 == pytest.approx(found.manifest.metrics["accuracy"], abs=1e-4)
+    assert blind is not None
+    assert blind.right == ()
+    assert none is None
+
+
 def test_a_good_model_becomes_a_validated_version_with_its_whole_bundle(
     one: tuple[Registry, Registered],
 ) -> None:
