@@ -23,6 +23,7 @@ from controller.rollout.conditions import Day
 from controller.rollout.policy import (
     STAGED,
     Breach,
+    ExpressionText,
     Metric,
     Name,
     Percent,
@@ -126,8 +127,8 @@ class ExpressionTable(Table):
     """What the reasons call it."""
 
     holds: Annotated[
-        str,
-        Field(min_length=1, examples=["stage.error_rate <= 2 * control.error_rate + 0.001"]),
+        ExpressionText,
+        Field(examples=["stage.error_rate <= 2 * control.error_rate + 0.001"]),
     ]
     """What must be true of the stage, and of the control group that it is compared with."""
 

@@ -124,6 +124,10 @@ def test_everything_is_told_at_once_by_line() -> None:
             '[[models]]\nname = "digits"\nversion = "digits@x"\n',
             ("f.toml:7: [[models]]: 'digits' is there twice for the slot champion",),
         ),
+        (
+            "[[expressions]]\nname = 'x'\nholds = 'stage.drift <'\n",
+            ("f.toml:9: [[expressions]] holds: expression, position 14:", "    ", "    "),
+        ),
         ("pace = 3\n", ("f.toml:7: [models.pace]: must be a table, and is 3",)),
         ("[stages]\nname = 'x'\n", ("f.toml:7: [[stages]]: must be a list",)),
         ("[[stages]]\nname = 'x'\n", ("f.toml:7: [[stages]]: says of no devices",)),
