@@ -97,8 +97,9 @@ class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
 
     ``state`` is an install state (``agent.install.machine.State``) by its value; ``model_sha256`` is
     the digest of the file that the runtime loaded, empty while none is; ``approvals`` is how many
-    approvers' signatures the device itself verified; ``generation`` is of the directive that last
-    asked for it, 0 for what runs.
+    approvers' signatures the device itself verified; ``code`` says why it failed, or, of an install
+    that is under way, what it waits for; ``generation`` is of the directive that last asked for it, 0
+    for what runs.
     """
 
     model: str

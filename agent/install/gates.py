@@ -5,8 +5,8 @@ Every gate says why it is shut, or None. Where they stand:
 * The link before a file is fetched for a version that does not run yet. What a slot answers with is
   brought back over any link: a device without its model costs more.
 * The battery before the self-test, which is the most work, and again before the switch, for which the
-  device may have waited for days. Both are asked where a restart is not counted: a device that goes
-  off while its battery is low does not go off by the version's doing.
+  device may have waited for days. A restart of what waits is not counted: a device that goes off
+  while its battery is low does not go off by the version's doing.
 * The window before the switch only: what comes before disturbs nobody. The switch itself asks again,
   for it may have been put off until the window had closed.
 """

@@ -250,7 +250,11 @@ async def self_test(means: Means, install: Install) -> Install:
     """The golden inputs gave what they must, within the budgets.
 
     A file that the disk has lost since CHECKING is fetched again: that is no fault of the version.
+
+    Raises:
+        BatteryLow: the device has not the power for it, since a restart has led here past STAGED.
     """
+    await pass_gate(means, install, battery_gate)
     manifest = await manifest_of(means, install)
     try:
         result = await means.self_test.run(manifest)

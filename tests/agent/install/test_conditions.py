@@ -267,6 +267,26 @@ async def test_a_battery_that_runs_down_while_the_window_is_waited_for_is_asked_
     assert device.versions() == (2, 2)
 
 
+async def test_a_device_whose_battery_runs_out_again_and_again_holds_it_against_nobody(
+    outside: Outside,
+) -> None:
+    device = await wanting_two(outside, Conditions(windows=(SATURDAY_NIGHT,), battery_percent=50))
+    await until_it_waits(device)
+    outside.battery = Battery(3, on_mains=False)
+    for _ in range(6):
+        device = device.restarted()
+        async with device.running():
+            await device.until(lambda: device.clock.seconds > 600)  # noqa: B023 - waited for here
+        assert (device.install.code, device.install.resumptions) == ("battery-low", 0)
+        assert device.self_test.ran == []
+
+    outside.battery = Battery(80, on_mains=False)
+    device = device.restarted()
+    await device.settle()
+
+    assert device.versions() == (2, 2)
+
+
 async def test_a_metered_link_puts_off_the_files_and_not_the_manifest(outside: Outside) -> None:
     device = await wanting_two(outside, UNMETERED)
     outside.metered = True
