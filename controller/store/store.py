@@ -221,7 +221,7 @@ class Telemetry(Protocol):
 
 
 class Totals(Protocol):
-    """What devices have told of each version in all, window after window: what gates judge by."""
+    """What devices have told of each version in all, upload after upload: what gates judge by."""
 
     def estimator(self, model: str, version: int) -> Estimator | None: ...  # noqa: D102
     def put_estimator(self, model: str, version: int, estimator: Estimator) -> None: ...  # noqa: D102
@@ -229,15 +229,19 @@ class Totals(Protocol):
         """The newest one."""
         ...
 
-    def add(self, totals: Sequence[Total]) -> None:
-        """Each ends later than what is there of its device and version."""
+    def add(self, total: Total) -> None:
+        """It ends later than what is there of its device and version.
+
+        Raises:
+            Conflict: one that ends then is there.
+        """
         ...
 
     def since(self, model: str, version: int, ends: Mapping[str, int]) -> Mapping[str, Sums]:
         """By device, what it told in windows that ended after the time that ``ends`` has for it.
 
-        In milliseconds. Devices that told nothing since are left out. It takes no longer the more
-        windows are stored.
+        In milliseconds. Windows that were uploaded together count together, by the last of them.
+        Devices that told nothing since are left out. It takes no longer the more windows are stored.
         """
         ...
 

@@ -15,7 +15,7 @@ from controller.store.store import Store, Transaction
 from controller.telemetry.accept import Accepted, Known, accept, read
 from controller.telemetry.record import Rejections, StoredEvent, StoredWindow
 from controller.telemetry.report import REPLAYED
-from controller.telemetry.total import totals_after
+from controller.telemetry.total import total_after
 from protos.keys import Key
 from protos.v1 import telemetry_pb2
 
@@ -107,7 +107,7 @@ def _total(tx: Transaction, device: str, windows: Sequence[StoredWindow]) -> Non
         by_version.setdefault((window.model, window.version), []).append(window)
     for (model, version), some in by_version.items():
         last = tx.totals.last(device, model, version)
-        tx.totals.add(totals_after(last, some, tx.totals.estimator(model, version)))
+        tx.totals.add(total_after(last, some, tx.totals.estimator(model, version)))
 
 
 def _audit(tx: Transaction, device: str, accepted: Accepted, now: float) -> None:

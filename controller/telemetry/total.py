@@ -1,12 +1,14 @@
-"""What a device has told of a version in all, after each of its windows: gates read no payloads.
+"""What a device has told of a version in all, after each upload of windows: gates read no payloads.
 
 Totals only grow, so what was told since some moment is one total less another, however many windows
 lie between them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add, attrgetter
+from typing import Any, Final, Self
 
 from agent.inference.latency import BUCKETS, quantile
 from controller.monitor.estimator import Estimator, Reading, read
@@ -45,15 +47,20 @@ class Sums:
         return self._with(other, -1)
 
     def _with(self, other: Self, sign: int) -> Self:
-        plain = {
-            name: getattr(self, name) + sign * getattr(other, name)
-            for name in (one.name for one in fields(self))
-            if name != "latency_counts"
-        }
+        plain = [one + sign * more for one, more in zip(self.plain, other.plain, strict=True)]
         counts = zip(self.latency_counts, other.latency_counts, strict=True)
-        return replace(
-            self, **plain, latency_counts=tuple(one + sign * more for one, more in counts)
-        )
+        return self.of(plain, [one + sign * more for one, more in counts])
+
+    @classmethod
+    def of(cls, plain: Sequence[Any], latency_counts: Sequence[int]) -> Self:
+        """The inverse of ``plain`` and ``latency_counts``."""
+        named = dict(zip(_PLAIN, plain, strict=True))
+        return cls(**named, latency_counts=tuple(latency_counts))
+
+    @property
+    def plain(self) -> tuple[Any, ...]:
+        """The fields before ``latency_counts``, in their order."""
+        return _plain(self)
 
     @property
     def p99_seconds(self) -> float | None:
@@ -61,9 +68,13 @@ class Sums:
         return quantile(self.latency_counts, 0.99)
 
 
+_PLAIN: Final = tuple(one.name for one in fields(Sums))[:-1]
+_plain: Final = attrgetter(*_PLAIN)
+
+
 @dataclass(frozen=True, slots=True)
 class Total:
-    """The sums of one device and version up to a window's end. Of two, the later one ends later."""
+    """The sums of one device and version up to the end of its newest window."""
 
     device: str
     model: str
@@ -72,23 +83,20 @@ class Total:
     sums: Sums
 
 
-def totals_after(
+def total_after(
     last: Total | None, windows: Sequence[StoredWindow], estimator: Estimator | None
-) -> list[Total]:
-    """One total for each of the windows of one device and version, in their order.
+) -> Total:
+    """The total after windows of one device and version that were told together; at least one.
 
-    ``last`` is the newest one before. A window that ends no later than one before it, because a
-    clock was set or it was kept long, counts as if it had ended just after that.
+    ``last`` is the newest total before. Windows that end no later than it, because a clock was set
+    or they were kept long, count as if they had ended just after it.
     """
-    found: list[Total] = []
-    for window in windows:
-        sums = sums_of(window, estimator)
-        ended_ms = window.ended_ms
-        if last is not None:
-            sums, ended_ms = last.sums + sums, max(ended_ms, last.ended_ms + 1)
-        last = Total(window.device, window.model, window.version, ended_ms, sums)
-        found.append(last)
-    return found
+    first = windows[0]
+    sums = reduce(add, (sums_of(window, estimator) for window in windows))
+    ended_ms = max(window.ended_ms for window in windows)
+    if last is not None:
+        sums, ended_ms = last.sums + sums, max(ended_ms, last.ended_ms + 1)
+    return Total(first.device, first.model, first.version, ended_ms, sums)
 
 
 def sums_of(window: StoredWindow, estimator: Estimator | None) -> Sums:

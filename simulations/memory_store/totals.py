@@ -1,7 +1,7 @@
 """What devices have told in all, in memory."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from controller.errors import Conflict
 from controller.monitor.estimator import Estimator
@@ -28,12 +28,11 @@ class MemoryTotals:
         known = self._told.totals.get((model, version, device))
         return known[-1] if known else None
 
-    def add(self, totals: Sequence[Total]) -> None:  # noqa: D102
-        for total in totals:
-            known = self._told.totals.setdefault((total.model, total.version, total.device), [])
-            if known and known[-1].ended_ms >= total.ended_ms:
-                raise Conflict(f"a total of device {total.device!r} that ends later is there")
-            self._journal.append(known, total)
+    def add(self, total: Total) -> None:  # noqa: D102
+        known = self._told.totals.setdefault((total.model, total.version, total.device), [])
+        if known and known[-1].ended_ms >= total.ended_ms:
+            raise Conflict(f"a total of device {total.device!r} that ends no earlier is there")
+        self._journal.append(known, total)
 
     def since(  # noqa: D102
         self, model: str, version: int, ends: Mapping[str, int]

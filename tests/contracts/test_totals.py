@@ -54,9 +54,13 @@ def test_an_estimator_comes_back_as_it_was_put_and_is_replaced_by_the_next(store
 
 def test_the_last_total_of_a_device_and_version_is_found(store: Store) -> None:
     with store.begin() as tx:
-        tx.totals.add([])
-        tx.totals.add([total(1_000), total(2_000, times=2)])
-        tx.totals.add([total(9_000, version=2), total(9_000, "dev-2", times=2**50 % 7)])
+        for one in (
+            total(1_000),
+            total(2_000, times=2),
+            total(9_000, version=2),
+            total(9_000, "dev-2", times=3),
+        ):
+            tx.totals.add(one)
 
     with store.read() as tx:
         assert tx.totals.last("dev-1", "digits", 1) == total(2_000, times=2)
@@ -67,9 +71,10 @@ def test_the_last_total_of_a_device_and_version_is_found(store: Store) -> None:
 
 def test_what_was_told_since_a_moment_is_a_total_less_an_earlier_one(store: Store) -> None:
     with store.begin() as tx:
-        tx.totals.add([total(1_000 * n, times=n) for n in (1, 2, 3)])
-        tx.totals.add([total(5_000, "dev-2")])
-        tx.totals.add([total(2_500, "dev-1", version=2)])
+        for n in (1, 2, 3):
+            tx.totals.add(total(1_000 * n, times=n))
+        tx.totals.add(total(5_000, "dev-2"))
+        tx.totals.add(total(2_500, "dev-1", version=2))
 
     def since(**ends: int) -> dict[str, Sums]:
         with store.read() as tx:
@@ -87,7 +92,8 @@ def test_what_was_told_since_a_moment_is_a_total_less_an_earlier_one(store: Stor
 def test_very_many_devices_are_asked_for_at_once(store: Store) -> None:
     names = [f"dev-{number:04}" for number in range(1_000)]
     with store.begin() as tx:
-        tx.totals.add([total(1_000, name) for name in names])
+        for name in names:
+            tx.totals.add(total(1_000, name))
 
     with store.read() as tx:
         found = tx.totals.since("digits", 1, dict.fromkeys(names, 0))
@@ -99,7 +105,7 @@ def test_large_numbers_come_back_to_the_last_digit(store: Store) -> None:
     counts = tuple(2**53 + at for at in range(BUCKETS))
     sums = replace(SUMS, requests=2**70, confidence=0.1 + 0.2, latency_counts=counts)
     with store.begin() as tx:
-        tx.totals.add([replace(total(1_000), sums=sums)])
+        tx.totals.add(replace(total(1_000), sums=sums))
 
     with store.read() as tx:
         assert tx.totals.since("digits", 1, {"dev-1": 0}) == {"dev-1": sums}
@@ -107,9 +113,9 @@ def test_large_numbers_come_back_to_the_last_digit(store: Store) -> None:
 
 def test_a_total_never_ends_where_one_stands(store: Store) -> None:
     with store.begin() as tx:
-        tx.totals.add([total(1_000)])
+        tx.totals.add(total(1_000))
     with pytest.raises(Conflict), store.begin() as tx:
-        tx.totals.add([total(1_000, times=2)])
+        tx.totals.add(total(1_000, times=2))
 
     with store.read() as tx:
         assert tx.totals.last("dev-1", "digits", 1) == total(1_000)
@@ -117,7 +123,8 @@ def test_a_total_never_ends_where_one_stands(store: Store) -> None:
 
 def test_totals_expire_with_the_windows_and_what_is_left_still_counts(store: Store) -> None:
     with store.begin() as tx:
-        tx.totals.add([total(1_000 * n, times=n) for n in range(1, 6)])
+        for n in range(1, 6):
+            tx.totals.add(total(1_000 * n, times=n))
     removed = []
     for _ in range(3):
         with store.begin() as tx:
@@ -135,7 +142,7 @@ def test_totals_expire_with_the_windows_and_what_is_left_still_counts(store: Sto
 @pytest.mark.parametrize(
     "write",
     [
-        lambda tx: tx.totals.add([total(9_000)]),
+        lambda tx: tx.totals.add(total(9_000)),
         lambda tx: tx.totals.put_estimator("digits", 1, ESTIMATOR),
     ],
 )

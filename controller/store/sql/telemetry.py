@@ -1,6 +1,6 @@
 """What devices told, in the database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Final
 
@@ -39,6 +39,16 @@ _NEWEST: Final = (
         _WINDOWS.ended_ms >= bindparam("since"),
     )
     .order_by(_WINDOWS.ended_ms.desc(), _WINDOWS.spool.desc(), _WINDOWS.sequence.desc())
+)
+
+
+_KNOWN: Final = select(_WINDOWS.spool, _WINDOWS.sequence, _WINDOWS.window_id).where(
+    _WINDOWS.device == bindparam("by"),
+    _WINDOWS.window_id.in_(bindparam("ids", expanding=True))
+    | (
+        (_WINDOWS.spool == bindparam("in"))
+        & _WINDOWS.sequence.between(bindparam("first"), bindparam("last"))
+    ),
 )
 
 
@@ -104,7 +114,29 @@ class SqlTelemetry:
         return {row["kind"]: int(row["total"]) for row in rows}
 
     def add_windows(self, windows: Sequence[StoredWindow]) -> Sequence[StoredWindow]:  # noqa: D102
-        return [one for one in windows if self._session.add(tables.windows, [columns(one)])]
+        known = {place for some in _by_spool(windows) for place in self._known(some)}
+        new = []
+        for one in windows:
+            places = {(one.device, one.spool, one.sequence), (one.device, one.window_id)}
+            if not places & known:
+                new.append(one)
+                known |= places
+        self._session.add(tables.windows, [columns(one) for one in new])
+        return new
+
+    def _known(self, windows: Sequence[StoredWindow]) -> Iterator[tuple[object, ...]]:
+        """What windows of one device's spool may clash with: sequences and ids that are there."""
+        sequences = [one.sequence for one in windows]
+        asked = {
+            "by": windows[0].device,
+            "in": windows[0].spool,
+            "first": min(sequences),
+            "last": max(sequences),
+            "ids": [one.window_id for one in windows],
+        }
+        for row in self._session.all(_KNOWN, asked):
+            yield windows[0].device, row["spool"], row["sequence"]
+            yield windows[0].device, row["window_id"]
 
     def add_events(self, events: Sequence[StoredEvent]) -> None:  # noqa: D102
         self._session.add(tables.events, [columns(event) for event in events])
@@ -180,6 +212,13 @@ class SqlTelemetry:
     def reports(self, device: str, limit: int = 100) -> Sequence[StoredReport]:  # noqa: D102
         rows = self._session.all(_REPORTS, {"of": device, "most": limit})
         return [StoredReport(**row) for row in rows]
+
+
+def _by_spool(windows: Sequence[StoredWindow]) -> Iterable[Sequence[StoredWindow]]:
+    found: dict[tuple[str, str], list[StoredWindow]] = {}
+    for one in windows:
+        found.setdefault((one.device, one.spool), []).append(one)
+    return found.values()
 
 
 def _newest_first(table: Table) -> list[ColumnElement[object]]:

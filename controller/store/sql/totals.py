@@ -1,19 +1,18 @@
 """What devices have told in all, in the database."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Select, Text, bindparam, column, insert, select, values
 
+from agent.inference.latency import BUCKETS
 from controller.monitor.estimator import Estimator
 from controller.store.sql import tables
 from controller.store.sql.session import Row, Session, columns
 from controller.telemetry.total import Sums, Total
 
 _ASKED: Final = 400  # devices in one statement; each takes two of the values that one may have
-_PLAIN: Final = tuple(one.name for one in fields(Sums) if one.name != "latency_counts")
 _TOTALS: Final = tables.totals.c
 _LAST: Final = (
     select(tables.totals)
@@ -51,10 +50,9 @@ class SqlTotals:
         row = self._session.first(_LAST, {"of": model, "numbered": version, "by": device})
         return None if row is None else Total(**{**row, "sums": _read(row["sums"])})
 
-    def add(self, totals: Sequence[Total]) -> None:  # noqa: D102
-        rows = [{**columns(one), "sums": _written(one.sums)} for one in totals]
-        if rows:
-            self._session.run(insert(tables.totals), rows)
+    def add(self, total: Total) -> None:  # noqa: D102
+        row = {**columns(total), "sums": [*total.sums.plain, *total.sums.latency_counts]}
+        self._session.run(insert(tables.totals), row)
 
     def since(  # noqa: D102
         self, model: str, version: int, ends: Mapping[str, int]
@@ -107,12 +105,5 @@ def _differences(rows: Sequence[Row]) -> dict[str, Sums]:
     }
 
 
-def _written(sums: Sums) -> list[Any]:
-    row = columns(sums)
-    return [*(row[name] for name in _PLAIN), *sums.latency_counts]
-
-
 def _read(written: Sequence[Any]) -> Sums:
-    plain = len(_PLAIN)
-    sums = dict(zip(_PLAIN, written[:plain], strict=True))
-    return Sums(**sums, latency_counts=tuple(written[plain:]))
+    return Sums.of(written[:-BUCKETS], written[-BUCKETS:])
