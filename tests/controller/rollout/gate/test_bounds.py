@@ -9,7 +9,7 @@ CONFIDENCE = st.floats(0.5, 0.9999)
 
 
 @st.composite
-def seen(draw: st.DrawFn, most: int = 20_000) -> tuple[int, int]:
+def seen(draw: st.DrawFn, most: int = 1_000) -> tuple[int, int]:
     trials = draw(st.integers(1, most))
     return draw(st.integers(0, trials)), trials
 
@@ -56,6 +56,15 @@ def test_more_hits_raise_both_and_more_confidence_widens(
     for low, high in ((lower_bound, upper_bound), (wilson_lower, wilson_upper)):
         assert low(hits, trials, 0.995) <= low(hits, trials, confidence) + 1e-12
         assert high(hits, trials, 0.995) >= high(hits, trials, confidence) - 1e-12
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(5_000, 100_000), (1, 10**7), (999_999, 10**6)])
+def test_bounds_hold_for_very_large_fleets(hits: int, trials: int) -> None:
+    low = stats.beta.ppf(0.01, hits, trials - hits + 1)
+    high = stats.beta.ppf(0.99, hits + 1, trials - hits)
+
+    assert lower_bound(hits, trials, 0.99) == pytest.approx(low, rel=1e-6)
+    assert upper_bound(hits, trials, 0.99) == pytest.approx(high, rel=1e-6)
 
 
 def test_of_nothing_nothing_is_known() -> None:
