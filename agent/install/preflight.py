@@ -1,5 +1,6 @@
 """Whether a device has what a version needs: every objection at once."""
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,8 +69,12 @@ def architecture(name: str) -> str:
     return _ARCH.get(name.lower(), name.lower())
 
 
+@functools.lru_cache(maxsize=512)
 def at_least(version: str, minimum: str) -> bool:
-    """Whether ``version`` is not older; by the leading number of every dotted part."""
+    """Whether ``version`` is not older; by the leading number of every dotted part.
+
+    A planner asks the same of every device of a fleet, each time it plans.
+    """
     have, need = _parts(version), _parts(minimum)
     length = max(len(have), len(need))
     return _padded(have, length) >= _padded(need, length)
