@@ -136,10 +136,12 @@ def worse(stage: Measured, control: Measured, floor: float, rng: np.random.Gener
     return Chances(chances.average, typical)
 
 
-def above(group: Measured, limit: float, floor: float) -> Chances:
+def above(group: Measured, limit: float, floor: float, *, shares: bool = False) -> Chances:
     """How likely chance makes the group's average, and its typical device, lie so far above a limit.
 
-    Student's t with a spread of at least ``floor``, and the sign test.
+    Student's t with a spread of at least ``floor``, and the sign test. Of ``shares``, which are from
+    0 to 1, also Hoeffding's bound, whatever their law: a third of the devices that fail altogether
+    is far beyond 2 %, however much they differ from the others.
     """
     count = len(group)
     if count < MINIMUM_DEVICES:
@@ -148,7 +150,26 @@ def above(group: Measured, limit: float, floor: float) -> Chances:
     t = _ratio(group.average - limit, error)
     over = int((group.values > limit).sum())
     signs = float(beta_share(over, count - over + 1, 0.5)) if over else 1.0
-    return Chances(student_tail(t, max(1.0, group.effective - 1)), signs)
+    average = student_tail(t, max(1.0, group.effective - 1))
+    if shares:
+        average = min(average, bounded_tail(float(group.values.mean()), limit, count))
+    return Chances(average, signs)
+
+
+def bounded_tail(mean: float, limit: float, count: int) -> float:
+    """At most so likely ``count`` shares with true mean ``limit`` come to this ``mean``, or more.
+
+    W. Hoeffding, Probability inequalities for sums of bounded random variables, 1963, theorem 1.
+
+    >>> round(bounded_tail(1 / 3, 0.02, 3), 3), f"{bounded_tail(1.0, 0.02, 3):.0e}"
+    (0.13, '8e-06')
+    """
+    if mean <= limit or limit <= 0:  # above a limit of 0 is whoever fails once: that kills nobody
+        return 1.0
+    distance = mean * math.log(mean / limit)
+    if mean < 1:
+        distance += (1 - mean) * math.log((1 - mean) / (1 - limit))
+    return math.exp(-count * distance)
 
 
 def _student(stage: Measured, control: Measured, floor: float) -> float:

@@ -36,7 +36,7 @@ from controller.rollout.gate.measure import (
     shown,
     told,
 )
-from controller.rollout.policy import HIGHER_IS_BETTER, Expression, Gate
+from controller.rollout.policy import HIGHER_IS_BETTER, Expression, Gate, Metric
 
 LIMIT_DEVICES: Final = 5
 """Fewer below a limit do not prove that it is kept."""
@@ -111,6 +111,7 @@ class _Case:
     ) -> None:
         self._gate, self._evidence, self._least, self._rng = gate, evidence, least, rng
         self._metric = gate.metric
+        self._shares = gate.metric is not Metric.LATENCY_P99
         self._sign = -1.0 if gate.metric in HIGHER_IS_BETTER else 1.0
         self._bound = "at least" if gate.metric in HIGHER_IS_BETTER else "at most"
         self._stage = measured(evidence.stage, gate.metric, least)
@@ -134,7 +135,7 @@ class _Case:
             agreement(self._metric, limit),
             noise(self._metric, limit, self._evidence.stage, self._least),
         )
-        chances = above(stage.moved(self._sign, 0.0), self._sign * limit, floor)
+        chances = above(*self._badness(limit), floor, shares=self._shares)
         bound = f"{self._shown(limit)} {self._bound}"
         seen = f"{self._shown(stage.average)} on {_devices(count)}; {bound}"
         if chances.average <= ALPHA:
@@ -145,6 +146,11 @@ class _Case:
         if count < LIMIT_DEVICES:
             return self._undecided(f"{seen}: too few devices to be sure")
         return self._unless(self._sign * (stage.average - limit) > 0, seen)
+
+    def _badness(self, limit: float) -> tuple[Measured, float]:
+        """The stage's values and the limit, such that more is worse; of shares, how much is lacking."""
+        lacking = 1.0 if self._shares and self._sign < 0 else 0.0
+        return self._stage.moved(self._sign, lacking), self._sign * limit + lacking
 
     def _compared(self) -> GateResult:
         stage, control = self._stage, self._control

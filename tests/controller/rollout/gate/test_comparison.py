@@ -11,6 +11,7 @@ from controller.rollout.gate.comparison import (
     MOST_DEVICES,
     Measured,
     above,
+    bounded_tail,
     can_tell,
     student_tail,
     worse,
@@ -152,6 +153,27 @@ def test_above_a_limit_is_students_and_the_signs(values: list[float], limit: flo
     if np.std(values, ddof=1) > 0.01:
         oracle = stats.ttest_1samp(values, limit, alternative="greater").pvalue
         assert found.average == pytest.approx(oracle, rel=1e-6, abs=1e-12)
+
+
+@given(st.integers(3, 60), st.floats(0.001, 0.5), st.data())
+def test_hoeffdings_bound_is_never_below_the_chance_of_all_or_nothing(
+    count: int, limit: float, data: st.DataObject
+) -> None:
+    """Of all shares with a mean, those that are 0 or 1 vary most."""
+    hits = data.draw(st.integers(0, count))
+    bound = bounded_tail(hits / count, limit, count)
+
+    assert stats.binom.sf(hits - 1, count, limit) <= bound + 1e-12 <= 1 + 1e-12
+
+
+def test_a_third_of_the_devices_that_fail_altogether_is_above_a_limit() -> None:
+    sixth = of(*[0.95] * 6, *[0.001] * 14)
+
+    assert above(sixth, 0.02, 0.01).average > ALPHA
+    assert above(sixth, 0.02, 0.01, shares=True).average <= ALPHA
+    assert above(of(1.0, 0.0, 0.0), 0.02, 0.0, shares=True).average > ALPHA
+    assert above(of(1.0, 1.0, 1.0), 0.02, 0.0, shares=True).average <= ALPHA
+    assert bounded_tail(0.1, 0.0, 3) == 1.0
 
 
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=5, unique=True), st.floats(0.01, 1))

@@ -93,6 +93,10 @@ GOOD, BAD = [0.001, 0.002, 0.003, 0.0] * 5, [0.05, 0.06, 0.04, 0.07] * 5
             "error-rate: 1 % on 4 devices; 2 % at most: too few devices to be sure",
         ),
         (
+            Gate(metric=Metric.ERROR_RATE, limit=0.02), [0.95] * 6 + [0.001] * 14, [], BREACHED,
+            "error-rate: 28.6 % on 20 devices; 2 % at most",
+        ),
+        (
             Gate(metric=Metric.CONFIDENCE, limit=0.8), [0.5, 0.55] * 5, [], BREACHED,
             "confidence: 0.525 on 10 devices; 0.800 at least",
         ),
@@ -198,7 +202,12 @@ def test_the_same_evidence_gives_the_same_verdict_and_every_one_has_words(
     rest=st.floats(0, 0.02),
     control=st.integers(0, 30),
     gate=st.sampled_from(
-        (*GATES, *(Gate(metric=one, limit=0.02) for one in (Metric.ERROR_RATE, Metric.LATENCY_P99)))
+        (
+            *GATES,
+            Gate(metric=Metric.LATENCY_P99, limit=0.02),
+            Gate(metric=Metric.ERROR_RATE, limit=0.02),
+            Gate(metric=Metric.CONFIDENCE, limit=0.98),
+        )
     ),
 )
 @settings(max_examples=60, deadline=None)
@@ -211,6 +220,22 @@ def test_one_of_three_devices_never_kills(
     values[at] = value
 
     assert one(gate, evidence(gate.metric, values, others)).verdict is not BREACHED
+
+
+@pytest.mark.parametrize(
+    ("gate", "values"),
+    [
+        (Gate(metric=Metric.ERROR_RATE, limit=0.0), [0.3, 0.0, 0.0]),
+        (Gate(metric=Metric.CONFIDENCE, limit=1.0), [0.3, 1.0, 1.0]),
+        (Gate(metric=Metric.LATENCY_P99, limit=0.0), [0.3, 0.0, 0.0]),
+        (Gate(metric=Metric.DRIFT, margin=0.0), [1.0, 0.0, 0.0]),
+    ],
+)
+@pytest.mark.parametrize("control", [0, 3, 100])
+def test_one_of_three_kills_not_even_where_nothing_is_allowed(
+    gate: Gate, values: list[float], control: int
+) -> None:
+    assert one(gate, evidence(gate.metric, values, [0.0] * control)).verdict is UNDECIDED
 
 
 @pytest.mark.parametrize(
