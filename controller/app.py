@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import platform
 import signal
 from collections.abc import Coroutine
 from datetime import timedelta
@@ -60,7 +61,9 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     courier = GrpcCourier(
         desk.dispatch(), certificates.server, certificates.device_authority.certificate_pem
     )
-    rollouts = RolloutLoop(store, courier, KeyFiles(home.keys).signer("director"), clock)
+    holder = f"{platform.node()}:{home.path}"
+    director = KeyFiles(home.keys).signer("director")
+    rollouts = RolloutLoop(store, courier, director, clock, holder=holder)
     desk.rollouts = rollouts
     enrolments = EnrolmentServer(desk.join, desk.renew, certificates.server)
     notices = Notices(courier)

@@ -19,6 +19,7 @@ from controller.cli import (
     predict,
     rollout,
     setup,
+    steering,
     token,
     trust,
 )
@@ -64,6 +65,8 @@ app.command("init", rich_help_panel=START)(setup.init)
 app.command("serve", rich_help_panel=START)(setup.serve)
 app.command("login", rich_help_panel=START)(setup.login)
 app.add_typer(model.app, name="model", rich_help_panel=MODELS)
+for command in steering.COMMANDS:
+    rollout.app.command()(command)
 app.add_typer(rollout.app, name="rollout", rich_help_panel=MODELS)
 app.add_typer(fleet.app, name="fleet", rich_help_panel=MODELS)
 app.add_typer(drift.app, name="drift", rich_help_panel=MODELS)

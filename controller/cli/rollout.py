@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -23,12 +23,15 @@ from controller.cli.output import (
     show_json,
     show_rows,
 )
+from controller.cli.rollout_policy import asked_policy
 from controller.cli.selector_names import unknown_names
 
-app = typer.Typer(no_args_is_help=True, help="Rollouts: start, list, show, watch, abort.")
+app = typer.Typer(
+    no_args_is_help=True, help="Rollouts: start, watch, explain, pause, resume, retry, abort."
+)
 
 RolloutArgument = Annotated[str, typer.Argument(metavar="ROLLOUT", help="Its id: digits-2-1.")]
-ENDED = {"succeeded", "failed", "superseded", "aborted"}
+ENDED = {"succeeded", "superseded", "aborted", "rolled-back"}
 
 
 @app.command()
@@ -42,19 +45,31 @@ def start(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say whom it would reach.")
     ] = False,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="No stages, no soak, no control group.")
+    ] = False,
+    stages: Annotated[
+        str, typer.Option(metavar="PERCENTS", help="Own stages: `5,25,100` per cent.")
+    ] = "",
+    soak: Annotated[
+        str, typer.Option(metavar="TIME", help="How long a device must run it: `90s`, `30m`, `2h`.")
+    ] = "",
     watch_it: Annotated[bool, typer.Option("--watch", help="Watch it until it ends.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Bring a version to the devices that match, now and for as long as the rollout runs.
+    """Bring a version to the devices that match, stage by stage, now and for as long as it runs.
 
     A device counts once a report, signed by itself, says that its runtime has loaded the version and
-    that its probation is over. Devices that come to match later get it too, until another rollout has them.
+    that its probation is over. By default 10 % go first, then 50 %, then all, each for half an hour and
+    against a control group; a stage that fails pauses the rollout. `muster fleet` says more.
 
     ```
     muster rollout start digits/2 --to 'site=berlin and hw!=pi3' --dry-run
-    muster rollout start digits@champion --to all --watch
+    muster rollout start digits/2 --to all --stages 5,25,100 --soak 2h
+    muster rollout start digits@champion --to all --at-once --watch
     ```
     """
+    policy = asked_policy(at_once, stages, soak)
     if not named(version).version and not named(version).alias:
         raise typer.BadParameter(
             f"{version!r} is not MODEL/VERSION or MODEL@ALIAS, such as digits/3"
@@ -68,7 +83,7 @@ def start(
             _preview(api.get("/rollouts/preview", version=version, selector=selector), output)
             made = None
         else:
-            made = _start(api, version, selector)
+            made = _start(api, version, selector, policy)
         hint = unknown_names(api, selector)
     if hint:
         note(hint)
@@ -95,7 +110,7 @@ def list_(output: OutputOption = Output.TABLE) -> None:
         for one in found
     ]
     columns = {"id": "rollout", "what": "version", "selector": "to", "state": "state", "ok": "ok",
-               "failed": "failed", "waiting": "waiting", "unreachable": "unreachable",
+               "failed": "failed", "waiting": "waiting", "unreachable": "unreachable", "away": "away",
                "created_by": "by", "when": "started"}  # fmt: skip
     show_rows(rows, columns, output, "no rollouts: start one with `muster rollout start`")
 
@@ -124,7 +139,7 @@ def watch(
     rollout: RolloutArgument,
     seconds: Annotated[float, typer.Option(min=1, help="Give up after so long.")] = 3600,
 ) -> None:
-    """Watch a rollout until it ends; status 0 only if it succeeded.
+    """Watch a rollout until it ends or is paused; status 0 only if it succeeded.
 
     Ctrl-C ends the watching, not the rollout.
 
@@ -138,47 +153,44 @@ def watch(
         while True:
             found = api.get(place("rollouts", rollout))
             display(_story(found))
-            if found["state"] in ENDED:
+            if found["state"] in ENDED or found["state"] == "paused":
                 break
             if time.monotonic() > deadline:
                 raise CommandFailed("timeout", f"{rollout} still {found['state']}", "Watch again.")
             time.sleep(0.5)
+    if found["state"] == "paused":
+        raise CommandFailed(
+            "rollout-paused",
+            f"{rollout} is paused: {found['reason']}",
+            f"`muster rollout resume|retry|abort {rollout}` when you know why.",
+        )
     if found["state"] != "succeeded":
         raise CommandFailed(
             f"rollout-{found['state']}",
-            f"{rollout} {found['state']}: {found['failed']} of {len(found['standings'])} failed",
-            f"See `muster rollout show {rollout}` for the reasons.",
+            f"{rollout} {found['state'].replace('-', ' ')}: {found['reason']}",
+            f"See `muster rollout show {rollout}`.",
         )
 
 
 @app.command()
-def abort(
-    rollout: RolloutArgument,
-    revert: Annotated[
-        bool, typer.Option("--revert", help="Bring devices back to what they have proven before.")
-    ] = False,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """End a rollout; what was assigned stays, unless --revert.
-
-    A rollout that has succeeded goes on for devices that come to match later: this ends it, too.
+def explain(rollout: RolloutArgument) -> None:
+    """Say why a rollout does what it does: each stage, what it waits for, what its gates compared.
 
     ```
-    muster rollout abort digits-2-1
-    muster rollout abort digits-2-1 --revert
+    muster rollout explain digits-2-1
     ```
     """
     with ApiClient() as api:
-        done = api.post(
-            place("rollouts", rollout, "abort"), {"how": "revert" if revert else "keep"}
-        )
-    if output is Output.JSON:
-        show_json(done)
-        return
-    back = len(done["restored"])
-    say(f"{rollout} is aborted; {counted(back, 'device')} {'goes' if back == 1 else 'go'} back")
-    for device in done["left"]:
-        say(f"  {device} keeps the version: it has proven no earlier one")
+        found = api.get(place("rollouts", rollout))
+    say(_story(found))
+    if found["stages"]:
+        say("")
+    for stage in found["stages"]:
+        done = f"{stage['ok']} ok, {stage['failed']} failed, {stage['unreachable']} unreachable"
+        size = f"{stage['released']} released ({done})" if stage["opened_at"] else "not begun"
+        say(printable(f"{stage['name']}: {stage['state']}, {size}"))
+        if stage["reason"]:
+            say(printable(f"  {stage['reason']}"))
 
 
 @contextmanager
@@ -202,9 +214,12 @@ def _display() -> Iterator[Callable[[str], None]]:
     yield show_new
 
 
-def _start(api: ApiClient, version: str, selector: str) -> Any:
+def _start(api: ApiClient, version: str, selector: str, policy: Mapping[str, Any] | None) -> Any:
+    wish: dict[str, Any] = {"version": version, "selector": selector}
+    if policy is not None:
+        wish["policy"] = policy
     try:
-        return api.post("/rollouts", {"version": version, "selector": selector})
+        return api.post("/rollouts", wish)
     except CommandFailed as error:
         hint = unknown_names(api, selector) if error.code == "conflict" else ""
         if not hint:

@@ -3,52 +3,60 @@
 Rules:
 
 1. OK is *proven running*: a report signed by the device says that this version answers requests,
-   with the right manifest digest, committed. Nothing else is OK.
-2. FAILED is a report, for the present directive or a later one, that says failed.
-3. Everything else is WAITING, or UNREACHABLE while there is no link; neither is ever a failure.
-4. Nobody waits for a rollout that was aborted: a device was REVERTED to what it ran before, or KEPT
-   what it was assigned.
+   with the right manifest digest, committed. Nothing else is OK. It soaks until it has been so for
+   as long as the stage asks.
+2. FAILED is a report, for the present attempt, that says failed.
+3. UNREACHABLE was told, and is silent since for longer than the policy allows; or it had more
+   online time than the stage allows and has proven nothing.
+4. DEFERRED waits on purpose, for its window, power or a link; that takes nothing from its time.
+5. AWAY has no link, and has not been told yet. It is neither good nor bad.
+6. Everything else is WAITING.
+7. Nobody waits for a device that was REVERTED to what it ran before, or that KEEPs what it was
+   assigned when its rollout ended.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from typing import Final
 
 from controller.fleet.device import Device, SlotState
-from controller.fleet.presence import Presence, presence
+from controller.fleet.presence import Presence, online_seconds, presence
 from controller.rollout.facts import Release, proven
-from controller.rollout.rollout import Rollout
+from controller.rollout.policy import Stage
+from controller.rollout.rollout import Member, Rollout, StageRecord
+from controller.rollout.standing import Outcome, Standing
+from protos.documents import DEFERRALS
 
-
-class Outcome(StrEnum):
-    """What a device's part in a rollout has come to."""
-
-    OK = "ok"
-    FAILED = "failed"
-    WAITING = "waiting"
-    UNREACHABLE = "unreachable"
-    REVERTED = "reverted"
-    KEPT = "kept"
-
-
-DECIDED = frozenset({Outcome.OK, Outcome.FAILED})
+OFFLINE: Final = "offline"
+"""The code of a device that was told, has no link now, and is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """One device in one rollout.
+class Tally:
+    """What the standings of one stage come to; ``soaking`` ones are among ``ok``."""
 
-    Attributes:
-        doing: the install state that it last reported for the version; empty if none.
-        code: why it failed, or what it waits for.
-        detail: of the code; of a REVERTED device, what it was put back to.
-    """
+    ok: int = 0
+    failed: int = 0
+    unreachable: int = 0
+    waiting: int = 0
+    deferred: int = 0
+    away: int = 0
+    soaking: int = 0
 
-    device: str
-    outcome: Outcome
-    doing: str = ""
-    code: str = ""
-    detail: str = ""
+    @property
+    def told(self) -> int:
+        """Devices that could have shown by now what becomes of them."""
+        return self.ok + self.failed + self.unreachable + self.waiting
+
+    @property
+    def decided(self) -> int:
+        """Devices that have shown it."""
+        return self.ok - self.soaking + self.failed + self.unreachable
+
+    @property
+    def size(self) -> int:
+        """All of them."""
+        return self.told + self.deferred + self.away
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,9 @@ class Progress:
 
     Attributes:
         rollout: as it is after the plan.
-        standings: the devices that it has assigned the version to, by id.
+        standings: the devices that it has released, by id.
+        stages: as they are after the plan, by number.
+        held: devices of the control group.
         incompatible: devices that match and can't run it, each with the reasons.
         taken: devices that match and that a newer rollout has, by its id.
         lines: all of it as sentences; the first one is the sum.
@@ -65,6 +75,8 @@ class Progress:
 
     rollout: Rollout
     standings: tuple[Standing, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    held: tuple[str, ...] = ()
     incompatible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     taken: Mapping[str, str] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
@@ -73,62 +85,113 @@ class Progress:
         """How many devices stand so."""
         return sum(standing.outcome is outcome for standing in self.standings)
 
-    @property
-    def decided(self) -> bool:
-        """Whether there are devices, and every one is OK or FAILED."""
-        return bool(self.standings) and all(one.outcome in DECIDED for one in self.standings)
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of one device: everything but what it answers.
+
+    Attributes:
+        release: the rollout's version; None if it is not known (any more), which proves nothing.
+        asked: ``Facts.asked`` of the place.
+        silence_seconds: of the policy.
+    """
+
+    member: Member
+    stage: Stage
+    release: Release | None
+    asked: int | None
+    silence_seconds: float
 
 
 def standing(
-    device: Device,
-    release: Release | None,
-    slots: Iterable[SlotState],
-    asked: int | None,
-    now: float,
+    device: Device, slots: Iterable[SlotState], question: Question, now: float
 ) -> Standing:
-    """How one device stands.
-
-    Args:
-        device: as it is known.
-        release: the rollout's version; None if it is not known (any more), which proves nothing.
-        slots: what reports say of the place.
-        asked: ``Facts.asked`` of the place.
-        now: Unix seconds.
-    """
-    said = tuple(slots)
-    if proven(said, release):
-        return Standing(device.id, Outcome.OK, "committed")
-    version = None if release is None else release.version
+    """How one device stands at ``now`` (Unix seconds), by what reports say of the place."""
+    said, number = tuple(slots), question.member.stage
+    if proven(said, question.release):
+        since = question.member.proven_at or now
+        until = since + question.stage.soak_seconds
+        return Standing(
+            device.id,
+            Outcome.OK,
+            "committed",
+            stage=number,
+            soaks_until=until if until > now else 0.0,
+        )
+    version = None if question.release is None else question.release.version
     tried = [one for one in said if one.version == version and one.state != "idle"]
     latest = max(tried, key=lambda one: (one.counter, not one.running), default=None)
+    asked = question.asked
+    if latest is not None and latest.state == "failed":
+        if asked is not None and latest.generation >= asked:
+            return Standing(device.id, Outcome.FAILED, "failed", latest.code, latest.detail, number)
+        latest = None  # in an earlier attempt, which says nothing of this one
+    doing, code, detail = _doing(latest)
+    outcome = _undecided(device, code, question, now)
+    offline = presence(device, now) is Presence.OFFLINE
+    if outcome is Outcome.UNREACHABLE and not code:
+        code = "silent" if offline else "deadline"
+    elif offline and outcome is Outcome.WAITING:
+        code = OFFLINE
+    return Standing(device.id, outcome, doing, code, detail, number)
+
+
+def _doing(latest: SlotState | None) -> tuple[str, str, str]:
     if latest is None:
-        return Standing(device.id, _waits(device, now))
-    failed = latest.state == "failed" and asked is not None and latest.generation >= asked
-    if failed:
-        return Standing(device.id, Outcome.FAILED, "failed", latest.code, latest.detail)
-    if latest.state == "failed":  # in an earlier attempt, which says nothing of this one
-        return Standing(device.id, _waits(device, now))
+        return "", "", ""
     odd = latest.running and latest.state == "committed"  # and yet not proven
     doing = "committed with another manifest" if odd else latest.state
-    return Standing(device.id, _waits(device, now), doing, latest.code, latest.detail)
+    return doing, latest.code, latest.detail
 
 
-def after_abort(standings: Iterable[Standing], back: Mapping[str, str]) -> tuple[Standing, ...]:
-    """What an abort makes of them; ``back`` says what each reverted device was put back to."""
+def _undecided(device: Device, code: str, question: Question, now: float) -> Outcome:
+    """Rules 3 to 6."""
+    online = online_seconds(device, now) - question.member.online_at
+    offline = presence(device, now) is Presence.OFFLINE
+    if offline:
+        if online <= 0:
+            return Outcome.AWAY
+        silent = now - max(device.last_seen, question.member.released_at)
+        return Outcome.UNREACHABLE if silent > question.silence_seconds else Outcome.WAITING
+    if code in DEFERRALS:
+        return Outcome.DEFERRED
+    late = online > question.stage.deadline_seconds
+    return Outcome.UNREACHABLE if late else Outcome.WAITING
+
+
+def tally(standings: Iterable[Standing]) -> Tally:
+    """What they come to; REVERTED and KEPT ones count nowhere."""
+    counts = dict.fromkeys(Outcome, 0)
+    soaking = 0
+    for one in standings:
+        counts[one.outcome] += 1
+        soaking += one.soaks_until > 0
+    return Tally(
+        ok=counts[Outcome.OK],
+        failed=counts[Outcome.FAILED],
+        unreachable=counts[Outcome.UNREACHABLE],
+        waiting=counts[Outcome.WAITING],
+        deferred=counts[Outcome.DEFERRED],
+        away=counts[Outcome.AWAY],
+        soaking=soaking,
+    )
+
+
+def at_the_end(standings: Iterable[Standing], back: Mapping[str, str]) -> tuple[Standing, ...]:
+    """What they are when a rollout is aborted; ``back`` says what reverted devices were put back to."""
     found = []
     for one in standings:
-        if one.outcome is Outcome.FAILED:  # why it failed is worth more than what became of it
+        if one.outcome in {
+            Outcome.FAILED,
+            Outcome.REVERTED,
+        }:  # why it failed is worth more than what became of it
             found.append(one)
         elif one.device in back:
-            found.append(Standing(one.device, Outcome.REVERTED, detail=back[one.device]))
+            detail = back[one.device]
+            found.append(Standing(one.device, Outcome.REVERTED, detail=detail, stage=one.stage))
         elif one.outcome is Outcome.OK:
             found.append(one)
         else:
             detail = f"was {one.doing}" if one.doing else ""
-            found.append(Standing(one.device, Outcome.KEPT, detail=detail))
+            found.append(Standing(one.device, Outcome.KEPT, detail=detail, stage=one.stage))
     return tuple(found)
-
-
-def _waits(device: Device, now: float) -> Outcome:
-    away = presence(device, now) is Presence.OFFLINE
-    return Outcome.UNREACHABLE if away else Outcome.WAITING

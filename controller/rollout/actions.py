@@ -1,41 +1,37 @@
-"""What people ask of rollouts: start, list, show, abort. ``gather`` reads what plans are made from."""
+"""Rollouts begin and are looked at; ``gather`` reads what plans are made from.
+
+What changes a rollout that goes on stands in ``steering/``, what a plan changes in ``turn/``.
+"""
 
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Final
 
 from controller.audit import Entry
 from controller.errors import Conflict, InvalidInput, NotFound
 from controller.fleet.attributes import attributes
-from controller.fleet.device import DeviceStatus, SlotState
+from controller.fleet.device import DeviceStatus
 from controller.fleet.selector import matches
 from controller.fleet.selector_parser import parse
 from controller.registry.version import Version
-from controller.rollout.account import Progress, after_abort
+from controller.rollout.account import Progress
 from controller.rollout.compatibility import objections
-from controller.rollout.facts import Facts, Place, Release, place, proven, slots_by_place
-from controller.rollout.plan import account, account_ended, accounts
-from controller.rollout.revert import previous_committed
-from controller.rollout.rollout import ASSIGNING, Rollout, SignedDirective, State, Wanted
+from controller.rollout.facts import Facts, Place, Release, place
+from controller.rollout.gate.actions import read_evidence
+from controller.rollout.plan import account, account_ended, accounts, plan
+from controller.rollout.policy import STAGED, Policy
+from controller.rollout.rollout import FINAL, Rollout, SignedDirective, State, Wanted
 from controller.store.store import Transaction
-from protos.documents import Directive, Report
+from protos.documents import Directive
 from protos.envelope import peek
 from protos.errors import DocumentError
 from protos.manifest import parse_reference, read_manifest
 
 SLOTS = ("champion", "challenger")
-REPORTS_READ_BACK = 1000
 
 log = logging.getLogger(__name__)
-
-
-class Abort(StrEnum):
-    """What an abort does with what the rollout has assigned."""
-
-    KEEP = "keep"  # it stays wanted; nothing more is assigned
-    REVERT = "revert"  # every place goes back to the version that its device has proven before
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +43,24 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Aborted:
-    """What an abort did, by device.
+class Order:
+    """How a rollout is to go.
 
     Attributes:
-        restored: the version that is wanted now.
-        withdrawn: nothing is wanted there any more, and nothing was running.
-        left: keeps the rollout's version: no earlier one is proven.
+        slot: "champion" answers, "challenger" only watches.
+        policy: stages, budgets, gates.
+        fleet: names the fleet's file that asks for it; empty if a person does.
+        allow_empty: it may begin though no device matches that can run the version.
     """
 
-    rollout: Rollout
-    restored: Mapping[str, int]
-    withdrawn: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
+    slot: str = "champion"
+    policy: Policy = STAGED
+    fleet: str = ""
+    allow_empty: bool = False
+
+
+ORDER: Final = Order()
+"""The careful default."""
 
 
 def start(
@@ -68,9 +69,7 @@ def start(
     selector: str,
     actor: str,
     now: float,
-    *,
-    slot: str = "champion",
-    allow_empty: bool = False,
+    order: Order = ORDER,
 ) -> Rollout:
     """Starts bringing a version (``digits/2`` or ``digits@champion``) to the devices that match.
 
@@ -81,13 +80,13 @@ def start(
         InvalidInput, BadSelector: the reference, slot or selector can't be read.
         NotFound: there is no such version.
         Conflict: it is not published; or no device matches, or none that matches can run it, and
-            ``allow_empty`` does not say that this is meant.
+            the order does not say that this is meant.
     """
-    if slot not in SLOTS:
-        raise InvalidInput(f"slot: {slot!r} is none of {', '.join(SLOTS)}")
+    if order.slot not in SLOTS:
+        raise InvalidInput(f"slot: {order.slot!r} is none of {', '.join(SLOTS)}")
     version = _published(tx, reference)
     found = _preview(tx, release_of(version), selector)
-    if not found.devices and not allow_empty:
+    if not found.devices and not order.allow_empty:
         raise Conflict(_nobody(selector, found))
     rollouts = tx.rollouts.all()
     # Which rollout is newer decides who has a device: a clock that was set back must not.
@@ -103,10 +102,17 @@ def start(
         state=State.RUNNING,
         created_at=max(now, newest + 0.001),
         created_by=actor,
-        slot=slot,
+        slot=order.slot,
+        policy=order.policy,
+        fleet=order.fleet,
     )
     tx.rollouts.put(rollout)
-    detail = {"version": f"{version.model}/{version.version}", "to": rollout.selector, "slot": slot}
+    detail = {
+        "version": f"{version.model}/{version.version}",
+        "to": rollout.selector,
+        "slot": order.slot,
+        "stages": ", ".join(one.name for one in order.policy.stages),
+    }
     tx.audit.append(Entry(actor, "rollout.start", rollout.id, detail), int(now * 1000))
     log.info("rollout.started rollout=%s to=%s by=%s", rollout.id, rollout.selector, actor)
     return rollout
@@ -134,55 +140,38 @@ def show(tx: Transaction, rollout_id: str, now: float) -> Progress:
     Raises:
         NotFound: there is none of that id.
     """
-    return _account(tx, _get(tx, rollout_id), now)
-
-
-def abort(
-    tx: Transaction, rollout_id: str, actor: str, now: float, how: Abort = Abort.KEEP
-) -> Aborted:
-    """Ends a rollout that runs, or one that has succeeded and goes on for devices that match later.
-
-    What changes is sent with the next plan: wake the loop.
-
-    Raises:
-        NotFound: there is none of that id.
-        Conflict: it has ended otherwise.
-    """
-    rollout = _get(tx, rollout_id)
-    if rollout.state not in ASSIGNING:
-        raise Conflict(
-            f"rollout {rollout_id!r} is {rollout.state}; to change what its devices run, start "
-            "a rollout of the version that they shall run"
-        )
-    done = dataclasses.replace(rollout, state=State.ABORTED, ended_at=now)
-    before = _account(tx, rollout, now)
-    outcome = Aborted(done, {}) if how is Abort.KEEP else _revert(tx, done, now)
-    back = {device: f"{rollout.model}/{version}" for device, version in outcome.restored.items()}
-    back |= dict.fromkeys(outcome.withdrawn, "nothing")
-    stood = after_abort(before.standings, back)
-    close(tx, dataclasses.replace(before, rollout=done, standings=stood))
-    detail = {"how": how.value, "restored": str(len(outcome.restored))}
-    tx.audit.append(Entry(actor, "rollout.abort", rollout_id, detail), int(now * 1000))
-    log.info("rollout.aborted rollout=%s how=%s by=%s", rollout_id, how.value, actor)
-    return outcome
-
-
-def close(tx: Transaction, progress: Progress) -> None:
-    """Records an ended rollout with what it has come to."""
-    tx.rollouts.put(progress.rollout)
-    tx.rollouts.put_standings(progress.rollout.id, progress.standings)
+    return progress_of(tx, rollout_of(tx, rollout_id), now)
 
 
 def gather(tx: Transaction) -> Facts:
-    """Everything that a plan is made from, as it is in this transaction."""
+    """Everything that a plan is made from, as it is in this transaction; no evidence for gates."""
     facts = Facts(
         rollouts=tuple(tx.rollouts.all()),
         devices=tuple(tx.devices.all()),
         wanted=tuple(tx.rollouts.wanted()),
         slots=tuple(tx.devices.slots()),
         releases={(one.model, one.version): release_of(one) for one in tx.registry.versions()},
+        members=tuple(tx.stages.members()),
+        stages=tuple(tx.stages.all()),
     )
-    return dataclasses.replace(facts, asked=_asked(tx, facts))
+    closed = {
+        one.id: tuple(tx.rollouts.standings(one.id))
+        for one in facts.rollouts
+        if one.state is State.ROLLING_BACK
+    }
+    return dataclasses.replace(facts, asked=_asked(tx, facts), closed=closed)
+
+
+def with_evidence(tx: Transaction, facts: Facts, now: float) -> Facts:
+    """The facts with what gates ask for, if a plan made from them would ask."""
+    wishes = plan(facts, now).wishes
+    if not wishes:
+        return facts
+    found = {
+        one.rollout: read_evidence(tx, one.model, one.version, one.stage, one.control)
+        for one in wishes
+    }
+    return dataclasses.replace(facts, evidence=found)
 
 
 def release_of(version: Version) -> Release:
@@ -216,8 +205,8 @@ def _first_asked(row: Wanted, newest_first: Iterable[SignedDirective]) -> int:
     for signed in newest_first:
         directive = peek(signed.envelope, Directive)
         asks = any(
-            (one.model, one.slot, one.version, one.rollout)
-            == (row.model, row.slot, row.version, row.rollout)
+            (one.model, one.slot, one.version, one.rollout, one.attempt)
+            == (row.model, row.slot, row.version, row.rollout, row.attempt)
             for one in directive.assignments
         )
         if not asks:
@@ -273,53 +262,21 @@ def _nobody(selector: str, found: Preview) -> str:
     return f"no device that {selector!r} matches can run it; {device}: {'; '.join(why)}"
 
 
-def _account(tx: Transaction, rollout: Rollout, now: float) -> Progress:
-    if rollout.state is State.RUNNING:
-        return account(rollout, gather(tx), now)
-    return account_ended(rollout, tx.rollouts.standings(rollout.id))
+def rollout_of(tx: Transaction, rollout_id: str) -> Rollout:
+    """The rollout.
 
-
-def _get(tx: Transaction, rollout_id: str) -> Rollout:
+    Raises:
+        NotFound: there is none of that id.
+    """
     rollout = tx.rollouts.get(rollout_id)
     if rollout is None:
         raise NotFound(f"no rollout {rollout_id!r}")
     return rollout
 
 
-def _revert(tx: Transaction, rollout: Rollout, now: float) -> Aborted:
-    facts = gather(tx)
-    slots = slots_by_place(facts.slots)
-    restored: dict[str, int] = {}
-    withdrawn, left = [], []
-    for row in facts.wanted:
-        if (row.rollout, row.version) != (rollout.id, rollout.version):
-            continue
-        said = slots.get(place(row), ())
-        back = _previous(tx, row, said, facts.releases)
-        if back is not None:
-            tx.rollouts.put_wanted(dataclasses.replace(row, version=back.version, assigned_at=now))
-            restored[row.device] = back.version
-        elif any(one.running for one in said):
-            left.append(row.device)
-        else:
-            tx.rollouts.remove_wanted(row.device, row.model, row.slot)
-            withdrawn.append(row.device)
-    return Aborted(rollout, restored, tuple(withdrawn), tuple(left))
-
-
-def _previous(
-    tx: Transaction,
-    row: Wanted,
-    said: tuple[SlotState, ...],
-    releases: Mapping[tuple[str, int], Release],
-) -> Release | None:
-    """What the device runs now, if that is another version; else what it ran before."""
-    for release in releases.values():
-        runs = release.model == row.model and release.published and proven(said, release)
-        if runs and release.version != row.version:
-            return release
-    reports = (
-        peek(stored.envelope, Report)
-        for stored in tx.telemetry.reports(row.device, REPORTS_READ_BACK)
-    )
-    return previous_committed(row, reports, releases)
+def progress_of(tx: Transaction, rollout: Rollout, now: float) -> Progress:
+    """How the rollout stands."""
+    if rollout.state in FINAL:
+        closed = account_ended(rollout, tx.rollouts.standings(rollout.id))
+        return dataclasses.replace(closed, stages=tuple(tx.stages.all(rollout.id)))
+    return account(rollout, with_evidence(tx, gather(tx), now), now)

@@ -2,17 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 
+from controller.rollout.conditions import Conditions, signed
 from controller.rollout.facts import Release
-from controller.rollout.rollout import Wanted
+from controller.rollout.rollout import Rollout, Wanted
 from protos.documents import Assignment
 from protos.manifest import target_path
 
 
 def assignments(
-    rows: Iterable[Wanted], releases: Mapping[tuple[str, int], Release]
+    rows: Iterable[Wanted],
+    releases: Mapping[tuple[str, int], Release],
+    rollouts: Mapping[str, Rollout],
 ) -> tuple[Assignment, ...]:
     """The assignments of one device, by model and slot: the same rows give the same tuple.
 
+    What goes back to an earlier version waits for nothing.
     A row whose version is not in ``releases`` is left out: nothing can be said of its bytes.
     """
     found = []
@@ -28,6 +32,14 @@ def assignments(
                     length=release.length,
                     slot=row.slot,
                     rollout=row.rollout,
+                    attempt=row.attempt,
+                    conditions=signed(_conditions(row, rollouts.get(row.rollout))),
                 )
             )
     return tuple(found)
+
+
+def _conditions(row: Wanted, rollout: Rollout | None) -> Conditions:
+    if rollout is None or rollout.version != row.version:
+        return Conditions()
+    return rollout.policy.conditions

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from controller.rollout.account import Outcome, Progress, Standing
-from controller.rollout.rollout import Rollout, State
+from controller.rollout.account import OFFLINE, Progress
+from controller.rollout.rollout import OPEN, Rollout, State
+from controller.rollout.standing import Outcome, Standing
 
 SHOWN = 5
 """This many devices are named; the rest are counted."""
@@ -31,40 +33,90 @@ def summary(progress: Progress) -> str:
     total = len(progress.standings)
     if total == 0:
         return f"{title(progress.rollout)}: {_nobody(progress)}"
-    does = "run it" if progress.rollout.state is State.RUNNING else "proved that they run it"
+    does = "run it" if progress.rollout.state in OPEN else "proved that they run it"
     parts = [f"{progress.count(Outcome.OK)} of {total} {does}"]
-    failed = [one for one in progress.standings if one.outcome is Outcome.FAILED]
-    if failed:
-        parts.append(f"{len(failed)} failed ({_reasons(failed)})")
-    waiting = [one for one in progress.standings if one.outcome is Outcome.WAITING]
-    busy = [one for one in waiting if one.doing]
-    if busy:
-        parts.append(f"{len(busy)} installing ({_states(busy)})")
-    if len(waiting) > len(busy):
-        parts.append(f"{len(waiting) - len(busy)} not reported yet")
-    away = progress.count(Outcome.UNREACHABLE)
-    if away:
-        parts.append(f"{away} offline")
-    if back := progress.count(Outcome.REVERTED):
-        parts.append(f"{back} put back")
-    if kept := progress.count(Outcome.KEPT):
-        parts.append(f"{kept} keep it unproven")
+    by_outcome: dict[Outcome, list[Standing]] = {}
+    for one in progress.standings:
+        by_outcome.setdefault(one.outcome, []).append(one)
+    for outcome, words in _COUNTED.items():
+        if found := by_outcome.get(outcome):
+            parts.append(f"{len(found)} {words} ({_reasons(found)})")
+    waiting = [one for one in by_outcome.get(Outcome.WAITING, []) if one.code != OFFLINE]
+    parts += _waiting(waiting)
+    if offline := _offline(progress):
+        parts.append(f"{len(offline)} offline")
+    for outcome, words in _PLAIN.items():
+        if found := by_outcome.get(outcome):
+            parts.append(f"{len(found)} {words}")
+    if progress.held and progress.rollout.state in OPEN:
+        parts.append(f"{len(progress.held)} held back as control group")
     return f"{title(progress.rollout)}: {', '.join(parts)}"
+
+
+def _waiting(waiting: Sequence[Standing]) -> list[str]:
+    busy = [one for one in waiting if one.doing]
+    said = [f"{len(busy)} installing ({_states(busy)})"] if busy else []
+    if len(waiting) > len(busy):
+        said.append(f"{len(waiting) - len(busy)} not reported yet")
+    return said
+
+
+_COUNTED = {
+    Outcome.FAILED: "failed",
+    Outcome.UNREACHABLE: "unreachable",
+    Outcome.DEFERRED: "deferred",
+}
+_PLAIN = {
+    Outcome.REVERTED: "put back",
+    Outcome.KEPT: "keep it unproven",
+}
+
+
+def told(progress: Progress, notes: Mapping[str, Iterable[str]]) -> Progress:
+    """The progress with all of it in sentences, the sum first."""
+    lines = [summary(progress)]
+    lines += [f"  {sentence}: {named(devices)}" for sentence, devices in sorted(notes.items())]
+    lines += [f"  {line}" for line in progress.lines]
+    lines += details(progress)
+    if progress.rollout.state is not State.RUNNING:
+        lines.append(f"  {ended(progress)}")
+    return replace(progress, lines=tuple(lines))
+
+
+def back(done: int, waiting: Sequence[str], away: Sequence[str]) -> tuple[str, ...]:
+    """How far a rollout that goes back has come."""
+    lines = [f"{done} of {done + len(waiting) + len(away)} have proven that they are back"]
+    if waiting:
+        lines.append(f"not yet back: {named(waiting)}")
+    if away:
+        lines.append(f"go back when they connect: {named(away)}")
+    return tuple(lines)
 
 
 def details(progress: Progress) -> tuple[str, ...]:
     """What the sum leaves out: devices that can't, that another rollout has, that were left."""
-    lines = []
-    for device, reasons in sorted(progress.incompatible.items()):
-        lines.append(f"  can't run it: {device} ({'; '.join(reasons)})")
+    unfit: dict[tuple[str, ...], list[str]] = {}
+    for device, reasons in progress.incompatible.items():
+        unfit.setdefault(reasons, []).append(device)
+    lines = [
+        f"  can't run it: {named(devices)} ({'; '.join(reasons)})"
+        for reasons, devices in sorted(unfit.items())
+    ]
     takers: dict[str, list[str]] = {}
     for device, by in progress.taken.items():
         takers.setdefault(by, []).append(device)
     lines += [f"  newer rollout {by} has: {named(took)}" for by, took in sorted(takers.items())]
-    away = [one.device for one in progress.standings if one.outcome is Outcome.UNREACHABLE]
-    if away:
-        lines.append(f"  learn it when they connect: {named(away)}")
+    if offline := _offline(progress):
+        lines.append(f"  learn it when they connect: {named(offline)}")
     return tuple(lines)
+
+
+def _offline(progress: Progress) -> list[str]:
+    return [
+        one.device
+        for one in progress.standings
+        if one.outcome is Outcome.AWAY or (one.outcome, one.code) == (Outcome.WAITING, OFFLINE)
+    ]
 
 
 def later(rollout: Rollout, notes: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
@@ -73,22 +125,11 @@ def later(rollout: Rollout, notes: Mapping[str, Iterable[str]]) -> tuple[str, ..
     return (f"{title(rollout)}: has succeeded, and goes on", *done) if done else ()
 
 
-def ended(state: State, progress: Progress) -> str:
-    """Why a rollout ends so."""
-    match state:
-        case State.SUCCEEDED:
-            return "succeeded: every device has proven that it runs it"
-        case State.FAILED:
-            failed = progress.count(Outcome.FAILED)
-            return f"failed: every device is decided, {failed} of {len(progress.standings)} failed"
-        case State.SUPERSEDED:
-            by = named(set(progress.taken.values()))
-            return f"superseded: all its devices went to {by}"
-        case State.ABORTED:
-            version = f"{progress.rollout.model}/{progress.rollout.version}"
-            return f"aborted: {version} is no longer published, nothing more is assigned"
-        case State.RUNNING:
-            return "running"
+def ended(progress: Progress) -> str:
+    """In which state a rollout is that does not run, and why."""
+    rollout = progress.rollout
+    state = rollout.state.value.replace("-", " ")
+    return f"{state}: {rollout.reason}" if rollout.reason else state
 
 
 def _nobody(progress: Progress) -> str:
@@ -96,7 +137,7 @@ def _nobody(progress: Progress) -> str:
         return "no device, newer rollouts have them"
     if progress.incompatible:
         return "no device, none that matches can run it"
-    if progress.rollout.state is State.RUNNING:
+    if progress.rollout.state in OPEN:
         return "no device matches yet"
     return "no device"
 

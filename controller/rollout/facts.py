@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from controller.fleet.device import Device, SlotState
 from controller.registry import version as registry
-from controller.rollout.rollout import Rollout, Wanted
+from controller.rollout.gate.evidence import Evidence
+from controller.rollout.rollout import Member, Rollout, StageRecord, Wanted
+from controller.rollout.standing import Standing
 from protos.manifest import Needs
 
 Place = tuple[str, str, str]
@@ -44,6 +46,10 @@ class Facts:
         asked: by place, the generation of the first of the directives without a gap up to the
             newest that ask for the present ``wanted`` row; no entry while none does. A failure
             that was reported for an older generation answers an older question.
+        members: of the rollouts that have not ended, and of those that have succeeded.
+        stages: of the rollouts that have not ended, by number.
+        evidence: by rollout, what gates judge, where a plan has asked for it.
+        closed: how devices stood when their rollout began to go back, by rollout.
     """
 
     rollouts: tuple[Rollout, ...] = ()
@@ -52,6 +58,10 @@ class Facts:
     slots: tuple[SlotState, ...] = ()
     releases: Mapping[tuple[str, int], Release] = field(default_factory=dict)
     asked: Mapping[Place, int] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    closed: Mapping[str, tuple[Standing, ...]] = field(default_factory=dict)
 
 
 def place(row: Wanted | SlotState) -> Place:
@@ -81,3 +91,10 @@ def proven(slots: Iterable[SlotState], release: Release | None) -> bool:
         and slot.manifest_sha256 == release.sha256
         for slot in slots
     )
+
+
+def runs(model: str, slots: Iterable[SlotState], facts: Facts) -> tuple[Release, ...]:
+    """The versions of the model that may be run and that the reports prove."""
+    said = tuple(slots)
+    found = (facts.releases.get((model, one.version)) for one in said if one.running)
+    return tuple(one for one in found if one and one.published and proven(said, one))

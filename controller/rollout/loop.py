@@ -13,20 +13,16 @@ from collections.abc import Iterable, Sequence
 from agent.clock import Clock
 from agent.waiting import sleep_unless
 from controller.errors import Conflict, DeviceOffline
-from controller.fleet.device import DeviceStatus
-from controller.rollout.actions import close, gather
-from controller.rollout.assignments import assignments
-from controller.rollout.check import InvalidPlan, directive_violations, violations
+from controller.rollout.check import InvalidPlan, directive_violations
+from controller.rollout.draft import Plan
 from controller.rollout.explain import named
-from controller.rollout.facts import Facts
-from controller.rollout.plan import Plan, plan
-from controller.rollout.rollout import SignedDirective, State, Wanted
+from controller.rollout.rollout import SignedDirective
+from controller.rollout.turn.actions import Tenure, take_turn
 from controller.rollout.unheard import Unheard
 from controller.signing.directive import signed
-from controller.store.store import Store, Transaction
+from controller.store.store import Store
 from controller.transport.courier import Courier
-from protos.documents import Assignment, Directive
-from protos.envelope import peek
+from protos.documents import Directive
 from protos.keys import Signer
 from protos.v1 import command_pb2, common_pb2
 
@@ -47,6 +43,7 @@ class RolloutLoop:
         director: signs directives; the devices know its key from the signed ``targets``.
         clock: the time.
         interval: seconds between turns that nobody asked for.
+        holder: names this controller among those that share the store: one of them acts.
     """
 
     def __init__(
@@ -56,6 +53,7 @@ class RolloutLoop:
         director: Signer,
         clock: Clock,
         interval: float = INTERVAL_SECONDS,
+        holder: str = "controller",
     ) -> None:
         self._store = store
         self._courier = courier
@@ -68,6 +66,7 @@ class RolloutLoop:
         # The newest directive of each device: this loop alone writes them, so it reads each once.
         self._newest: dict[str, Directive | None] = {}
         self._unheard = Unheard()
+        self._tenure = Tenure(holder)
 
     def wake(self) -> None:
         """Something has changed: plan soon. From any thread; many calls make one turn."""
@@ -84,7 +83,8 @@ class RolloutLoop:
             self._woken.clear()
             began = self._clock.monotonic()
             try:
-                await self.turn()
+                if not (await self.turn()).empty:
+                    self._woken.set()  # what was recorded may allow the next step
             except Exception:
                 log.exception("rollout.turn_failed")
             await self._clock.sleep(max(REST_SECONDS, self._clock.monotonic() - began))
@@ -99,11 +99,12 @@ class RolloutLoop:
             StoreError: nothing was recorded; the next turn tries again.
         """
         async with self._turn:
-            made, due = await asyncio.to_thread(self._decide)
-            told = await asyncio.to_thread(self._sign, due) if due else ()
+            now = self._clock.now().timestamp()
+            taken = await asyncio.to_thread(take_turn, self._store, self._newest, self._tenure, now)
+            told = await asyncio.to_thread(self._sign, taken.due) if taken.due else ()
             for one in (*told, *await self._missed()):
                 await self._send(one)
-            return made
+            return taken.plan
 
     async def connected(self, device: str) -> None:
         """A link has come up: the device is told its newest directive again, and may match more."""
@@ -115,52 +116,6 @@ class RolloutLoop:
         if newest is not None and not overtaken:
             await self._send(newest)
         self.wake()
-
-    def _decide(self) -> tuple[Plan, tuple[Directive, ...]]:
-        """Plans, and records that in one transaction; returns the directives that are due.
-
-        Most plans change nothing: those hold nobody up.
-        """
-        now = self._clock.now().timestamp()
-        with self._store.read() as tx:
-            facts, made = _planned(tx, now)
-            due = self._due(tx, facts, int(now)) if made.empty else ()
-        if not made.empty:
-            with self._store.begin() as tx:  # planned anew: more may have changed since
-                facts, made = _planned(tx, now)
-                _record(tx, made)
-                due = self._due(tx, facts, int(now))
-        for line in made.because if not made.empty else ():
-            log.info("rollout.plan %s", line)
-        return made, due
-
-    def _due(self, tx: Transaction, facts: Facts, issued_at: int) -> tuple[Directive, ...]:
-        rows: dict[str, list[Wanted]] = {}
-        for row in tx.rollouts.wanted():
-            rows.setdefault(row.device, []).append(row)
-        due = []
-        for device in facts.devices:
-            if device.status is not DeviceStatus.ACTIVE:
-                continue
-            wanted = assignments(rows.get(device.id, ()), facts.releases)
-            newest = self._known(tx, device.id)
-            if wanted != _said(newest):
-                generation = 1 if newest is None else newest.generation + 1
-                due.append(
-                    Directive(
-                        device=device.id,
-                        generation=generation,
-                        issued_at=issued_at,
-                        assignments=wanted,
-                    )
-                )
-        return tuple(due)
-
-    def _known(self, tx: Transaction, device: str) -> Directive | None:
-        if device not in self._newest:
-            signed = tx.rollouts.directive(device)
-            self._newest[device] = None if signed is None else peek(signed.envelope, Directive)
-        return self._newest[device]
 
     def _sign(self, due: Sequence[Directive]) -> tuple[SignedDirective, ...]:
         """Seals and stores; signing may be slow, so it holds no transaction."""
@@ -175,6 +130,7 @@ class RolloutLoop:
             raise InvalidPlan("; ".join(broken))
         try:
             with self._store.begin() as tx:
+                self._tenure.require(tx, self._clock.now().timestamp())
                 for one in sealed:
                     tx.rollouts.put_directive(one)
         except Conflict:
@@ -223,26 +179,3 @@ def directive_command(directive: SignedDirective) -> bytes:
     """The serialised ``muster.v1.Command`` that carries the directive."""
     envelope = common_pb2.Envelope.FromString(directive.envelope)
     return command_pb2.Command(directive=envelope).SerializeToString()
-
-
-def _planned(tx: Transaction, now: float) -> tuple[Facts, Plan]:
-    facts = gather(tx)
-    made = plan(facts, now)
-    broken = violations(facts, made)
-    if broken:
-        raise InvalidPlan("; ".join(broken))
-    return facts, made
-
-
-def _said(directive: Directive | None) -> tuple[Assignment, ...]:
-    return () if directive is None else directive.assignments
-
-
-def _record(tx: Transaction, made: Plan) -> None:
-    for row in made.remove:
-        tx.rollouts.remove_wanted(row.device, row.model, row.slot)
-    for row in (*made.assign, *made.restore):
-        tx.rollouts.put_wanted(row)
-    for progress in made.progress:
-        if progress.rollout.state is not State.RUNNING:
-            close(tx, progress)

@@ -15,8 +15,8 @@ from controller.enrolment.token import JoinToken
 from controller.fleet.device import Device, SlotState
 from controller.monitor.estimator import Estimator
 from controller.registry.version import Model, Pending, Version
-from controller.rollout.account import Standing
-from controller.rollout.rollout import Rollout, SignedDirective, Wanted
+from controller.rollout.rollout import Member, Rollout, SignedDirective, StageRecord, Wanted
+from controller.rollout.standing import Standing
 from controller.telemetry.record import (
     Rejections,
     StoredEvent,
@@ -156,6 +156,24 @@ class Rollouts(Protocol):
 
     def directives(self, device: str) -> Sequence[SignedDirective]:
         """Those that are kept, newest first."""
+        ...
+
+
+class Stages(Protocol):
+    """What became of each rollout's stages, and whom they have released or hold back."""
+
+    def all(self, rollout: str | None = None) -> Sequence[StageRecord]:
+        """Of one rollout or of all, by rollout and number."""
+        ...
+
+    def put(self, stages: Iterable[StageRecord]) -> None: ...  # noqa: D102
+    def members(self, rollout: str | None = None) -> Sequence[Member]:
+        """Of one rollout or of all, by rollout and device."""
+        ...
+
+    def put_members(self, members: Iterable[Member]) -> None: ...  # noqa: D102
+    def remove_members(self, rollout: str) -> None:
+        """All of the rollout's."""
         ...
 
 
@@ -311,6 +329,8 @@ class Transaction(Protocol):
     def metadata(self) -> ImageMetadata: ...  # noqa: D102
     @property
     def rollouts(self) -> Rollouts: ...  # noqa: D102
+    @property
+    def stages(self) -> Stages: ...  # noqa: D102
     @property
     def telemetry(self) -> Telemetry: ...  # noqa: D102
     @property

@@ -1,6 +1,6 @@
 """What the API answers with about devices, rollouts and operators. Times are Unix seconds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -11,8 +11,11 @@ from controller.audit import Record
 from controller.enrolment.token import JoinToken
 from controller.fleet.actions import DeviceView
 from controller.fleet.device import SlotState
-from controller.rollout.account import Outcome, Progress, Standing
-from controller.rollout.rollout import Wanted
+from controller.rollout.account import Progress, tally
+from controller.rollout.policy import Policy
+from controller.rollout.rollout import StageRecord, Wanted
+from controller.rollout.staging import stages_of
+from controller.rollout.standing import Outcome, Standing
 from controller.telemetry.record import StoredEvent, StoredResources
 from protos.v1 import telemetry_pb2
 
@@ -175,11 +178,16 @@ class StandingAnswer:
     device: str
     outcome: Annotated[
         str,
-        Field(description="ok, failed, waiting or unreachable; after an abort reverted or kept"),
+        Field(
+            description="ok, failed, unreachable, waiting, deferred or away; after an abort "
+            "reverted or kept"
+        ),
     ]
     doing: Annotated[str, Field(description="the install state that it last reported")]
     code: str
     detail: str
+    stage: Annotated[int, Field(description="number of its stage, from 0")]
+    soaks_until: Time
 
     @classmethod
     def of(cls, standing: Standing) -> Self:
@@ -190,7 +198,26 @@ class StandingAnswer:
             standing.doing,
             standing.code,
             standing.detail,
+            standing.stage,
+            standing.soaks_until,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StageAnswer:
+    """One stage of a rollout; ``size`` counts the devices of the stages before it, too."""
+
+    name: str
+    state: Annotated[str, Field(description="pending, held, open, breached, reverted or passed")]
+    size: int
+    ok: int
+    failed: int
+    unreachable: int
+    released: int
+    opened_at: Time
+    passed_at: Time
+    approved_by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,16 +229,28 @@ class RolloutAnswer:
     version: int
     slot: str
     selector: str
-    state: Annotated[str, Field(description="running, succeeded, failed, superseded or aborted")]
+    state: Annotated[
+        str,
+        Field(
+            description="running, paused, rolling-back, succeeded, rolled-back, superseded or aborted"
+        ),
+    ]
+    reason: Annotated[str, Field(description="of a state other than running")]
+    fleet: Annotated[str, Field(description="the fleet file that asked for it, if one did")]
+    policy: Policy
     created_at: Time
     created_by: str
     ended_at: Time
     ok: Annotated[int, Field(description="devices that have proven that they run it")]
     failed: int
     waiting: int
-    unreachable: int
+    deferred: Annotated[int, Field(description="devices that wait on purpose, as for a window")]
+    unreachable: Annotated[int, Field(description="devices that were told, and are silent since")]
+    away: Annotated[int, Field(description="devices that are offline and have not been told yet")]
     reverted: Annotated[int, Field(description="devices that an abort put back")]
     kept: Annotated[int, Field(description="devices that an abort left as they were")]
+    stages: tuple[StageAnswer, ...]
+    held: Annotated[tuple[str, ...], Field(description="devices of the control group")]
     standings: tuple[StandingAnswer, ...]
     incompatible: Annotated[
         Mapping[str, tuple[str, ...]], Field(description="devices that can't run it: the reasons")
@@ -232,19 +271,50 @@ class RolloutAnswer:
             rollout.slot,
             rollout.selector,
             rollout.state.value,
+            rollout.reason,
+            rollout.fleet,
+            rollout.policy,
             rollout.created_at,
             rollout.created_by,
             rollout.ended_at,
             progress.count(Outcome.OK),
             progress.count(Outcome.FAILED),
             progress.count(Outcome.WAITING),
+            progress.count(Outcome.DEFERRED),
             progress.count(Outcome.UNREACHABLE),
+            progress.count(Outcome.AWAY),
             progress.count(Outcome.REVERTED),
             progress.count(Outcome.KEPT),
+            tuple(_stages(progress)),
+            progress.held,
             tuple(StandingAnswer.of(one) for one in progress.standings),
             dict(progress.incompatible),
             dict(progress.taken),
             progress.lines,
+        )
+
+
+def _stages(progress: Progress) -> Iterator[StageAnswer]:
+    policy, records = progress.rollout.policy, progress.stages
+    by_stage: dict[int, list[Standing]] = {}
+    for standing in progress.standings:
+        by_stage.setdefault(standing.stage, []).append(standing)
+    control = len(records) > len(policy.stages)
+    for number, stage in enumerate(stages_of(policy, control=control)):
+        record = records[number] if number < len(records) else StageRecord("", number)
+        stood = tally(by_stage.get(number, ()))
+        yield StageAnswer(
+            stage.name,
+            record.state.value,
+            record.size,
+            stood.ok,
+            stood.failed,
+            stood.unreachable,
+            stood.size,
+            record.opened_at,
+            record.passed_at,
+            record.approved_by,
+            record.reason,
         )
 
 

@@ -29,6 +29,7 @@ from agent.transport.link import Link
 from controller.cli.client import ApiClient
 from controller.cli.profile import read_profile
 from controller.home import Home
+from controller.rollout.policy import AT_ONCE
 from protos.limits import KIB, MIB
 from protos.v1 import command_pb2
 from simulations.bench.bare_streams import PATH
@@ -45,7 +46,7 @@ Stream: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
 
 AGENTS: Final = 1000
 SPARE_FILES: Final = 200
-AT_ONCE: Final = 50
+AT_A_TIME: Final = 50
 ROLLOUTS: Final = 3
 CALM_SHARE: Final = 0.02
 WAIT_SECONDS: Final = 120.0
@@ -121,7 +122,7 @@ def rows() -> list[BenchRow]:
             None,
             f"{ours.connect_seconds / bare.connect_seconds:.1f} x bare streams "
             f"({bare.connect_seconds:.1f} s)",
-            f"{AT_ONCE} at once; admitted, facts stored, told; both ends share the cores",
+            f"{AT_A_TIME} at once; admitted, facts stored, told; both ends share the cores",
         ),
     ]
 
@@ -166,7 +167,7 @@ async def _measured(stage: Stage, home: Home, members: Sequence[Member]) -> _Mea
         for number, member in enumerate(members, 1):
             connection = _connection(member, ca, home.path, crowd)
             tasks.append(group.create_task(connection.run()))
-            if number % AT_ONCE == 0:
+            if number % AT_A_TIME == 0:
                 await crowd.until_up(number)
         await crowd.until_up(len(members))
         found.connect_seconds = time.monotonic() - began
@@ -204,10 +205,10 @@ async def _rolled_out(stage: Stage, members: Sequence[Member], crowd: Crowd) -> 
     """
     with ApiClient(read_profile(stage.folder / "profile.toml")) as api:
         crowd.told.clear()
+        policy = AT_ONCE.model_dump(mode="json")
+        wish = {"version": f"{MODEL}/1", "selector": "all", "policy": policy}
         began = time.monotonic()
-        started = asyncio.create_task(
-            asyncio.to_thread(api.post, "/rollouts", {"version": f"{MODEL}/1", "selector": "all"})
-        )
+        started = asyncio.create_task(asyncio.to_thread(api.post, "/rollouts", wish))
         await crowd.until("a directive", lambda: len(crowd.told) == len(members))
         took = time.monotonic() - began
         rollout = (await started)["id"]
@@ -238,10 +239,10 @@ async def _bare(home: Home, members: Sequence[Member], message: int) -> _Measure
         async with contextlib.AsyncExitStack() as streams, asyncio.TaskGroup() as group:
             began = time.monotonic()
             tasks: list[asyncio.Task[None]] = []
-            for first in range(0, len(members), AT_ONCE):
+            for first in range(0, len(members), AT_A_TIME):
                 opening = [
                     streams.enter_async_context(_stream(f"{host}:{port}", ca, member))
-                    for member in members[first : first + AT_ONCE]
+                    for member in members[first : first + AT_A_TIME]
                 ]
                 for stream in await asyncio.gather(*opening):
                     tasks.append(group.create_task(_listen(stream, crowd, str(len(tasks)))))

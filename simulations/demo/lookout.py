@@ -10,7 +10,7 @@ from simulations.demo.stage import Stage
 Found = TypeVar("Found")
 
 STEP_SECONDS: Final = 60.0
-ENDED: Final = {"succeeded", "failed", "superseded", "aborted"}
+ENDED: Final = {"succeeded", "paused", "superseded", "aborted", "rolled-back"}
 
 
 class Lookout:

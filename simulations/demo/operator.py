@@ -70,7 +70,7 @@ class Operator:
 
     def start(self, version: int, selector: str) -> str:
         """Starts a rollout; returns its id."""
-        words = ("rollout", "start", f"{MODEL}/{version}", "--to", selector)
+        words = ("rollout", "start", f"{MODEL}/{version}", "--to", selector, "--at-once")
         return str(self._stage.muster_json(*words)["id"])
 
     def roll_out(self, version: int) -> None:

@@ -149,7 +149,7 @@ def settle(tx: Transaction, ground: Ground, devices: Sequence[Device], edition: 
             device=device.id,
             generation=1,
             issued_at=int(EPOCH) - 3600,
-            assignments=assignments([row], releases),
+            assignments=assignments([row], releases, {}),
         )
         tx.rollouts.put_directive(
             SignedDirective(device.id, 1, unsigned(directive), directive.issued_at)

@@ -9,16 +9,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from controller.errors import Conflict
-from controller.fleet.device import DeviceStatus
-from controller.rollout import actions
-from controller.rollout.assignments import assignments
-from controller.rollout.check import InvalidPlan, directive_violations, violations
-from controller.rollout.facts import Facts
-from controller.rollout.plan import Plan, plan
+from controller.rollout.check import InvalidPlan, directive_violations
 from controller.rollout.policy import Policy
-from controller.rollout.rollout import FINAL, SignedDirective, Wanted
+from controller.rollout.rollout import FINAL, SignedDirective
+from controller.rollout.turn.actions import directives_due, planned, record
 from controller.rollout.unheard import Unheard
-from controller.store.store import Transaction
 from protos.documents import Directive
 from protos.envelope import peek
 from simulations.fleet.device import Device
@@ -140,16 +135,17 @@ class Controller:
     def _plan_and_send(self) -> None:
         now = self.now()
         with self.store.read() as tx:
-            facts, made = _planned(tx, now)
-            due = _due(tx, facts, self._newest, int(now)) if made.empty else ()
+            facts, made = planned(tx, now)
+            due = directives_due(tx, facts, self._newest, now) if made.empty else ()
         if not made.empty:
             with self.store.begin() as tx:
-                facts, made = _planned(tx, now)
+                facts, made = planned(tx, now)
                 self._may_crash(Moment.BEFORE_RECORD)
-                _record(tx, made)
-                due = _due(tx, facts, self._newest, int(now))
+                record(tx, made)
+                due = directives_due(tx, facts, self._newest, now)
             self.transcript.plan(made.progress, made.later)
             self._may_crash(Moment.AFTER_RECORD)
+            self.wake()  # what was recorded may allow the next step
         signed = self._sign(due)
         if signed:
             self._may_crash(Moment.AFTER_SIGNING)
@@ -223,48 +219,3 @@ class Controller:
             if not device.blocked and device.powered:
                 self.line.dial(device)
         self.wake()
-
-
-def _planned(tx: Transaction, now: float) -> tuple[Facts, Plan]:
-    facts = actions.gather(tx)
-    made = plan(facts, now)
-    broken = violations(facts, made)
-    if broken:
-        raise InvalidPlan("; ".join(broken))
-    return facts, made
-
-
-def _record(tx: Transaction, made: Plan) -> None:
-    for row in made.remove:
-        tx.rollouts.remove_wanted(row.device, row.model, row.slot)
-    for row in (*made.assign, *made.restore):
-        tx.rollouts.put_wanted(row)
-    for progress in made.progress:
-        if progress.rollout.state in FINAL:
-            actions.close(tx, progress)
-
-
-def _due(
-    tx: Transaction, facts: Facts, newest: dict[str, Directive | None], issued_at: int
-) -> tuple[Directive, ...]:
-    rows: dict[str, list[Wanted]] = {}
-    for row in tx.rollouts.wanted():
-        rows.setdefault(row.device, []).append(row)
-    due = []
-    for device in facts.devices:
-        if device.id not in newest:
-            signed = tx.rollouts.directive(device.id)
-            newest[device.id] = None if signed is None else peek(signed.envelope, Directive)
-        if device.status is DeviceStatus.ACTIVE:
-            wanted, known = assignments(rows.get(device.id, ()), facts.releases), newest[device.id]
-            if wanted != (() if known is None else known.assignments):
-                generation = 1 if known is None else known.generation + 1
-                due.append(
-                    Directive(
-                        device=device.id,
-                        generation=generation,
-                        issued_at=issued_at,
-                        assignments=wanted,
-                    )
-                )
-    return tuple(due)

@@ -7,6 +7,8 @@ from controller.fleet import actions as fleet
 from controller.fleet.device import DeviceStatus
 from controller.registry.version import State
 from controller.rollout import actions
+from controller.rollout.policy import AT_ONCE, STAGED
+from controller.rollout.steering import actions as steering
 from controller.store.store import Transaction
 from simulations.fleet.cast import Cast
 from simulations.fleet.centre import Controller
@@ -47,29 +49,48 @@ class Operator:
             case Verb.START:
                 return self._start(tx, ask, now)
             case Verb.ABORT:
-                actions.abort(tx, ask.subject, ACTOR, now, actions.Abort(ask.how))
+                steering.abort(tx, ask.subject, ACTOR, now, steering.Abort(ask.how))
+            case Verb.PAUSE | Verb.RESUME | Verb.APPROVE | Verb.RETRY:
+                return self._steered(tx, ask, now)
             case Verb.SHOW:
                 return [line.strip() for line in actions.show(tx, ask.subject, now).lines]
             case Verb.RECALL:
                 self._recall(tx, ask.subject)
-            case Verb.LABEL:
-                key, value = ask.subject.split("=", 1)
-                for device in self.meant(ask.who):
-                    fleet.label(tx, device, ACTOR, now, {key: value})
-            case Verb.REVOKE:
-                for device in self.meant(ask.who):
-                    known = tx.devices.get(device)
-                    if known is not None:
-                        tx.devices.put(replace(known, status=DeviceStatus.REVOKED))
+            case Verb.LABEL | Verb.REVOKE:
+                self._touch(tx, ask, now)
             case _:
                 raise NotImplementedError(ask.verb)
         return []
 
+    @staticmethod
+    def _steered(tx: Transaction, ask: Ask, now: float) -> list[str]:
+        if ask.verb is Verb.RETRY:
+            again = steering.retry(tx, ask.subject, ACTOR, now)
+            return [f"asks {len(again)} devices again"]
+        if ask.verb is Verb.PAUSE:
+            steering.pause(tx, ask.subject, ACTOR, now)
+        elif ask.verb is Verb.RESUME:
+            steering.resume(tx, ask.subject, ACTOR, now)
+        else:
+            steering.approve(tx, ask.subject, ACTOR, now)
+        return []
+
+    def _touch(self, tx: Transaction, ask: Ask, now: float) -> None:
+        for device in self.meant(ask.who):
+            known = tx.devices.get(device)
+            if ask.verb is Verb.LABEL:
+                key, value = ask.subject.split("=", 1)
+                fleet.label(tx, device, ACTOR, now, {key: value})
+            elif known is not None:
+                tx.devices.put(replace(known, status=DeviceStatus.REVOKED))
+
     def _start(self, tx: Transaction, ask: Ask, now: float) -> list[str]:
         words = ask.how.split()
         slot = "challenger" if "challenger" in words else "champion"
-        made = actions.start(tx, ask.subject, ask.who.selector, ACTOR, now, slot=slot)
-        del words
+        policy = AT_ONCE if "at-once" in words else self._centre.policy
+        policy = STAGED if "default" in words else policy
+        order = actions.Order(slot, policy)
+        made = actions.start(tx, ask.subject, ask.who.selector, ACTOR, now, order)
         return [f"starts {made.id}"]
 
     def _recall(self, tx: Transaction, reference: str) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from controller.errors import Conflict
-from controller.rollout.account import Standing
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
+from controller.rollout.standing import Standing
 from controller.store.store import DIRECTIVES_KEPT
 from simulations.memory_store.journal import Journal
 

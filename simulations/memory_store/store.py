@@ -13,6 +13,7 @@ from simulations.memory_store.journal import Journal
 from simulations.memory_store.leases import MemoryLeases
 from simulations.memory_store.models import MemoryImageMetadata, MemoryRegistry
 from simulations.memory_store.rollouts import MemoryRollouts
+from simulations.memory_store.stages import MemoryStages
 from simulations.memory_store.telemetry import MemoryRetention, MemoryTelemetry, Told
 from simulations.memory_store.totals import MemoryTotals
 
@@ -53,6 +54,7 @@ class MemoryTransaction:
         self.registry = MemoryRegistry(journal)
         self.metadata = MemoryImageMetadata(journal)
         self.rollouts = MemoryRollouts(journal)
+        self.stages = MemoryStages(journal)
         told = Told()
         self.telemetry = MemoryTelemetry(journal, told)
         self.totals = MemoryTotals(journal, told)

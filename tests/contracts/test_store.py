@@ -15,8 +15,8 @@ from controller.errors import Conflict, StoreError
 from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.registry.version import Change, Model, Pending, State, Version
 from controller.rollout import rollout as rollouts
-from controller.rollout.account import Outcome, Standing
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
+from controller.rollout.standing import Outcome, Standing
 from controller.store.sql import SqlStore
 from controller.store.store import DIRECTIVES_KEPT, METADATA_KEPT, Store, Transaction
 from controller.telemetry.record import (

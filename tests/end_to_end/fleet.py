@@ -18,6 +18,7 @@ from agent.install.record import Install
 from agent.store.sqlite_store import SqliteStore
 from controller.cli.signing import sign_delegation, sign_pending
 from controller.registry.version import Change
+from controller.rollout.policy import AT_ONCE
 from controller.store.key_files import KeyFiles
 from protos.v1 import telemetry_pb2
 from simulations.demo.lookout import Lookout
@@ -165,7 +166,10 @@ class Fleet:
 
     def start(self, model: str, version: int, device: Device) -> str:
         """Starts a rollout to one device; returns its id."""
-        wish = {"version": f"{model}/{version}", "selector": f"id={device.name}"}
+        policy = AT_ONCE.model_dump(mode="json")
+        wish = {
+            "version": f"{model}/{version}", "selector": f"id={device.name}", "policy": policy,
+        }  # fmt: skip
         return str(self.stage.api().post("/rollouts", wish)["id"])
 
     def ended(self, rollout: str) -> dict[str, Any]:

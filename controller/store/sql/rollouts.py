@@ -5,8 +5,14 @@ from collections.abc import Sequence
 from sqlalchemy import Select, delete, insert, select
 
 from controller.errors import Conflict
-from controller.rollout.account import Outcome, Standing
-from controller.rollout.rollout import Rollout, SignedDirective, State, Wanted
+from controller.rollout.policy import Policy
+from controller.rollout.rollout import (
+    Rollout,
+    SignedDirective,
+    State,
+    Wanted,
+)
+from controller.rollout.standing import Outcome, Standing
 from controller.store.sql import tables
 from controller.store.sql.session import Row, Session, columns
 from controller.store.store import DIRECTIVES_KEPT
@@ -28,7 +34,8 @@ class SqlRollouts:
         return [_rollout(row) for row in self._session.all(query)]
 
     def put(self, rollout: Rollout) -> None:  # noqa: D102
-        self._session.put(tables.rollouts, columns(rollout))
+        policy = rollout.policy.model_dump_json(exclude_defaults=True)
+        self._session.put(tables.rollouts, {**columns(rollout), "policy": policy})
 
     def standings(self, rollout: str) -> Sequence[Standing]:  # noqa: D102
         table = tables.standings
@@ -87,10 +94,10 @@ class SqlRollouts:
 
 
 def _rollout(row: Row) -> Rollout:
-    return Rollout(**{**row, "state": State(row["state"])})
+    policy = Policy.model_validate_json(row["policy"])
+    return Rollout(**{**row, "state": State(row["state"]), "policy": policy})
 
 
 def _standing(row: Row) -> Standing:
-    return Standing(
-        row["device"], Outcome(row["outcome"]), row["doing"], row["code"], row["detail"]
-    )
+    told = {name: value for name, value in row.items() if name != "rollout"}
+    return Standing(**{**told, "outcome": Outcome(row["outcome"])})

@@ -31,6 +31,7 @@ from controller.store.sql.models import SqlImageMetadata, SqlRegistry
 from controller.store.sql.retention import SqlRetention
 from controller.store.sql.rollouts import SqlRollouts
 from controller.store.sql.session import Session, reason
+from controller.store.sql.stages import SqlStages
 from controller.store.sql.telemetry import SqlTelemetry
 from controller.store.sql.totals import SqlTotals
 
@@ -48,6 +49,7 @@ class SqlTransaction:
         self.registry = SqlRegistry(session)
         self.metadata = SqlImageMetadata(session)
         self.rollouts = SqlRollouts(session)
+        self.stages = SqlStages(session)
         self.telemetry = SqlTelemetry(session)
         self.totals = SqlTotals(session)
         self.retention = SqlRetention(session)

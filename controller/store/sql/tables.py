@@ -167,6 +167,40 @@ rollouts: Final = Table(
     Column("created_by", Text, nullable=False),
     Column("slot", Text, nullable=False),
     Column("ended_at", Double, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("fleet", Text, nullable=False),
+)
+
+stages: Final = Table(
+    "stages",
+    metadata,
+    Column("rollout", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("opened_at", Double, nullable=False),
+    Column("passed_at", Double, nullable=False),
+    Column("approved_by", Text, nullable=False),
+    Column("accepted_failed", Integer, nullable=False),
+    Column("accepted_unreachable", Integer, nullable=False),
+    Column("broken_gates", JSON, nullable=False),
+    Column("accepted_gates", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+members: Final = Table(
+    "members",
+    metadata,
+    Column("rollout", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("stage", Integer, nullable=False),
+    Column("released_at", Double, nullable=False),
+    Column("online_at", Double, nullable=False),
+    Column("before", Integer, nullable=False),
+    Column("proven_at", Double, nullable=False),
+    Column("reverted", Boolean, nullable=False),
+    Column("attempt", Integer, nullable=False),
 )
 
 standings: Final = Table(
@@ -178,6 +212,8 @@ standings: Final = Table(
     Column("doing", Text, nullable=False),
     Column("code", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("soaks_until", Double, nullable=False),
 )
 
 wanted: Final = Table(
@@ -189,6 +225,7 @@ wanted: Final = Table(
     Column("version", Integer, nullable=False),
     Column("rollout", Text, nullable=False),
     Column("assigned_at", Double, nullable=False),
+    Column("attempt", Integer, nullable=False),
 )
 
 directives: Final = Table(

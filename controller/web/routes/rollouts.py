@@ -1,4 +1,4 @@
-"""Rollouts: start, list, show, abort."""
+"""Rollouts: start, list, show, and what changes one that goes on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 
 from controller.rollout import actions
+from controller.rollout.policy import STAGED, Policy
+from controller.rollout.steering import actions as steering
 from controller.web.access import Operating, Services, Viewer
 from controller.web.views import RolloutAnswer
 
@@ -27,6 +29,9 @@ class NewRollout:
     allow_empty: Annotated[
         bool, Field(description="start it though no device matches that can run it")
     ] = False
+    policy: Annotated[
+        Policy, Field(description="stages, budgets and gates; without one, the careful default")
+    ] = STAGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class Ending:
     """``keep``: what was assigned stays. ``revert``: back to what each device has proven before."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-    how: actions.Abort = actions.Abort.KEEP
+    how: steering.Abort = steering.Abort.KEEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,22 @@ class AbortAnswer:
     restored: Annotated[Mapping[str, int], Field(description="the version that is wanted now")]
     withdrawn: Annotated[tuple[str, ...], Field(description="nothing is wanted there any more")]
     left: Annotated[tuple[str, ...], Field(description="keep it: no earlier version is proven")]
+
+
+@dataclass(frozen=True, slots=True)
+class Pausing:
+    """Why it is paused."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """Which devices are asked again; none: all that have failed or are unreachable."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    devices: tuple[str, ...] = ()
 
 
 @router.get("/rollouts")
@@ -90,12 +111,58 @@ def start_rollout(services: Services, operator: Operating, wish: NewRollout) -> 
             wish.selector,
             operator.name,
             now,
-            slot=wish.slot,
-            allow_empty=wish.allow_empty,
+            actions.Order(wish.slot, wish.policy, allow_empty=wish.allow_empty),
         )
         answer = RolloutAnswer.of(actions.show(tx, made.id, now))
     services.wake_rollouts()
     return answer
+
+
+@router.post("/rollouts/{rollout}/pause")
+def pause_rollout(
+    services: Services, operator: Operating, rollout: str, pausing: Pausing
+) -> RolloutAnswer:
+    """Releases no more devices; those that were go on and are counted."""
+    now = services.now()
+    with services.store.begin() as tx:
+        steering.pause(tx, rollout, operator.name, now, pausing.reason)
+        answer = RolloutAnswer.of(actions.show(tx, rollout, now))
+    services.wake_rollouts()
+    return answer
+
+
+@router.post("/rollouts/{rollout}/resume")
+def resume_rollout(services: Services, operator: Operating, rollout: str) -> RolloutAnswer:
+    """Goes on; what has failed so far is accepted, and only more counts."""
+    now = services.now()
+    with services.store.begin() as tx:
+        steering.resume(tx, rollout, operator.name, now)
+        answer = RolloutAnswer.of(actions.show(tx, rollout, now))
+    services.wake_rollouts()
+    return answer
+
+
+@router.post("/rollouts/{rollout}/approve")
+def approve_stage(services: Services, operator: Operating, rollout: str) -> RolloutAnswer:
+    """Lets the stage begin that waits for approval."""
+    now = services.now()
+    with services.store.begin() as tx:
+        steering.approve(tx, rollout, operator.name, now)
+        answer = RolloutAnswer.of(actions.show(tx, rollout, now))
+    services.wake_rollouts()
+    return answer
+
+
+@router.post("/rollouts/{rollout}/retry")
+def retry_rollout(
+    services: Services, operator: Operating, rollout: str, retrying: Retrying
+) -> tuple[str, ...]:
+    """Asks devices again that have failed or are unreachable; answers with whom."""
+    now = services.now()
+    with services.store.begin() as tx:
+        asked = steering.retry(tx, rollout, operator.name, now, retrying.devices)
+    services.wake_rollouts()
+    return asked
 
 
 @router.post("/rollouts/{rollout}/abort")
@@ -105,7 +172,7 @@ def abort_rollout(
     """Ends a rollout that runs, or that has succeeded and goes on for devices that match later."""
     now = services.now()
     with services.store.begin() as tx:
-        done = actions.abort(tx, rollout, operator.name, now, ending.how)
+        done = steering.abort(tx, rollout, operator.name, now, ending.how)
         answer = RolloutAnswer.of(actions.show(tx, rollout, now))
     services.wake_rollouts()
     return AbortAnswer(answer, dict(done.restored), done.withdrawn, done.left)

@@ -14,7 +14,7 @@ def devices(office: Office) -> None:
 def test_a_rollout_is_previewed_started_watched_and_shown(muster: Muster, office: Office) -> None:
     empty = "no rollouts: start one with `muster rollout start`\n"
     assert muster.ok("rollout", "list").out == empty
-    words = ("rollout", "start", "digits/1", "--to", "site=berlin")
+    words = ("rollout", "start", "digits/1", "--at-once", "--to", "site=berlin")
     assert muster.ok(*words, "--dry-run").out == "it would reach 2 devices: cam-1, cam-2\n"
     one = muster.ok(*words[:-1], "id=cam-1", "--dry-run")
     assert one.out == "it would reach 1 device: cam-1\n"
@@ -29,7 +29,7 @@ def test_a_rollout_is_previewed_started_watched_and_shown(muster: Muster, office
     office.reported("cam-2", 1)
     office.turn()
     watched = muster.ok("rollout", "watch", "digits-1-1", "--seconds", "inf")
-    assert watched.lines[-1] == "  succeeded"
+    assert watched.lines[-1] == "  succeeded: every stage has passed"
     header, row = muster.ok("rollout", "list").lines
     assert header.split()[0] == "rollout"
     assert row.split()[:5] == ["digits-1-1", "digits/1", "site=berlin", "succeeded", "2"]
@@ -42,10 +42,12 @@ def test_a_rollout_is_previewed_started_watched_and_shown(muster: Muster, office
     assert muster.ok("rollout", "show", "digits-1-1").lines[-1].split()[:2] == ["cam-2", "ok"]
 
 
-def test_a_rollout_that_fails_somewhere_ends_its_watch_with_status_1(
+def test_a_rollout_that_is_paused_by_a_failure_ends_its_watch_with_status_1(
     muster: Muster, office: Office
 ) -> None:
-    made = muster.ok("rollout", "start", "digits/2", "--to", "id=cam-2", "-o", "json").json
+    made = muster.ok(
+        "rollout", "start", "digits/2", "--to", "id=cam-2", "--at-once", "-o", "json"
+    ).json
     office.turn()
     office.reported("cam-2", 2, "failed", "self-test-failed")
     office.turn()
@@ -53,7 +55,8 @@ def test_a_rollout_that_fails_somewhere_ends_its_watch_with_status_1(
     done = muster("rollout", "watch", made["id"], "--seconds", "5")
 
     assert done.status == 1
-    assert f"{made['id']} failed: 1 of 1 failed [rollout-failed]" in done.err
+    assert f"{made['id']} is paused: all: 1 of 1 failed" in done.err
+    assert "[rollout-paused]" in done.err
     assert "self-test-failed" in muster.ok("rollout", "show", made["id"]).out
 
 
@@ -68,8 +71,8 @@ def test_a_rollout_is_aborted_once(muster: Muster) -> None:
     again = muster.ok("rollout", "start", "digits/1", "--to", "all", "-o", "json").json
     done = muster.ok("rollout", "abort", again["id"], "--revert", "-o", "json")
     assert {"rollout", "restored", "withdrawn", "left"} == done.json.keys()
-    assert "aborted [rollout-aborted]" not in muster.refused("rollout", "watch", "none-1-1")
-    assert "[rollout-aborted]" in muster.refused("rollout", "watch", again["id"])
+    assert "[rollout-aborted]" not in muster.refused("rollout", "watch", "none-1-1")
+    assert "[rollout-rolled-back]" in muster.refused("rollout", "watch", again["id"])
 
 
 def test_a_rollout_that_can_not_be_is_refused(muster: Muster) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from controller.errors import Conflict, InvalidInput, StoreError
 from controller.rollout import actions
-from controller.rollout.account import Outcome
 from controller.rollout.loop import REST_SECONDS, directive_command
 from controller.rollout.rollout import SignedDirective, State
+from controller.rollout.standing import Outcome
+from controller.rollout.turn.actions import Newest, Tenure, Turn, take_turn
 from controller.store.store import DIRECTIVES_KEPT
 from protos.documents import Directive
 from protos.envelope import seal
@@ -66,10 +67,16 @@ async def test_generations_go_on_where_the_store_left_off() -> None:
     assert [one.generation for one in directives(world, "pi-01")] == [41, 42]
 
 
+def taken(world: World, newest: Newest | None = None) -> Turn:
+    """A turn that is recorded, and goes no further."""
+    tenure = Tenure("controller")
+    return take_turn(world.store, {} if newest is None else newest, tenure, world.clock.at)
+
+
 async def test_a_crash_after_recording_and_before_signing_is_made_up_for() -> None:
     world = await small_world("pi-01")
     await world.run("start digits/1 all")
-    _, due = world.loop._decide()
+    due = taken(world).due
     assert [one.device for one in due] == ["pi-01"]
     assert directives(world, "pi-01") == []
 
@@ -82,8 +89,7 @@ async def test_a_crash_after_recording_and_before_signing_is_made_up_for() -> No
 async def test_a_crash_after_signing_signs_nothing_twice_and_tells_on_connect() -> None:
     world = await small_world("pi-01")
     await world.run("start digits/1 all")
-    _, due = world.loop._decide()
-    world.loop._sign(due)
+    world.loop._sign(taken(world, world.loop._newest).due)
 
     again = world.new_loop()
     await again.turn()
@@ -361,7 +367,7 @@ async def test_a_rollout_can_name_an_alias_and_says_who_started_it() -> None:
         made = actions.start(tx, "digits@champion", "site = berlin", "ada", world.clock.at)
         last = tx.audit.last()
         with pytest.raises(InvalidInput, match="slot"):
-            actions.start(tx, "digits/1", "all", "ada", 0.0, slot="third")
+            actions.start(tx, "digits/1", "all", "ada", 0.0, actions.Order("third"))
 
     assert (made.id, made.version, made.selector) == ("digits-2-1", 2, "site=berlin")
     assert made.state is State.RUNNING

@@ -19,6 +19,8 @@ from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.registry import version as registry
 from controller.rollout import actions
 from controller.rollout.loop import RolloutLoop
+from controller.rollout.policy import AT_ONCE
+from controller.rollout.steering import actions as steering
 from controller.telemetry.record import StoredReport
 from protos.documents import Directive, Report, SlotReport
 from protos.envelope import peek, seal, unseal
@@ -123,6 +125,7 @@ class World:
         self.clock = HandClock()
         self.director = CryptoSigner.generate_ed25519()
         self.loop = self.new_loop()
+        self.policy = AT_ONCE
         self._counter = 0
 
     def new_loop(self) -> RolloutLoop:
@@ -220,14 +223,13 @@ class World:
                 selector,
                 "ada",
                 self.clock.at,
-                slot=slot,
-                allow_empty="allow-empty" in rest,
+                actions.Order(slot, self.policy, allow_empty="allow-empty" in rest),
             )
         return [made.id]
 
     def _abort(self, rollout: str, how: str) -> list[str]:
         with self.store.begin() as tx:
-            done = actions.abort(tx, rollout, "ada", self.clock.at, actions.Abort(how))
+            done = steering.abort(tx, rollout, "ada", self.clock.at, steering.Abort(how))
         return [
             f"restored: {dict(done.restored)}",
             f"withdrawn: {', '.join(done.withdrawn)}",

@@ -13,7 +13,10 @@ LOWER = {
     "GET /tokens": Role.OPERATOR,
     "POST /tokens": Role.OPERATOR,
     "POST /rollouts": Role.OPERATOR,
-    "POST /rollouts/{rollout}/abort": Role.OPERATOR,
+    **{
+        f"POST /rollouts/{{rollout}}/{verb}": Role.OPERATOR
+        for verb in ("pause", "resume", "approve", "retry", "abort")
+    },
     "POST /models/{model}/versions": Role.OPERATOR,
     "POST /models/{model}/versions/{version}/propose": Role.OPERATOR,
     "POST /models/{model}/versions/{version}/recall": Role.OPERATOR,

@@ -17,6 +17,7 @@ from agent.monitor.wire import window_message
 from controller.access.operator import Role
 from controller.fleet.device import SlotState
 from controller.rollout.loop import RolloutLoop
+from controller.rollout.policy import AT_ONCE
 from controller.signing.keyring import PublicKeyFile, encode
 from controller.store.sql.sql_store import SqlStore
 from controller.store.store import Store
@@ -172,7 +173,8 @@ async def rolled_out(api: Api) -> None:
     with api.store.begin() as tx:
         for name, site in (("pi-01", "berlin"), ("pi-02", "berlin"), ("pi-03", "munich")):
             tx.devices.put(device(name, {"site": site}, {"arch": "aarch64"}))
-    wish = {"version": "digits@champion", "selector": "site=berlin"}
+    policy = AT_ONCE.model_dump(mode="json")
+    wish = {"version": "digits@champion", "selector": "site=berlin", "policy": policy}
     reached = await api.get("rollouts/preview", version="digits/1", selector="site=berlin")
     assert reached["devices"] == ["pi-01", "pi-02"]
     made = await api.post("rollouts", wish, Role.OPERATOR)
@@ -206,10 +208,12 @@ async def rolled_out(api: Api) -> None:
     assert one["wanted"][0]["rollout"] == "digits-1-1"
     done = await api.post("rollouts/digits-1-1/abort", {"how": "revert"}, Role.OPERATOR)
     assert (done["rollout"]["state"], done["withdrawn"], done["left"]) == (
-        "aborted",
+        "rolled-back",
         ["pi-02"],
         ["pi-01"],
     )
+    ended = await api.post("rollouts/digits-1-1/abort", {"how": "keep"}, Role.OPERATOR)
+    assert ended["rollout"]["state"] == "aborted"
     twice = await api.refusal("POST", "rollouts/digits-1-1/abort", json={"how": "keep"})
     assert twice[:2] == (409, "conflict")
 

@@ -51,7 +51,7 @@ async def test_the_metrics_are_sums_over_the_fleet(api: Api) -> None:
         tx.devices.replace_slots(
             "pi-02", [slot("pi-02", 1), slot("pi-02", 2, running=False, state="<b>odd</b>")]
         )
-        tx.rollouts.put(Rollout("r1", "digits", 1, "all", State.FAILED, START, "ada"))
+        tx.rollouts.put(Rollout("r1", "digits", 1, "all", State.ABORTED, START, "ada"))
         tx.telemetry.advance("pi-01", "s", 1, {"window": 3, "sn\xf6w": 2})
     answer = await api.send("GET", "/metrics", Role.VIEWER)
     found = samples(answer.text)
@@ -63,7 +63,7 @@ async def test_the_metrics_are_sums_over_the_fleet(api: Api) -> None:
     assert value(found, "muster_slots", **labels) == 2
     labels = {"model": "digits", "version": "2", "state": "other", "running": "no"}
     assert value(found, "muster_slots", **labels) == 1
-    assert value(found, "muster_rollouts", state="failed") == 1
+    assert value(found, "muster_rollouts", state="aborted") == 1
     assert value(found, "muster_rollouts", state="running") == 0
     assert value(found, "muster_windows_stored") == 0
     assert value(found, "muster_records_dropped", kind="window") == 3

@@ -1,0 +1,180 @@
+"""One turn: a plan is made, checked and recorded, in one transaction; nothing is sent here.
+
+The rollout loop takes turns on the real store, the simulator on the one in memory.
+"""
+
+import logging
+import math
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Final
+
+from controller.errors import Conflict
+from controller.fleet.device import DeviceStatus
+from controller.rollout.actions import gather, with_evidence
+from controller.rollout.assignments import assignments
+from controller.rollout.check import InvalidPlan, violations
+from controller.rollout.draft import Plan
+from controller.rollout.facts import Facts
+from controller.rollout.plan import plan
+from controller.rollout.reversal import Reversal
+from controller.rollout.rollout import FINAL, State, Wanted
+from controller.rollout.steering.actions import end
+from controller.store.store import Store, Transaction
+from protos.documents import Assignment, Directive
+from protos.envelope import peek
+
+log = logging.getLogger(__name__)
+
+Newest = MutableMapping[str, Directive | None]
+"""The newest directive of each device, as far as it was read."""
+
+
+LEASE: Final = "rollouts"
+LEASE_SECONDS: Final = 90.0
+"""A controller that was killed is replaced after so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn has come to: the plan, which is recorded, and directives to sign and send."""
+
+    plan: Plan
+    due: tuple[Directive, ...] = ()
+
+
+@dataclass(eq=False)
+class Tenure:
+    """One controller's right to act, where several share a database.
+
+    Attributes:
+        holder: names the controller; one that is started again goes on at once.
+        renewed_at: Unix seconds; it is asked for again well before it runs out.
+    """
+
+    holder: str
+    renewed_at: float = -math.inf
+
+    def stands(self, store: Store, now: float) -> bool:
+        """Whether this controller may act now."""
+        if abs(now - self.renewed_at) < LEASE_SECONDS / 3:
+            return True
+        with store.begin() as tx:
+            return self.renew(tx, now)
+
+    def require(self, tx: Transaction, now: float) -> None:
+        """Likewise.
+
+        Raises:
+            Conflict: another controller acts by now.
+        """
+        if not self.renew(tx, now):
+            raise Conflict("another controller on this database makes the directives now")
+
+    def renew(self, tx: Transaction, now: float) -> bool:
+        """Likewise, asked in the transaction that acts; only that is sure."""
+        granted = tx.leases.acquire(LEASE, self.holder, now, LEASE_SECONDS)
+        self.renewed_at = now if granted else -math.inf
+        return granted
+
+
+def take_turn(store: Store, newest: Newest, tenure: Tenure, now: float) -> Turn:
+    """Plans at ``now`` (Unix seconds) and records that; most plans change nothing, and wait for nobody.
+
+    While another controller holds the lease nothing is planned.
+
+    Raises:
+        InvalidPlan: the plan breaks a rule; nothing was recorded.
+        StoreError: nothing was recorded.
+    """
+    if not tenure.stands(store, now):
+        newest.clear()  # the other one writes directives meanwhile
+        return Turn(Plan())
+    with store.read() as tx:
+        facts, made = planned(tx, now)
+        due = directives_due(tx, facts, newest, now) if made.empty else ()
+    if not made.empty:
+        with store.begin() as tx:  # planned anew: more may have changed since
+            if not tenure.renew(tx, now):
+                return Turn(Plan())
+            facts, made = planned(tx, now)
+            record(tx, made)
+            due = directives_due(tx, facts, newest, now)
+        for line in made.because:
+            log.info("rollout.plan %s", line)
+    return Turn(made, due)
+
+
+def planned(tx: Transaction, now: float) -> tuple[Facts, Plan]:
+    """A plan that breaks no rule, and what it was made from.
+
+    Raises:
+        InvalidPlan: it does.
+    """
+    facts = with_evidence(tx, gather(tx), now)
+    made = plan(facts, now)
+    broken = violations(facts, made, now)
+    if broken:
+        raise InvalidPlan("; ".join(broken))
+    return facts, made
+
+
+def record(tx: Transaction, made: Plan) -> None:
+    """Makes the plan durable."""
+    for row in made.remove:
+        tx.rollouts.remove_wanted(row.device, row.model, row.slot)
+    for row in (*made.assign, *made.restore):
+        tx.rollouts.put_wanted(row)
+    tx.stages.put_members(made.members)
+    tx.stages.put(made.stages)
+    accounts = {one.rollout.id: one for one in made.progress}
+    for rollout in made.rollouts:
+        if rollout.state is State.ROLLED_BACK:  # what it had come to was recorded as it went back
+            tx.rollouts.put(rollout)
+            tx.stages.remove_members(rollout.id)
+        elif rollout.state in FINAL or rollout.state is State.ROLLING_BACK:
+            mine = Reversal(
+                restore=tuple(row for row in made.restore if row.rollout == rollout.id),
+                remove=tuple(row for row in made.remove if row.rollout == rollout.id),
+            )
+            end(tx, rollout, accounts[rollout.id].standings, mine)
+        else:
+            tx.rollouts.put(rollout)
+
+
+def directives_due(
+    tx: Transaction, facts: Facts, newest: Newest, now: float
+) -> tuple[Directive, ...]:
+    """A directive for every device of which something else is wanted than its newest one says."""
+    rows: dict[str, list[Wanted]] = {}
+    for row in tx.rollouts.wanted():
+        rows.setdefault(row.device, []).append(row)
+    rollouts = {one.id: one for one in facts.rollouts}
+    due = []
+    for device in facts.devices:
+        if device.status is not DeviceStatus.ACTIVE:
+            continue
+        wanted = assignments(rows.get(device.id, ()), facts.releases, rollouts)
+        last = _newest(tx, newest, device.id)
+        if wanted != _said(last):
+            generation = 1 if last is None else last.generation + 1
+            due.append(
+                Directive(
+                    device=device.id,
+                    generation=generation,
+                    issued_at=int(now),
+                    assignments=wanted,
+                )
+            )
+    return tuple(due)
+
+
+def _newest(tx: Transaction, newest: Newest, device: str) -> Directive | None:
+    if device not in newest:
+        signed = tx.rollouts.directive(device)
+        newest[device] = None if signed is None else peek(signed.envelope, Directive)
+    return newest[device]
+
+
+def _said(directive: Directive | None) -> tuple[Assignment, ...]:
+    return () if directive is None else directive.assignments
