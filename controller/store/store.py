@@ -13,6 +13,7 @@ from controller.access.operator import Operator
 from controller.audit import Entry, Record
 from controller.enrolment.token import JoinToken
 from controller.fleet.device import Device, SlotState
+from controller.fleet_config.applied import AppliedFleet
 from controller.monitor.estimator import Estimator
 from controller.registry.version import Model, Pending, Version
 from controller.rollout.rollout import Member, Rollout, SignedDirective, StageRecord, Wanted
@@ -156,6 +157,19 @@ class Rollouts(Protocol):
 
     def directives(self, device: str) -> Sequence[SignedDirective]:
         """Those that are kept, newest first."""
+        ...
+
+
+class Fleets(Protocol):
+    """The newest file of every fleet."""
+
+    def get(self, fleet: str) -> AppliedFleet | None: ...  # noqa: D102
+    def all(self) -> Sequence[AppliedFleet]:
+        """By name."""
+        ...
+
+    def put(self, applied: AppliedFleet) -> None:
+        """Inserts or replaces."""
         ...
 
 
@@ -329,6 +343,8 @@ class Transaction(Protocol):
     def metadata(self) -> ImageMetadata: ...  # noqa: D102
     @property
     def rollouts(self) -> Rollouts: ...  # noqa: D102
+    @property
+    def fleets(self) -> Fleets: ...  # noqa: D102
     @property
     def stages(self) -> Stages: ...  # noqa: D102
     @property

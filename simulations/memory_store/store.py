@@ -9,6 +9,7 @@ from controller.audit import Entry, Record, chain
 from controller.errors import StoreError
 from controller.telemetry.record import Rejections
 from simulations.memory_store.fleet import MemoryDevices, MemoryOperators, MemoryTokens
+from simulations.memory_store.fleets import MemoryFleets
 from simulations.memory_store.journal import Journal
 from simulations.memory_store.leases import MemoryLeases
 from simulations.memory_store.models import MemoryImageMetadata, MemoryRegistry
@@ -54,6 +55,7 @@ class MemoryTransaction:
         self.registry = MemoryRegistry(journal)
         self.metadata = MemoryImageMetadata(journal)
         self.rollouts = MemoryRollouts(journal)
+        self.fleets = MemoryFleets(journal)
         self.stages = MemoryStages(journal)
         told = Told()
         self.telemetry = MemoryTelemetry(journal, told)

@@ -13,6 +13,7 @@ from controller.audit import Entry, broken_at
 from controller.enrolment.token import JoinToken
 from controller.errors import Conflict, StoreError
 from controller.fleet.device import Device, DeviceStatus, SlotState
+from controller.fleet_config.applied import AppliedFleet
 from controller.registry.version import Change, Model, Pending, State, Version
 from controller.rollout import rollout as rollouts
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
@@ -1049,3 +1050,21 @@ def test_a_closed_store_says_so_and_may_be_closed_again(store: Store) -> None:
         pass
     with pytest.raises(StoreError, match="closed"), store.read():
         pass
+
+
+def test_of_every_fleet_the_newest_file_is_kept(store: Store) -> None:
+    first = AppliedFleet("meters", "a = 1 # ü\n", "a" * 64, 1.5, "ada")
+    other = AppliedFleet("cameras", "", "b" * 64, 2.0, "bob")
+    newer = replace(first, text="a = 2\n", sha256="c" * 64, applied_at=3.25, applied_by="bob")
+    with store.begin() as tx:
+        assert tx.fleets.get("meters") is None
+        tx.fleets.put(first)
+        tx.fleets.put(other)
+    with store.read() as tx:
+        assert tx.fleets.get("meters") == first
+    with store.begin() as tx:
+        tx.fleets.put(newer)
+    with store.read() as tx:
+        assert tx.fleets.all() == [other, newer]
+        with pytest.raises(StoreError):
+            tx.fleets.put(first)

@@ -25,6 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from controller.errors import Conflict, StoreError
 from controller.store.sql.audit import SqlAudit
 from controller.store.sql.fleet import SqlDevices, SqlOperators, SqlTokens
+from controller.store.sql.fleets import SqlFleets
 from controller.store.sql.leases import SqlLeases
 from controller.store.sql.migration import upgrade
 from controller.store.sql.models import SqlImageMetadata, SqlRegistry
@@ -49,6 +50,7 @@ class SqlTransaction:
         self.registry = SqlRegistry(session)
         self.metadata = SqlImageMetadata(session)
         self.rollouts = SqlRollouts(session)
+        self.fleets = SqlFleets(session)
         self.stages = SqlStages(session)
         self.telemetry = SqlTelemetry(session)
         self.totals = SqlTotals(session)

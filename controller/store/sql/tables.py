@@ -237,6 +237,16 @@ directives: Final = Table(
     Column("issued_at", Double, nullable=False),
 )
 
+fleets: Final = Table(
+    "fleets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("applied_at", Double, nullable=False),
+    Column("applied_by", Text, nullable=False),
+)
+
 cursors: Final = Table(
     "cursors",
     metadata,
