@@ -22,13 +22,15 @@ def read_evidence(
     """
     others = [one.version for one in tx.registry.versions(model) if one.version != version]
     return Evidence(
-        stage=_samples(tx, model, [version], stage), control=_samples(tx, model, others, control)
+        stage=samples_of(tx, model, [version], stage),
+        control=samples_of(tx, model, others, control),
     )
 
 
-def _samples(
+def samples_of(
     tx: Transaction, model: str, versions: Iterable[int], since: Mapping[str, float]
 ) -> tuple[Sample, ...]:
+    """What devices have told of these versions together, each since its Unix time, by device."""
     ends = {device: int(1000 * at) for device, at in since.items()}
     found: dict[str, Sums] = {}
     for version in versions if ends else ():

@@ -28,7 +28,8 @@ QUANTITIES: Final = (
     "estimated_accuracy",
     *COUNTS,
 )
-NAMES: Final = tuple(f"{group}.{one}" for group in ("stage", "control") for one in QUANTITIES)
+GROUPS: Final = ("stage", "control")
+NAMES: Final = tuple(f"{group}.{one}" for group in GROUPS for one in QUANTITIES)
 
 _OPPOSITE: Final = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 

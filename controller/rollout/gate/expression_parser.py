@@ -8,8 +8,8 @@ from typing import Final
 
 from controller.errors import BadExpression
 from controller.rollout.gate.expression import (
+    GROUPS,
     KEYWORDS,
-    NAMES,
     QUANTITIES,
     And,
     Arithmetic,
@@ -47,8 +47,8 @@ class _Token:
 
 
 @functools.lru_cache(maxsize=256)
-def parse(text: str) -> Truth:
-    """The expression that ``text`` means.
+def parse(text: str, groups: tuple[str, ...] = GROUPS) -> Truth:
+    """The expression that ``text`` means, over the quantities of ``groups`` of devices.
 
     Raises:
         BadExpression: it can't be read, or is a number; a caret under the text shows where.
@@ -59,7 +59,7 @@ def parse(text: str) -> Truth:
         raise BadExpression(
             f"expression, position {odd.start() + 1}: a lone surrogate, no character"
         )
-    reader = _Reader(text, _tokens(text))
+    reader = _Reader(text, _tokens(text), groups)
     found = reader.either(0)
     if reader.token.kind != "end":
         raise reader.wrong(f"expected a sign, 'and', 'or' or the end, not {reader.token.shown}")
@@ -99,7 +99,8 @@ class _Reader:
     which it needs.
     """
 
-    def __init__(self, text: str, tokens: list[_Token]) -> None:
+    def __init__(self, text: str, tokens: list[_Token], groups: tuple[str, ...]) -> None:
+        self._groups = groups
         self._text = text
         self._tokens = tokens
         self._next = 0
@@ -184,10 +185,11 @@ class _Reader:
             return Number(number)
         if self.token.kind != "word":
             raise self.wrong(f"expected a number, a name or '(', not {self.token.shown}")
-        if self.token.value not in NAMES:
-            known = ", ".join(QUANTITIES)
+        group, _, quantity = self.token.value.partition(".")
+        if group not in self._groups or quantity not in QUANTITIES:
+            known = " and ".join(f"'{one}.'" for one in self._groups)
             raise self.wrong(
-                f"no name {self.token.value!r}: there are 'stage.' and 'control.' with {known}"
+                f"no name {self.token.value!r}: there are {known} with {', '.join(QUANTITIES)}"
             )
         return Name(self._advance().value)
 
