@@ -4,21 +4,20 @@ What a file leaves out is as in ``controller.rollout.policy.STAGED``. The editor
 reference in ``docs/`` are made from these classes: a docstring here is what operators read.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 from pydantic import (
     AwareDatetime,
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
-    WithJsonSchema,
     model_validator,
 )
 
-from controller.fleet_config import duration
+from controller.fleet_config.alert_table import AlertTable
+from controller.fleet_config.table import Devices, Duration, Lasting, Many, Ratio, Table
 from controller.rollout.conditions import Day
 from controller.rollout.policy import (
     STAGED,
@@ -26,8 +25,8 @@ from controller.rollout.policy import (
     ExpressionText,
     Metric,
     Name,
+    Objection,
     Percent,
-    SelectorText,
     Share,
     Stage,
     Sure,
@@ -39,25 +38,6 @@ from protos.limits import MODEL_NAME
 MAX_BYTES: Final = 1024 * 1024
 MAX_MODELS: Final = 50
 
-Entry = TypeVar("Entry")
-# Strictness would ask for tuples, which no TOML has; what is inside is held to its own type.
-Many = Annotated[tuple[Entry, ...], Field(strict=False)]
-Duration = Annotated[
-    float,
-    BeforeValidator(duration.seconds_of),
-    Field(ge=0, le=3.2e8),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "minimum": 0},
-                {"type": "string", "pattern": duration.PATTERN},
-            ]
-        }
-    ),
-]
-Lasting = Annotated[Duration, Field(gt=0)]
-Devices = Annotated[SelectorText, Field(min_length=1)]
-Ratio = Annotated[float, Field(ge=0)]
 SIZES: Final = ("percent", "count", "selector")
 BOUNDS: Final = ("margin", "margin_ratio", "limit")
 
@@ -67,18 +47,6 @@ class Slot(StrEnum):
 
     CHAMPION = "champion"
     CHALLENGER = "challenger"
-
-
-class Table(BaseModel):
-    """A table of the file: strict, and frozen once it is read."""
-
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
 
 
 class FleetTable(Table):
@@ -381,12 +349,37 @@ class FleetFile(Rules):
     models: Annotated[Many[ModelTable], Field(min_length=1, max_length=MAX_MODELS)]
     """What they run."""
 
+    alerts: Annotated[Many[AlertTable], Field(max_length=MAX_MODELS)] = ()
+    """What people want to know of."""
+
     @model_validator(mode="after")
     def _each_once(self) -> "FleetFile":
-        seen: set[tuple[str, Slot]] = set()
+        wrong = [*self._twice(), *self._of_no_model()]
+        if wrong:
+            refuse("fleet", wrong)
+        return self
+
+    def _twice(self) -> Iterable[Objection]:
+        seen: set[tuple[str, ...]] = set()
         for number, one in enumerate(self.models):
             if (one.name, one.slot) in seen:
-                text = f"{one.name!r} is there twice for the slot {one.slot}; put one of them into another fleet"
-                refuse("models", [(("models", number), text, ("models", "name", "slot"))])
+                text = (
+                    f"{one.name!r} is there twice for the slot {one.slot}; put one of them into "
+                    "another fleet"
+                )
+                yield ("models", number), text, ("models", "name", "slot")
             seen.add((one.name, one.slot))
-        return self
+        for number, alert in enumerate(self.alerts):
+            if (alert.name,) in seen:
+                text = f"two alerts bear the name {alert.name!r}; rename one"
+                yield ("alerts", number, "name"), text, ("alerts", "name")
+            seen.add((alert.name,))
+
+    def _of_no_model(self) -> Iterable[Objection]:
+        known = [one.name for one in self.models]
+        for number, alert in enumerate(self.alerts):
+            if alert.model not in known:
+                text = (
+                    f"{alert.model!r} is none of the file's models; name one of {', '.join(known)}"
+                )
+                yield ("alerts", number, "model"), text, ("models", "name", "model", "version")

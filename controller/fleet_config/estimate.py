@@ -24,9 +24,10 @@ from zoneinfo import ZoneInfo
 from agent.install.windows import opens
 from controller.rollout.conditions import Conditions, signed
 from controller.rollout.policy import Pace, Policy, Proof, Stage
+from controller.rollout.release import rate
+from controller.rollout.staging import CONTROL_STAGE
+from controller.rollout.verdict import GROWTH
 
-CONTROL_STAGE: Final = "control group"
-GROWTH: Final = 1.5
 MINUTE: Final = 60.0
 
 
@@ -142,18 +143,9 @@ class _Traffic:
             freed.append(site)
         return freed
 
-    def limit(self) -> float:
-        """Devices a minute."""
-        pace = self.pace
-        steps = self.succeeded // pace.growth_after if pace.growth_after else 0
-        try:
-            return pace.per_minute * pace.growth**steps if pace.per_minute else math.inf
-        except OverflowError:
-            return math.inf
-
     def allowed(self, now: float) -> tuple[float, float]:
         """How many more may be released, and when more may be."""
-        limit = self.limit()
+        limit = rate(self.pace, self.succeeded)
         if math.isinf(limit):
             return math.inf, now
         span = max(MINUTE, MINUTE / limit)
@@ -184,7 +176,7 @@ class _Course:
         self._held = drawn[len(drawn) - held :]
         self._at = now
         self._assumed = assumed
-        self._opening = _openings(policy.conditions)
+        self._opening = openings(policy.conditions)
         self._traffic = _Traffic(policy.pace)
         self._parts: dict[str, _Part] = {}
         self._needed = devices_to_prove(policy.proof)
@@ -317,7 +309,7 @@ def _pauses(parts: Sequence[_Part], begins: float) -> Iterator[tuple[float, floa
     yield until, math.inf
 
 
-def _openings(conditions: Conditions) -> Callable[[str, float], float]:
+def openings(conditions: Conditions) -> Callable[[str, float], float]:
     """When a device of a zone may switch that is ready at a time."""
     windows = signed(conditions).windows
     known: dict[tuple[str, int], float] = {}

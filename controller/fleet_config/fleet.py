@@ -1,7 +1,7 @@
 """A fleet, read: what shall run where, and by which policy. Frozen values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from controller.fleet.selector import All, And, Selector
 from controller.fleet.selector_parser import parse
 from controller.fleet_config.document import FleetFile, ModelTable, Rules
-from controller.fleet_config.lines import Path
+from controller.fleet_config.lines import Path, line_of
 from controller.rollout.policy import STAGED, Policy
 
 RULES: Final = tuple(Rules.model_fields)
@@ -29,6 +29,7 @@ class Goal:
     Attributes:
         version: ``digits/3`` or ``digits@champion``.
         selector: the fleet's, narrowed by the model's own.
+        line: in which the file names the version.
     """
 
     model: str
@@ -36,6 +37,23 @@ class Goal:
     slot: str
     selector: str
     policy: Policy
+    line: int = field(default=1, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something that people want to know of.
+
+    Attributes:
+        when: an expression over ``fleet.`` quantities.
+        over_seconds: of what devices told in so long a time.
+    """
+
+    name: str
+    model: str
+    when: str
+    over_seconds: float
+    severity: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +64,11 @@ class Fleet:
     description: str
     selector: str
     goals: tuple[Goal, ...]
+    alerts: tuple[Alert, ...] = ()
 
 
-def fleet_of(document: FleetFile) -> Fleet:
-    """What the document says.
+def fleet_of(document: FleetFile, lines: Mapping[Path, int]) -> Fleet:
+    """What the document says; ``lines`` of its keys.
 
     Raises:
         pydantic.ValidationError: a policy that can't be; ``policy_of`` says of which model.
@@ -65,8 +84,13 @@ def fleet_of(document: FleetFile) -> Fleet:
                 slot=one.slot.value,
                 selector=narrowed(document.fleet.selector, one.selector),
                 policy=policy_of(document, one),
+                line=line_of(lines, ("models", number, "version")),
             )
-            for one in document.models
+            for number, one in enumerate(document.models)
+        ),
+        alerts=tuple(
+            Alert(one.name, one.model, one.when, one.over, one.severity.value)
+            for one in document.alerts
         ),
     )
 

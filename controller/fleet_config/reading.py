@@ -24,7 +24,9 @@ _STAND_INS: Final[Mapping[str, Any]] = {
     "version": "x/1",
     "selector": "all",
     "metric": "drift",
-    "holds": "true",
+    "holds": "stage.devices > 0",
+    "when": "fleet.devices > 0",
+    "model": "x",
     "start": "00:00",
     "duration": 3600,
 }
@@ -62,7 +64,7 @@ def read_fleet(text: str, file: str) -> Fleet:
         search.policies(found)
     if search.problems or found is None:
         raise BadFleetFile(file, search.problems)
-    return fleet_of(found)
+    return fleet_of(found, lines)
 
 
 class _Search:

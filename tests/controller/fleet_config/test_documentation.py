@@ -10,6 +10,7 @@ import pytest
 
 from controller.fleet_config.reference import reference_text
 from controller.fleet_config.schema import FILE_NAME, schema_text
+from controller.rollout.gate.expression import QUANTITIES
 
 ROOT = Path(__file__).resolve().parents[3]
 REFERENCE = ROOT / "docs" / "fleet_files.md"
@@ -20,6 +21,12 @@ SMALLEST = '[fleet]\nname = "f"\nselector = "all"\n[[models]]\nname = "m"\nversi
 
 def test_the_reference_is_current() -> None:
     assert REFERENCE.read_text().split(HEADING)[1] == reference_text()
+
+
+def test_every_quantity_of_an_expression_is_told() -> None:
+    told = REFERENCE.read_text().split(HEADING)[0]
+
+    assert [name for name in QUANTITIES if f"`{name}`" not in told] == []
 
 
 def test_the_schema_is_current() -> None:

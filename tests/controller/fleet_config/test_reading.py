@@ -63,7 +63,7 @@ days = [
   "mon",
   "tues",
 ]
-[alerts]
+[monitors]
 x = 1
 """
 TOLD = """
@@ -91,12 +91,24 @@ f.toml:31: [control]: must be a table, and is a list; write [control], once
 f.toml:33: [[conditions.windows]] start: "22:70" can't stand here; write it like `start = "22:30"`
 f.toml:34: [[conditions.windows]] duration: must be whole minutes; write it like `duration = "4h"`
 f.toml:37: [[conditions.windows]] days: "tues" is none of mon, tue, wed, thu, fri, sat, sun; did you mean "tue"?
-f.toml:39: [alerts]: there is no such table; the keys here are fleet, models, stages, control, pace, budget, proof, gates, expressions, conditions
+f.toml:39: [monitors]: there is no such table; the keys here are fleet, models, alerts, stages, control, pace, budget, proof, gates, expressions, conditions
 """  # fmt: skip
 
 
 def test_everything_is_told_at_once_by_line() -> None:
     assert refused(WRONG) == TOLD.strip("\n").split("\n")
+
+
+TWO_ALERTS = """[[alerts]]
+name = "x"
+model = "digits"
+when = "stage.drift > 0"
+[[alerts]]
+name = "x"
+model = "other"
+when = "fleet.drift > 0"
+over = 5
+"""
 
 
 @pytest.mark.parametrize(
@@ -127,6 +139,17 @@ def test_everything_is_told_at_once_by_line() -> None:
         (
             "[[expressions]]\nname = 'x'\nholds = 'stage.drift <'\n",
             ("f.toml:9: [[expressions]] holds: expression, position 14:", "    ", "    "),
+        ),
+        (
+            TWO_ALERTS,
+            (
+                "f.toml:10: [[alerts]] when: expression, position 1: no name 'stage.drift'",
+                "    ",
+                "    ",
+                "f.toml:12: [[alerts]] name: two alerts bear the name 'x'",
+                "f.toml:13: [[alerts]] model: 'other' is none of the file's models",
+                "f.toml:15: [[alerts]] over: must be at least 60",
+            ),
         ),
         ("pace = 3\n", ("f.toml:7: [models.pace]: must be a table, and is 3",)),
         ("[stages]\nname = 'x'\n", ("f.toml:7: [[stages]]: must be a list",)),
