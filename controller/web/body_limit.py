@@ -23,6 +23,8 @@ _LIMITS: Final = (
     # Metadata travels as a JSON string, in which every quote takes one byte more.
     (re.compile(r"/api/v1/(targets|root)(/.*)?"), 3 * METADATA_BYTES["targets"]),
     (re.compile(r"/api/v1/models/[^/]+/versions"), FORM_BYTES),
+    # A file travels as a JSON string, too; what is too large is then told as such.
+    (re.compile(r"/api/v1/fleets/(plan|apply)"), 3 * MIB),
 )
 
 

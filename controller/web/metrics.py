@@ -20,6 +20,8 @@ from agent.monitor.finding import Verdict
 from agent.monitor.wire import verdict_of
 from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.fleet.presence import Presence, presence
+from controller.fleet_config.actions import all_alerts
+from controller.fleet_config.alerts import AlertResult, AlertState
 from controller.registry.version import State as VersionState
 from controller.rollout.rollout import State as RolloutState
 from controller.store.store import Transaction
@@ -67,9 +69,11 @@ class FleetCollector:
             for kind, count in tx.telemetry.dropped().items():
                 dropped[kind if kind in _KINDS else "other"] += count
             monitored = _monitored(tx, devices, self._services.now())
+            alerts = tuple(all_alerts(tx, self._services.now()))
         yield _devices(devices, self._services.now())
         yield _slots(slots)
         yield from _watched(monitored)
+        yield _alerts(alerts)
         yield _gauge(
             "muster_rollouts", "Rollouts by state, ended ones too.", "state", states, RolloutState
         )
@@ -128,6 +132,19 @@ def _monitored(tx: Transaction, devices: Iterable[Device], now: float) -> Monito
         told = {"requests": head.requests, "failed": head.failed, "refused": head.refused}
         traffic.setdefault(head.model, Counter()).update(told)
     return Monitored(verdicts, traffic)
+
+
+def _alerts(alerts: Iterable[tuple[str, AlertResult]]) -> Metric:
+    family = GaugeMetricFamily(
+        "muster_fleet_alert",
+        "Alerts of applied fleets: 1 while one holds, 0 while not; none while too little was told.",
+        labels=["fleet", "alert", "model", "severity"],
+    )
+    for fleet, one in alerts:
+        if one.state is not AlertState.UNDECIDED:
+            labels = (fleet, one.alert.name, one.alert.model, one.alert.severity)
+            family.add_metric(labels, float(one.state is AlertState.FIRING))
+    return family
 
 
 def _watched(monitored: Monitored) -> Iterator[Metric]:

@@ -26,6 +26,8 @@ LOWER = {
     "DELETE /models/{model}/aliases/{alias}": Role.OPERATOR,
     "POST /models/{model}/versions/{version}/signatures": Role.APPROVER,
     "GET /operators": Role.ADMIN,
+    "POST /fleets/plan": Role.VIEWER,  # changes nothing
+    "POST /fleets/apply": Role.OPERATOR,
 }
 
 
