@@ -1,11 +1,13 @@
 """`muster fleet`: what shall run where, as a file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from controller.cli.arguments import require_plain
+from controller.cli.client import ApiClient, place
+from controller.cli.device import moment
 from controller.cli.output import (
     CommandFailed,
     Output,
@@ -13,6 +15,7 @@ from controller.cli.output import (
     counted,
     say,
     show_json,
+    show_rows,
 )
 
 if TYPE_CHECKING:
@@ -22,6 +25,11 @@ app = typer.Typer(no_args_is_help=True, help="Fleets as files: check, plan, appl
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="A fleet's file, such as meters.toml.")
+]
+
+
+AgainOption = Annotated[
+    bool, typer.Option("--again", help="Start anew what was aborted or rolled back.")
 ]
 
 
@@ -44,6 +52,91 @@ def check(file: FileArgument, output: OutputOption = Output.TABLE) -> None:
     models = ", ".join(f"{one.version} ({one.slot})" for one in found.goals)
     say(f"{file.name}: fleet {found.name} is in order: {counted(len(found.goals), 'model')}")
     say(f"  {models}")
+
+
+@app.command()
+def plan(
+    file: FileArgument,
+    again: AgainOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say what applying a fleet's file would change; changes nothing.
+
+    Which rollouts would start, how many devices each stage touches, what each site has to download,
+    which devices can't run a version and why, and how long it takes if nothing goes wrong.
+
+    ```
+    muster fleet plan meters.toml
+    muster fleet plan meters.toml -o json > plan.json
+    ```
+    """
+    body = {"text": text_of(file), "file": file.name, "again": again}
+    with ApiClient() as api:
+        found = api.post("/fleets/plan", body)
+    _tell(found, output)
+
+
+@app.command("apply")
+def apply_(
+    file: FileArgument,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="End rollouts that the file no longer asks for; devices keep what they run.",
+        ),
+    ] = False,
+    again: AgainOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make the fleet as its file says; a second time there is nothing to do.
+
+    ```
+    muster fleet apply meters.toml
+    muster fleet apply meters.toml --prune
+    ```
+    """
+    body = {"text": text_of(file), "file": file.name, "again": again, "prune": prune}
+    with ApiClient() as api:
+        done = api.post("/fleets/apply", body)
+    _tell(done, output)
+
+
+@app.command("list")
+def list_(output: OutputOption = Output.TABLE) -> None:
+    """Show every fleet whose file was applied."""
+    with ApiClient() as api:
+        found = api.get("/fleets")
+    if output is Output.JSON:
+        show_json(found)
+        return
+    rows = [{**one, "when": moment(one["applied_at"])} for one in found]
+    columns = {"name": "fleet", "when": "applied", "applied_by": "by", "sha256": "sha256"}
+    show_rows(rows, columns, output, "no fleets: apply a file with `muster fleet apply`")
+
+
+@app.command()
+def show(
+    fleet: Annotated[str, typer.Argument(metavar="NAME", help="The fleet's name: meters.")],
+    text: Annotated[bool, typer.Option("--text", help="Print the file that was applied.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show a fleet: the file that was applied last, and whether all is as it says.
+
+    ```
+    muster fleet show meters
+    muster fleet show meters --text > meters.toml
+    ```
+    """
+    with ApiClient() as api:
+        found = api.get(place("fleets", fleet))
+    if output is Output.JSON:
+        show_json(found)
+    elif text:
+        say(found["text"].rstrip("\n"))
+    else:
+        say(f"applied {moment(found['applied_at'])} by {found['applied_by']}: {found['sha256']}")
+        _tell(found, output)
 
 
 @app.command()
@@ -93,6 +186,14 @@ def text_of(file: Path) -> str:
         raise CommandFailed(
             "bad-input", f"{file}: {error.strerror}", "Name the fleet's file."
         ) from error
+
+
+def _tell(answer: dict[str, Any], output: Output) -> None:
+    if output is Output.JSON:
+        show_json(answer)
+        return
+    for line in answer["lines"]:
+        say(line)
 
 
 def _described(found: "Fleet") -> object:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from controller.fleet_config.schema import schema_text
-from tests.controller.cli.office import Muster
+from tests.controller.cli.office import Muster, Office
 
 SHIPPED = Path(__file__).parents[3] / "fleet_configs"
 
@@ -55,3 +55,80 @@ def test_the_schema_is_printed_or_written(
     (tmp_path / "fleet.schema.json").unlink()
     (tmp_path / "fleet.schema.json").mkdir()
     assert "[output]" in muster.refused("fleet", "schema", "--write")
+
+
+FILE = """
+[fleet]
+name = "cams"
+selector = "site=berlin"
+[[models]]
+name = "digits"
+version = "digits/1"
+[control]
+percent = 0
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def devices(office: Office) -> None:
+    office.listed(1, 2)
+    office.enrolled("cam-1", "cam-2", site="berlin")
+
+
+def test_a_fleet_is_planned_applied_listed_and_shown(
+    muster: Muster, office: Office, tmp_path: Path
+) -> None:
+    file = tmp_path / "cams.toml"
+    file.write_text(FILE)
+    assert muster.ok("fleet", "list").out == "no fleets: apply a file with `muster fleet apply`\n"
+
+    plan = muster.ok("fleet", "plan", file).lines
+    assert plan[0] == "fleet cams: 1 rollout would start"
+    assert "  2 devices match and can run it" in plan
+    seen = muster.ok("fleet", "plan", file, "-o", "json").json
+    assert (seen["changes"], seen["models"][0]["rollout"]) == (True, "digits-1-1")
+    assert muster.ok("rollout", "list", "-o", "json").json == []
+
+    begun = "digits-1-1 has begun: `muster rollout watch digits-1-1`\n"
+    assert muster.ok("fleet", "apply", file).out == begun
+    assert muster.ok("fleet", "apply", file).out == "nothing to do\n"
+    assert muster.ok("fleet", "plan", file).lines[0] == "fleet cams: nothing to start"
+
+    header, row = muster.ok("fleet", "list").lines
+    assert (header.split()[0], row.split()[0]) == ("fleet", "cams")
+    shown = muster.ok("fleet", "show", "cams").lines
+    assert shown[0].startswith("applied ")
+    assert shown[2] == "digits/1: unchanged: digits-1-1 is running"
+    assert muster.ok("fleet", "show", "cams", "--text").out.strip() == FILE.strip()
+    assert muster.ok("fleet", "show", "cams", "-o", "json").json["plan"]["changes"] is False
+
+
+def test_what_a_file_no_longer_asks_for_is_ended_only_on_request(
+    muster: Muster, tmp_path: Path
+) -> None:
+    file = tmp_path / "cams.toml"
+    file.write_text(
+        FILE.replace("digits/1", "digits/2").replace('"digits"', '"digits"\nslot = "challenger"')
+    )
+
+    done = muster.ok("fleet", "apply", file).lines
+    assert done[0].startswith("digits-2-1 has begun")
+    assert done[1].startswith("digits-1-1 (digits/1 to site=berlin) is running and no longer asked")
+    assert muster.ok("fleet", "apply", file, "--prune").lines == [
+        "digits-1-1 is ended; its devices keep what they run"
+    ]
+    assert muster.ok("rollout", "abort", "digits-2-1").status == 0
+    assert muster.ok("fleet", "apply", file).out == "nothing to do\n"
+    again = muster.ok("fleet", "apply", file, "--again", "-o", "json").json
+    assert again["started"] == ["digits-2-2"]
+
+
+def test_a_file_that_the_controller_refuses_is_told_by_line(muster: Muster, tmp_path: Path) -> None:
+    file = tmp_path / "cams.toml"
+    file.write_text(FILE.replace("digits/1", "digits/7"))
+
+    told = muster.refused("fleet", "plan", file).splitlines()
+
+    assert told[0] == "error: cams.toml: 1 problem [fleet-file]"
+    assert told[1].startswith("cams.toml:7: [[models]] version: there is no version digits/7; ")
+    assert "[not-found]" in muster.refused("fleet", "show", "none")
