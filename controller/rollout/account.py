@@ -15,6 +15,7 @@ Rules:
    assigned when its rollout ended.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -157,6 +158,19 @@ def _undecided(device: Device, code: str, question: Question, now: float) -> Out
         return Outcome.DEFERRED
     late = online > question.stage.deadline_seconds
     return Outcome.UNREACHABLE if late else Outcome.WAITING
+
+
+def changes_at(device: Device, stands: Standing, question: Question, now: float) -> float:
+    """When time alone makes another standing of it, in Unix seconds; infinite if it never does."""
+    if stands.soaks_until:
+        return stands.soaks_until
+    if stands.outcome is not Outcome.WAITING:
+        return math.inf
+    released_at = question.member.released_at
+    if presence(device, now) is Presence.OFFLINE:
+        return max(device.last_seen, released_at) + question.silence_seconds
+    online = online_seconds(device, now) - question.member.online_at
+    return now + max(0.0, question.stage.deadline_seconds - online)
 
 
 def tally(standings: Iterable[Standing]) -> Tally:

@@ -1,5 +1,6 @@
 """A plan, and how it is drafted: what is wanted, withdrawn and noted, with every reason."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -35,6 +36,7 @@ class Plan:
         progress: the accounts of every rollout that has not ended, oldest first.
         later: what rollouts that have succeeded do for devices that match by now, in sentences.
         wishes: evidence without which gates can't be judged.
+        again_at: when time alone may ask for another plan, in Unix seconds; infinite if only news can.
     """
 
     assign: tuple[Wanted, ...] = ()
@@ -46,6 +48,7 @@ class Plan:
     progress: tuple[Progress, ...] = ()
     later: tuple[str, ...] = ()
     wishes: tuple[EvidenceWish, ...] = ()
+    again_at: float = math.inf
 
     @property
     def because(self) -> tuple[str, ...]:
@@ -88,6 +91,7 @@ class Draft:
         self.rollouts: list[Rollout] = []
         self.wishes: list[EvidenceWish] = []
         self.notes: dict[str, dict[str, list[str]]] = {}
+        self.again_at = math.inf
 
     def said(self, where: Place) -> Sequence[SlotState]:
         """What reports say of the place."""
@@ -182,4 +186,5 @@ class Draft:
             progress=tuple(progress),
             later=tuple(later),
             wishes=tuple(self.wishes),
+            again_at=self.again_at,
         )

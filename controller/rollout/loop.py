@@ -81,14 +81,16 @@ class RolloutLoop:
         self._running = asyncio.get_running_loop()
         while True:
             self._woken.clear()
-            began = self._clock.monotonic()
+            began, pause = self._clock.monotonic(), self._interval
             try:
-                if not (await self.turn()).empty:
+                made = await self.turn()
+                pause = min(pause, made.again_at - self._clock.now().timestamp())
+                if not made.empty:
                     self._woken.set()  # what was recorded may allow the next step
             except Exception:
                 log.exception("rollout.turn_failed")
             await self._clock.sleep(max(REST_SECONDS, self._clock.monotonic() - began))
-            await sleep_unless(self._clock, self._interval, self._woken)
+            await sleep_unless(self._clock, max(pause, 0.0), self._woken)
 
     async def turn(self) -> Plan:
         """One plan, recorded and sent; returns it.

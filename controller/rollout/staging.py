@@ -25,7 +25,7 @@ from controller.rollout.cohort import control_group, order
 from controller.rollout.gate.evidence import Evidence
 from controller.rollout.gate.judgement import GateResult
 from controller.rollout.policy import Breach, Policy, Stage
-from controller.rollout.release import Traffic, admitted
+from controller.rollout.release import MINUTE, Traffic, admitted, rate
 from controller.rollout.rollout import (
     CONTROL,
     Event,
@@ -80,6 +80,7 @@ class Step:
         lines: why, in sentences.
         wants_evidence: only gates are left to judge, and there is nothing to judge them by.
         order: in which the owned devices are drawn; empty until it was asked for.
+        again_at: when time alone may change the step, beside what devices' standings say.
     """
 
     rollout: Rollout
@@ -91,6 +92,7 @@ class Step:
     gates: tuple[GateResult, ...] = ()
     wants_evidence: bool = False
     order: tuple[str, ...] = ()
+    again_at: float = math.inf
 
 
 def stages_of(policy: Policy, *, control: bool) -> tuple[Stage, ...]:
@@ -141,6 +143,8 @@ def _visit(view: View, taken: Step, number: int) -> bool:
         waits = _waits(stage, record, view.now)
         if waits:
             taken.lines.append(f"{stage.name}: {waits}")
+            if view.now < stage.not_before:
+                taken.again_at = stage.not_before
             return False
         size = _size(view, taken, stage)
         record = _put(
@@ -163,6 +167,7 @@ def _judge(view: View, taken: Step, number: int, stage: Stage) -> bool:
     due = _due(view, taken, number, stage)
     found = verdict(_case(view, taken, number, stage, len(due)), view.now)
     taken.wants_evidence |= found.wants_evidence
+    taken.again_at = found.again_at
     taken.gates = found.gates or taken.gates
     record = taken.records[number]
     match found.ruling:
@@ -194,9 +199,15 @@ def _release(view: View, taken: Step, number: int, due: Sequence[str], found: Ve
     if admission.devices:
         taken.lines.append(f"{name}: releases {_count(len(admission.devices))}")
     if left:
+        taken.again_at = min(taken.again_at, view.now + max(1.0, MINUTE / rate_now(view)))
         taken.lines.append(f"{name}: {left} more wait: {', '.join(admission.held_by)}")
     if found.ruling is Ruling.GROW or not due:
         taken.lines.append(f"{name}: {found.reason}")
+
+
+def rate_now(view: View) -> float:
+    """Devices a minute that the pace allows by now."""
+    return rate(view.policy.pace, _traffic(view).succeeded)
 
 
 def _traffic(view: View) -> Traffic:

@@ -16,6 +16,7 @@ Rules:
 6. Proof is of the version, so the devices of all stages so far count.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -28,6 +29,8 @@ from controller.rollout.policy import Budget, Policy, Proof, Stage
 from controller.rollout.rollout import StageRecord
 
 GROWTH: Final = 1.5
+LOOK_SECONDS: Final = 60.0
+"""Gates that wait for evidence are asked again after so long."""
 
 
 class Ruling(StrEnum):
@@ -74,6 +77,7 @@ class Verdict:
         gates: what the gates said, if they were asked.
         broken: names of those that are breached.
         wants_evidence: only the gates are left, and there is nothing for them to judge.
+        again_at: when time alone may change the ruling, beside what devices' standings say.
     """
 
     ruling: Ruling
@@ -82,6 +86,7 @@ class Verdict:
     gates: tuple[GateResult, ...] = ()
     broken: tuple[str, ...] = ()
     wants_evidence: bool = False
+    again_at: float = math.inf
 
 
 def verdict(case: Case, now: float) -> Verdict:
@@ -92,7 +97,9 @@ def verdict(case: Case, now: float) -> Verdict:
     missing = unproven(case.policy.proof, case.so_far, case.accepted)
     waits = _waits(case, missing, now)
     if waits:
-        return Verdict(Ruling.WAIT, waits)
+        patience = case.record.opened_at + case.stage.deadline_seconds
+        again_at = patience if missing and case.tally.deferred else math.inf
+        return Verdict(Ruling.WAIT, waits, again_at=again_at)
     if missing and case.record.size < case.most:
         return _grown(case, missing)
     if not case.tally.decided and case.tally.size:
@@ -196,10 +203,13 @@ def _gated(case: Case, missing: str, now: float) -> Verdict:
         )
     answered = sum(one.inferences for one in case.evidence.stage)
     if answered < asked:
-        return Verdict(Ruling.WAIT, f"{answered:,} of {asked:,} inferences", gates=results)
+        seen = f"{answered:,} of {asked:,} inferences"
+        return Verdict(Ruling.WAIT, seen, gates=results, again_at=now + LOOK_SECONDS)
     open_ = [one for one in results if one.verdict is GateVerdict.UNDECIDED]
-    if open_ and now < case.settled_at + case.stage.soak_seconds:
-        return Verdict(Ruling.WAIT, "; ".join(one.reason for one in open_), gates=results)
+    patience = case.settled_at + case.stage.soak_seconds
+    if open_ and now < patience:
+        told = "; ".join(one.reason for one in open_)
+        return Verdict(Ruling.WAIT, told, gates=results, again_at=min(patience, now + LOOK_SECONDS))
     doubts = [f"{one.reason} (not decided)" for one in open_]
     return Verdict(Ruling.GO_ON, "; ".join([shown, *doubts]), gates=results)
 
