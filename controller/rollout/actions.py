@@ -18,8 +18,10 @@ from controller.fleet.selector_parser import parse
 from controller.registry.version import Version
 from controller.rollout.account import Progress
 from controller.rollout.compatibility import objections
+from controller.rollout.draft import EvidenceWish
 from controller.rollout.facts import Facts, Place, Release, place
 from controller.rollout.gate.actions import read_evidence
+from controller.rollout.gate.evidence import Evidence
 from controller.rollout.plan import account, account_ended, accounts, plan
 from controller.rollout.policy import STAGED, Policy
 from controller.rollout.rollout import FINAL, Rollout, SignedDirective, State, Wanted
@@ -165,13 +167,15 @@ def gather(tx: Transaction) -> Facts:
 def with_evidence(tx: Transaction, facts: Facts, now: float) -> Facts:
     """The facts with what gates ask for, if a plan made from them would ask."""
     wishes = plan(facts, now).wishes
-    if not wishes:
-        return facts
-    found = {
+    return dataclasses.replace(facts, evidence=evidence(tx, wishes)) if wishes else facts
+
+
+def evidence(tx: Transaction, wishes: Iterable[EvidenceWish]) -> Mapping[str, Evidence]:
+    """What plans have asked for, by rollout."""
+    return {
         one.rollout: read_evidence(tx, one.model, one.version, one.stage, one.control)
         for one in wishes
     }
-    return dataclasses.replace(facts, evidence=found)
 
 
 def release_of(version: Version) -> Release:

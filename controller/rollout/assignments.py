@@ -1,11 +1,11 @@
 """From rows of ``wanted`` to what a directive says."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from controller.rollout.conditions import Conditions, signed
 from controller.rollout.facts import Release
 from controller.rollout.rollout import Rollout, Wanted
-from protos.documents import Assignment
+from protos.documents import Assignment, Directive
 from protos.manifest import target_path
 
 
@@ -37,6 +37,22 @@ def assignments(
                 )
             )
     return tuple(found)
+
+
+def says(directive: Directive | None, rows: Sequence[Wanted]) -> bool:
+    """Whether the directive is known, without building it, to say what ``assignments`` would.
+
+    A version's bytes and a rollout's conditions never change. ``rows`` are in order.
+    """
+    told = () if directive is None else directive.assignments
+    return len(told) == len(rows) and all(
+        one.version == row.version
+        and one.rollout == row.rollout
+        and one.attempt == row.attempt
+        and one.model == row.model
+        and one.slot == row.slot
+        for one, row in zip(told, rows, strict=True)
+    )
 
 
 def _conditions(row: Wanted, rollout: Rollout | None) -> Conditions:

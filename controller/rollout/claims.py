@@ -19,7 +19,7 @@ from controller.fleet.attributes import attributes
 from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.fleet.selector import matches
 from controller.fleet.selector_parser import parse
-from controller.rollout.compatibility import objections
+from controller.rollout.compatibility import Compatibility
 from controller.rollout.facts import Facts, Place, age, runs, slots_by_place
 from controller.rollout.rollout import ASSIGNING, OPEN, Rollout, Wanted
 
@@ -72,13 +72,14 @@ class _Claiming:
         if release is None or not release.published:
             return
         selector, is_open = parse(rollout.selector), rollout.state in OPEN
+        compatibility = Compatibility(release)
         for device in self._active:
             where = (device.id, rollout.model, rollout.slot)
             if not is_open and where in self.found.standing:
                 continue  # most places, whatever many rollouts have succeeded before
             if not matches(selector, self._seen[device.id]):
                 continue
-            reasons = objections(release, device)
+            reasons = compatibility.objections(device)
             if reasons:
                 self.found.incompatible.setdefault(rollout.id, {})[device.id] = reasons
             elif is_open:

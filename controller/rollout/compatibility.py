@@ -31,11 +31,37 @@ def objections(release: Release, device: Device) -> tuple[str, ...]:
     return tuple(found)
 
 
+class Compatibility:
+    """``objections`` to one release, remembered by the facts that they come from."""
+
+    def __init__(self, release: Release) -> None:
+        self._release = release
+        self._runtime = f"runtimes.{release.needs.runtime}"
+        self._known: dict[tuple[str | bool, ...], tuple[str, ...]] = {}
+
+    def objections(self, device: Device) -> tuple[str, ...]:
+        """As the function of that name."""
+        facts = device.facts
+        have = facts.get(self._runtime, "")
+        key = (
+            facts.get("arch", ""),
+            facts.get("memory_bytes", ""),
+            facts.get("agent_version", ""),
+            have or _told(device),
+        )
+        if key not in self._known:
+            self._known[key] = objections(self._release, device)
+        return self._known[key]
+
+
+def _told(device: Device) -> bool:
+    return any(name.startswith("runtimes.") for name in device.facts)
+
+
 def _runtime(release: Release, device: Device) -> list[str]:
     needs, facts = release.needs, device.facts
-    told = any(name.startswith("runtimes.") for name in facts)
     have = facts.get(f"runtimes.{needs.runtime}", "")
-    if told and not have:
+    if not have and _told(device):
         return [f"needs {needs.runtime}, has none"]
     if have and not at_least(have, needs.minimum_runtime):
         return [f"needs {needs.runtime} {needs.minimum_runtime}, has {have}"]

@@ -78,7 +78,9 @@ def slots_by_place(slots: Iterable[SlotState]) -> Mapping[Place, tuple[SlotState
     """What the reports say of each place: what runs there and what is being tried."""
     found: dict[Place, tuple[SlotState, ...]] = {}
     for slot in slots:
-        found[place(slot)] = (*found.get(place(slot), ()), slot)
+        where = (slot.device, slot.model, slot.slot)
+        others = found.get(where)
+        found[where] = (slot,) if others is None else (*others, slot)
     return found
 
 

@@ -6,13 +6,13 @@ The rollout loop takes turns on the real store, the simulator on the one in memo
 import logging
 import math
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.errors import Conflict
 from controller.fleet.device import DeviceStatus
-from controller.rollout.actions import gather, with_evidence
-from controller.rollout.assignments import assignments
+from controller.rollout.actions import evidence, gather
+from controller.rollout.assignments import assignments, says
 from controller.rollout.check import InvalidPlan, violations
 from controller.rollout.draft import Plan
 from controller.rollout.facts import Facts
@@ -111,8 +111,11 @@ def planned(tx: Transaction, now: float) -> tuple[Facts, Plan]:
     Raises:
         InvalidPlan: it does.
     """
-    facts = with_evidence(tx, gather(tx), now)
+    facts = gather(tx)
     made = plan(facts, now)
+    if made.wishes:
+        facts = replace(facts, evidence=evidence(tx, made.wishes))
+        made = plan(facts, now)
     broken = violations(facts, made, now)
     if broken:
         raise InvalidPlan("; ".join(broken))
@@ -154,8 +157,10 @@ def directives_due(
     for device in facts.devices:
         if device.status is not DeviceStatus.ACTIVE:
             continue
-        wanted = assignments(rows.get(device.id, ()), facts.releases, rollouts)
-        last = _newest(tx, newest, device.id)
+        last, mine = _newest(tx, newest, device.id), rows.get(device.id, ())
+        if says(last, mine):
+            continue
+        wanted = assignments(mine, facts.releases, rollouts)
         if wanted != _said(last):
             generation = 1 if last is None else last.generation + 1
             due.append(
