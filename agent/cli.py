@@ -37,9 +37,10 @@ Works beside a running agent, and without one.
   muster-agent status
   muster-agent --home device status --output json"""
 LIFT: Final = """\
-A version that failed on this device is refused here from then on, whoever asks. Lift that
-once its cause is mended: it is tried again as if for the first time, if the controller
-wants it here. Works beside a running agent, and without one.
+A version that failed on this device is refused here until operators ask for another
+attempt, or somebody here lifts that: once its cause is mended, it is tried again as if
+for the first time, if the controller wants it here. Works beside a running agent, and
+without one.
 
   muster-agent lift digits/3"""
 DOCTOR: Final = """\

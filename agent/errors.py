@@ -262,8 +262,8 @@ class Quarantined(InstallFailed):
 
     code = "quarantined"
     remedy = (
-        "Mend the version and register a new one. If the device was to blame, mend that and run "
-        "`muster-agent lift MODEL/VERSION` there."
+        "Mend the version and register a new one. If the device was to blame, mend that and ask again: "
+        "`muster rollout retry ROLLOUT`, or on the device `muster-agent lift MODEL/VERSION`."
     )
 
 
