@@ -2,7 +2,7 @@
 
 Rules:
 
-1. Every device is online and answers, none fails, gates find nothing, and whoever must approve has.
+1. Every device is online and answers, none fails, no gate is breached, and whoever must approve has.
 2. A device fetches all of a version's files at the speed of ``Assumed``, tests them, waits for its
    maintenance window in its own time zone, switches, and is on probation; then it soaks.
 3. Devices are released at the policy's pace, in the order in which they are drawn; a site's share is
@@ -10,6 +10,7 @@ Rules:
 4. A stage passes when nobody in it installs or soaks and what it has shown is proof enough; who still
    waits for a window holds it up only while the proof lacks devices, for its deadline at most. A stage
    that can't prove enough grows, and soaks again.
+5. Gates that too few devices let tell nothing are waited for as long as the stage soaks.
 """
 
 import heapq
@@ -23,7 +24,9 @@ from zoneinfo import ZoneInfo
 
 from agent.install.windows import opens
 from controller.rollout.conditions import Conditions, signed
-from controller.rollout.policy import Pace, Policy, Proof, Stage
+from controller.rollout.gate.comparison import can_tell
+from controller.rollout.gate.judgement import LIMIT_DEVICES
+from controller.rollout.policy import Gate, Pace, Policy, Proof, Stage
 from controller.rollout.release import rate
 from controller.rollout.staging import CONTROL_STAGE
 from controller.rollout.verdict import GROWTH
@@ -53,6 +56,7 @@ class Candidate:
     Attributes:
         length: bytes that it has to fetch; 0 if it runs the version already.
         stages: numbers of the stages whose selector it matches.
+        compares: it runs another version of the model, so gates can compare with it.
     """
 
     device: str
@@ -60,6 +64,7 @@ class Candidate:
     zone: str
     length: int
     stages: frozenset[int] = frozenset()
+    compares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +193,9 @@ class _Course:
             last = self._policy.stages[-1]
             begins = self._at
             self._release(self._held, last.soak_seconds)
-            ends = self._settle([one.device for one in self._held], last, begins)
             names = tuple(one.device for one in self._held)
+            self._at = self._settle(names, last, begins)
+            ends = self._judged(names, last, begins)
             stages.append(StageTimes(CONTROL_STAGE, names, len(names), begins, ends))
             self._at = ends
         soaked = max((one.soaked for one in self._parts.values()), default=self._at)
@@ -213,6 +219,7 @@ class _Course:
             if not grows or self._decided(self._at) >= self._needed:
                 break
             size = min(most, max(size + 1, int(size * GROWTH)))
+        self._at = self._judged(names, stage, begins)
         return StageTimes(stage.name, tuple(names), planned, begins, self._at, stage.approval)
 
     def _size(self, number: int) -> int:
@@ -277,6 +284,16 @@ class _Course:
     def _decided(self, now: float) -> int:
         return sum(one.soaked <= now for one in self._parts.values())
 
+    def _judged(self, names: Sequence[str], stage: Stage, begins: float) -> float:
+        """When the gates of a stage that has settled have told what they can (rule 5)."""
+        others = sum(one.compares for one in self._drawn if one.device not in self._parts)
+        gates = (*self._policy.gates, *stage.gates)
+        if all(_tells(one, len(self._parts), others) for one in gates):
+            return self._at
+        proven = (self._parts[name].proven for name in names)
+        settled = max((at + stage.soak_seconds for at in proven if at <= self._at), default=begins)
+        return max(self._at, settled + stage.soak_seconds)
+
     def _settle(self, names: Sequence[str], stage: Stage, begins: float) -> float:
         """When nobody in the stage is busy and nothing more is to be waited for (rule 4)."""
         parts = [self._parts[name] for name in names]
@@ -291,6 +308,13 @@ class _Course:
             if patience < busy_again:
                 return max(idle, patience)
         return self._at
+
+
+def _tells(gate: Gate, devices: int, others: int) -> bool:
+    """Whether there are devices enough for the gate to be decided."""
+    compares = gate.margin is not None or gate.margin_ratio is not None
+    limited = gate.limit is None or devices >= LIMIT_DEVICES
+    return limited and (not compares or can_tell(devices, others))
 
 
 def _pauses(parts: Sequence[_Part], begins: float) -> Iterator[tuple[float, float]]:

@@ -27,7 +27,6 @@ from controller.fleet_config.fleet import Fleet, Goal
 from controller.rollout.cohort import control_group, order
 from controller.rollout.compatibility import objections
 from controller.rollout.facts import Facts, Release, age, proven, slots_by_place
-from controller.rollout.policy import Policy
 from controller.rollout.rollout import OPEN, Rollout, State
 
 UTC: Final = "UTC"
@@ -242,9 +241,7 @@ class _Look:
             if stage.selector
         ]
         candidates = [
-            self._candidate(
-                by_id[one], policy, selectors, 0 if one in already else made.bundle_bytes
-            )
+            self._candidate(by_id[one], goal, selectors, 0 if one in already else made.bundle_bytes)
             for one in drawn
         ]
         return replace(
@@ -298,12 +295,18 @@ class _Look:
         return proven(self._slots.get((device.id, goal.model, goal.slot), ()), release)
 
     def _candidate(
-        self, device: Device, policy: Policy, selectors: Sequence[tuple[int, Selector]], length: int
+        self, device: Device, goal: Goal, selectors: Sequence[tuple[int, Selector]], length: int
     ) -> Candidate:
         seen = self._seen[device.id]
-        stages = frozenset(number for number, one in selectors if matches(one, seen))
-        site = seen.get(policy.pace.site_label, "")
-        return Candidate(device.id, site, _zone(device.facts.get("timezone", "")), length, stages)
+        slots = self._slots.get((device.id, goal.model, goal.slot), ())
+        return Candidate(
+            device=device.id,
+            site=seen.get(goal.policy.pace.site_label, ""),
+            zone=_zone(device.facts.get("timezone", "")),
+            length=length,
+            stages=frozenset(number for number, one in selectors if matches(one, seen)),
+            compares=length > 0 and any(one.running for one in slots),
+        )
 
 
 def _differences(goal: Goal, release: Release, there: Rollout) -> tuple[str, ...]:

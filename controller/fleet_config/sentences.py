@@ -32,7 +32,7 @@ def assumptions(plan: FleetPlan) -> tuple[str, ...]:
     assumed = plan.assumed
     tested, probation = span(assumed.test_seconds), span(assumed.probation_seconds)
     said = [
-        "every device is online, none fails, no gate holds a stage, and nobody waits for approval",
+        "every device is online and asked enough, none fails, no gate is breached, approvals come at once",
         f"a link carries {size(assumed.bytes_per_second)} a second; whole files are fetched",
         f"a device tests a version for {tested}, and has it on probation for {probation}",
     ]

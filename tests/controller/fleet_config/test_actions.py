@@ -338,6 +338,7 @@ class Course:
         "[pace]\nper_minute = 7\n",
         "[pace]\nper_minute = 4\ngrowth = 2.0\ngrowth_after = 10\nper_site = 3\n",
         "[proof]\nminimum_devices = 20\nfailing_below = 0.2\n",
+        "[proof]\nfailing_below = 1.0\n[[gates]]\nmetric = 'drift'\nmargin = 0.1\n",
         "[proof]\nfailing_below = 1.0\n[[conditions.windows]]\nstart = '22:30'\nduration = '2h'\n",
     ],
 )
@@ -346,7 +347,7 @@ async def test_it_takes_as_long_and_touches_whom_the_plan_has_said(more: str) ->
     made = world(*names(40), site="a", zone="Europe/Berlin")
     enrol(made, *[f"n{one}" for one in range(20)], site="b", zone="America/New_York")
     enrol(made, "e1", "e2", ring="early")
-    text = "gates = []\n" + STAGED_FILE + more
+    text = ("" if "[[gates]]" in more else "gates = []\n") + STAGED_FILE + more
     plan = planned(made, text)
     times = plan.goals[0].times
     assert times is not None

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -19,7 +20,7 @@ from controller.fleet_config.estimate import (
     sites_of,
 )
 from controller.rollout.conditions import Conditions, Day, Window
-from controller.rollout.policy import STAGED, Pace, Policy, Proof, Stage
+from controller.rollout.policy import STAGED, Gate, Metric, Pace, Policy, Proof, Stage
 
 MINUTE, HOUR = 60.0, 3600.0
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -33,6 +34,10 @@ def fleet(
     count: int, sites: int = 1, zone: str = "Europe/Berlin", length: int = 10
 ) -> list[Candidate]:
     return [Candidate(f"d{n}", f"s{n % sites}", zone, length) for n in range(count)]
+
+
+def running_another(count: int) -> list[Candidate]:
+    return [replace(one, compares=True) for one in fleet(count)]
 
 
 def policy(*stages: Stage, **more: object) -> Policy:
@@ -161,13 +166,30 @@ def test_who_waits_for_a_window_holds_a_stage_up_only_while_the_proof_lacks_devi
 
 
 def test_a_stage_that_can_not_prove_enough_grows_and_soaks_again() -> None:
-    found = estimate(STAGED, fleet(200), 20, NOON, ASSUMED)
+    found = estimate(STAGED, running_another(200), 20, NOON, ASSUMED)
     canary, half, rest, held = found.stages
 
     assert devices_to_prove(STAGED.proof) == 44
     assert (canary.planned, len(canary.devices)) == (20, 45)  # 20, 30, 45
     assert canary.ends_at == NOON + 3 * (INSTALL + 1800)
     assert [len(one.devices) for one in (half, rest, held)] == [55, 80, 20]
+
+
+def test_gates_that_can_not_tell_are_waited_for_as_long_as_a_stage_soaks() -> None:
+    each = INSTALL + 1800
+
+    nobody = estimate(STAGED, fleet(200), 20, NOON, ASSUMED)
+    others = estimate(STAGED, running_another(200), 20, NOON, ASSUMED)
+
+    assert [one.ends_at - one.begins_at for one in nobody.stages] == [
+        3 * each + 1800, each + 1800, each + 1800, each + 1800
+    ]  # fmt: skip
+    # At the end nobody is left to compare with.
+    assert [one.ends_at - one.begins_at for one in others.stages] == [
+        3 * each, each, each, each + 1800
+    ]  # fmt: skip
+    limit = STAGED.model_copy(update={"gates": (Gate(metric=Metric.DRIFT, limit=0.5),)})
+    assert estimate(limit, fleet(200), 20, NOON, ASSUMED).ends_at == NOON + 6 * each
 
 
 def test_bytes_are_counted_by_site() -> None:

@@ -50,14 +50,14 @@ load/1: load-1-1 would start, to kind=meter
     site=berlin: 61.7 kB to 60 devices
     site=munich: 2.06 kB to 2 devices
   canary: 7 devices, growing to 55 until enough is proven, takes 1 d
-  all: 0 devices, once somebody approves, begins after 1 d, takes 0 s
+  all: 0 devices, once somebody approves, begins after 1 d, takes 30 min
   control group: 7 devices, begins after 1 d, takes 14 h 57 min
   done after 1 d 16 h, at 2027-01-17 00:31 UTC
 theft/1: theft-1-1 would start, to kind=meter and site=munich
   no device matches that can run it, yet; those that come later get it
   2 devices can't run it: needs 16384 MiB of memory, has 8192 MiB: x1, x2
 assumed:
-  every device is online, none fails, no gate holds a stage, and nobody waits for approval
+  every device is online and asked enough, none fails, no gate is breached, approvals come at once
   a link carries 1 MB a second; whole files are fetched
   a device tests a version for 1 min, and has it on probation for 1 min
   60 devices in UTC, as they name no time zone: m000, m001, m002, m003, m004 and 55 more
