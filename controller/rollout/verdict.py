@@ -206,6 +206,10 @@ def _gated(case: Case, missing: str, now: float) -> Verdict:
         seen = f"{answered:,} of {asked:,} inferences"
         return Verdict(Ruling.WAIT, seen, gates=results, again_at=now + LOOK_SECONDS)
     open_ = [one for one in results if one.verdict is GateVerdict.UNDECIDED]
+    if open_ and not case.evidence.control:
+        shown += "; nobody is left to compare with"
+        only_compare = {gate.metric.value for gate in gates if gate.limit is None}
+        open_ = [one for one in open_ if one.name not in only_compare]
     patience = case.settled_at + case.stage.soak_seconds
     if open_ and now < patience:
         told = "; ".join(one.reason for one in open_)
