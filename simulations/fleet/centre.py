@@ -1,38 +1,39 @@
 """The controller in virtual time: its own actions, plan and rules over the store's twin in memory.
 
-The thin shell here does what ``controller.rollout.loop`` and ``controller.telemetry.actions`` do: when it
-plans, what it records before what it sends, whom it tells again. It can crash in between.
+The thin shell here does what ``controller.rollout.loop`` does: when it takes turns, what it records
+before what it sends, whom it tells again. It can crash in between.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from controller.errors import Conflict
 from controller.rollout.check import InvalidPlan, directive_violations
+from controller.rollout.draft import Plan
 from controller.rollout.policy import Policy
-from controller.rollout.rollout import FINAL, SignedDirective
-from controller.rollout.turn.actions import directives_due, planned, record
+from controller.rollout.rollout import SignedDirective
+from controller.rollout.standing import Outcome
+from controller.rollout.turn.actions import Tenure, take_turn
 from controller.rollout.unheard import Unheard
 from protos.documents import Directive
 from protos.envelope import peek
 from simulations.fleet.device import Device
+from simulations.fleet.fragile_store import Crashed, FragileStore
 from simulations.fleet.ground import Ground, Packet, unsigned
 from simulations.fleet.intake import take
 from simulations.fleet.line import Line
 from simulations.fleet.scenario import Moment
 from simulations.fleet.transcript import Transcript
-from simulations.memory_store import MemoryStore
 
+HOLDER: Final = "controller"
 LOOK_SECONDS: Final = 30.0
-"""Between two plans that nobody asked for, while something is open."""
+"""How often it is looked whether what was told was heard."""
 REST_SECONDS: Final = 0.2
 SECONDS_PER_DEVICE: Final = 2e-4
 """What a plan takes a controller, and so how long it rests: a large fleet is looked at less often."""
-
-
-class Crashed(Exception):
-    """The controller is no more."""
+HEARTBEAT_SECONDS: Final = 1800.0
+"""A device that is waited for is heard at least so often: its time online counts on."""
 
 
 @dataclass(eq=False)
@@ -42,7 +43,8 @@ class Controller:
     Attributes:
         devices: by id.
         skew: seconds by which its clock is wrong.
-        armed: where in a turn it crashes next, and for how long it is away then.
+        on_turn: called after every turn.
+        away: for how long it is away when it crashes next.
     """
 
     ground: Ground
@@ -50,16 +52,19 @@ class Controller:
     transcript: Transcript
     devices: Mapping[str, Device]
     policy: Policy
-    store: MemoryStore = field(default_factory=MemoryStore)
+    store: FragileStore
     is_up: bool = True
     skew: float = 0.0
-    armed: tuple[Moment, float] | None = None
+    away: float = 60.0
+    on_turn: Callable[[], None] = lambda: None
     turns: int = 0
     _planned_at: float = -1e9
     _woken: bool = False
-    _looking: bool = False
+    _hearing: bool = False
+    _look_at: float = 0.0
     _newest: dict[str, Directive | None] = field(default_factory=dict)
     _unheard: Unheard = field(default_factory=Unheard)
+    _tenure: Tenure = field(default_factory=lambda: Tenure(HOLDER))
 
     def now(self) -> float:
         """Unix seconds by its own clock."""
@@ -102,8 +107,7 @@ class Controller:
         if self._woken or not self.is_up:
             return
         self._woken = True
-        rest = max(REST_SECONDS, SECONDS_PER_DEVICE * len(self.devices))
-        self.ground.queue.at(self._planned_at + rest, self._turn)
+        self.ground.queue.at(self._planned_at + self._rest(), self._turn)
 
     def _turn(self) -> None:
         self._woken = False
@@ -111,50 +115,66 @@ class Controller:
             return
         self._planned_at = self.ground.queue.now
         self.turns += 1
+        self.store.in_turn = True
         try:
-            self._plan_and_send()
-        except Crashed:
+            made = self._plan_and_send()
+        except Crashed as how:
+            self.store.in_turn = False
+            self.crash(str(how))
             return
-        self._look_again()
+        self.store.in_turn = False
+        if not made.empty:
+            self.wake()  # what was recorded may allow the next step
+        self._look_again(made)
+        self.on_turn()
 
-    def _look_again(self) -> None:
-        """Plans again in a while, if something could change by then that nobody tells of."""
-        if self._looking:
-            return
-        with self.store.read() as tx:
-            opened = any(one.state not in FINAL for one in tx.rollouts.all())
-        if opened or self._unheard.due(self.devices, float("inf")):
-            self._looking = True
-            pause = max(LOOK_SECONDS, 50 * SECONDS_PER_DEVICE * len(self.devices))
-            self.ground.queue.after(pause, self._looked)
+    def _look_again(self, made: Plan) -> None:
+        """Plans again when time alone may ask for it, or a device must be told again."""
+        pause = made.again_at - self.now()
+        if self._unheard.due(self.devices, math.inf):
+            pause = min(pause, LOOK_SECONDS)
+        queue = self.ground.queue
+        if pause < math.inf:
+            self._look_at = queue.now + max(pause, self._rest())
+            queue.at(self._look_at, self._looked)
+        if not self._hearing and any(one.count(Outcome.WAITING) for one in made.progress):
+            self._hearing = True
+            queue.after(HEARTBEAT_SECONDS, self._hear)
 
     def _looked(self) -> None:
-        self._looking = False
-        self.wake()
+        if self.ground.queue.now >= self._look_at:  # else another time was found since
+            self.wake()
 
-    def _plan_and_send(self) -> None:
+    def _hear(self) -> None:
+        """Every device that has something under way says that it is there."""
+        self._hearing = False
+        busy = [one for one in self.devices.values() if one.linked and one.is_busy()]
+        if not (busy and self.is_up):
+            return
+        with self.store.begin() as tx:
+            for device in busy:
+                tx.devices.touch(device.id, self.now(), connected=True)
+        self._hearing = True
+        self.ground.queue.after(HEARTBEAT_SECONDS, self._hear)
+
+    def _rest(self) -> float:
+        return max(REST_SECONDS, SECONDS_PER_DEVICE * len(self.devices))
+
+    def _plan_and_send(self) -> Plan:
         now = self.now()
-        with self.store.read() as tx:
-            facts, made = planned(tx, now)
-            due = directives_due(tx, facts, self._newest, now) if made.empty else ()
-        if not made.empty:
-            with self.store.begin() as tx:
-                facts, made = planned(tx, now)
-                self._may_crash(Moment.BEFORE_RECORD)
-                record(tx, made)
-                due = directives_due(tx, facts, self._newest, now)
-            self.transcript.plan(made.progress, made.later)
-            self._may_crash(Moment.AFTER_RECORD)
-            self.wake()  # what was recorded may allow the next step
-        signed = self._sign(due)
+        taken = take_turn(self.store, self._newest, self._tenure, now)
+        self.transcript.plan(taken.plan)
+        signed = self._sign(taken.due)
         if signed:
-            self._may_crash(Moment.AFTER_SIGNING)
+            self.store.may_crash(Moment.AFTER_SIGNING)
         for number, one in enumerate((*signed, *self._missed())):
             if number and number >= len(signed) // 2:
-                self._may_crash(Moment.HALF_SENT)
+                self.store.may_crash(Moment.HALF_SENT)
             self._send(self.devices[one.device], one)
+        return taken.plan
 
     def _sign(self, due: Sequence[Directive]) -> tuple[SignedDirective, ...]:
+        """Stores the directives, which nobody signs here."""
         broken = [
             line for one in due for line in directive_violations(self._newest[one.device], one)
         ]
@@ -164,22 +184,28 @@ class Controller:
             SignedDirective(one.device, one.generation, unsigned(one), one.issued_at) for one in due
         ]
         if sealed:
-            try:
-                with self.store.begin() as tx:
-                    for one in sealed:
-                        tx.rollouts.put_directive(one)
-            except Conflict:
-                self._newest.clear()
-                raise
+            self.store.in_turn = False
+            with self.store.begin() as tx:
+                for one in sealed:
+                    tx.rollouts.put_directive(one)
+            self.store.in_turn = True
         self._newest.update({one.device: one for one in due})
         return tuple(sealed)
 
     def _missed(self) -> Sequence[SignedDirective]:
+        """Directives of devices that have not shown for long that they know."""
         online = {device.id for device in self.devices.values() if device.linked}
         due = self._unheard.due(online, self.ground.queue.now)
+        behind = []
         with self.store.read() as tx:
-            stored = [tx.rollouts.directive(device) for device in due]
-        return [one for one in stored if one is not None]
+            for device, generation in due.items():
+                newest = tx.telemetry.reports(device, limit=1)
+                acted_on = newest[0].generation if newest else 0
+                self._unheard.reported(device, acted_on)
+                stored = tx.rollouts.directive(device)
+                if acted_on < generation and stored is not None:
+                    behind.append(stored)
+        return behind
 
     def _send(self, device: Device, newest: SignedDirective) -> None:
         if not device.linked:
@@ -193,22 +219,15 @@ class Controller:
 
     # --- Crashes ----------------------------------------------------------------------------------
 
-    def _may_crash(self, moment: Moment) -> None:
-        if self.armed is not None and self.armed[0] is moment:
-            away = self.armed[1]
-            self.armed = None
-            self.crash(away, f"crashes {moment.replace('-', ' ')}")
-            raise Crashed
-
-    def crash(self, seconds: float, how: str = "crashes") -> None:
-        """Everything goes that is not stored; it is back after so long."""
-        self.transcript.say("controller", f"{how}; back in {seconds:.0f} s")
+    def crash(self, how: str = "crashes") -> None:
+        """Everything goes that is not stored; it is back after a while."""
+        self.transcript.say("controller", f"{how}; back in {self.away:.0f} s")
         self.is_up = False
         for device in self.devices.values():
             self.line.hang_up(device)
-        self._newest, self._unheard = {}, Unheard()
+        self._newest, self._unheard, self._tenure = {}, Unheard(), Tenure(HOLDER)
         self._woken = False
-        self.ground.queue.after(seconds, self._start)
+        self.ground.queue.after(self.away, self._start)
 
     def _start(self) -> None:
         self.transcript.say("controller", "starts again with what was stored")

@@ -36,6 +36,7 @@ class Device:
         blocked: how many faults keep it from having a link.
         linked, link_since, cut_at: its link: whether there is one, since when, when the last ended.
         since, looked, requests, errors: of the version on probation.
+        switched_at: since when the active version is.
         dirty: something has changed that it has not told.
         turns: by slot, which of the things that are due is its; others were overtaken.
         part: where the tally counts it.
@@ -46,7 +47,7 @@ class Device:
         "failures", "fetched", "ground", "id", "in_flight", "installs", "labels", "lie", "link_since",
         "linked", "looked", "number", "offset", "part", "powered", "quality", "quarantine",
         "replays", "requests", "retries", "sequence", "since", "skew", "slots", "slowness", "spool",
-        "turns", "work_since",
+        "switched_at", "turns", "work_since",
     )  # fmt: skip
 
     def __init__(self, ground: Ground, number: int, birth: Birth) -> None:
@@ -64,6 +65,7 @@ class Device:
         self.skew = self.since = self.looked = self.work_since = 0.0
         self.link_since = self.cut_at = 0.0
         self.requests = self.errors = self.blocked = 0
+        self.switched_at = -3600.0
         self.slowness = 1.0
         self.linked = self.dirty = self.in_flight = self.disk_full = self.replays = False
         self.powered = True
@@ -90,6 +92,10 @@ class Device:
             for key, install in self.installs.items()
             if install.state not in FINAL and key not in self.turns
         ]
+
+    def is_busy(self) -> bool:
+        """Whether anything is under way."""
+        return any(install.state not in FINAL for install in self.installs.values())
 
     def doing(self) -> Part:
         """What it does, as far as people watch it."""

@@ -1,11 +1,12 @@
 """Whether what a scenario expects has come true."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from controller.rollout.staging import stages_of
 from controller.store.store import Transaction
 from simulations.fleet.scenario import Expectation
-from simulations.fleet.tally import Doing, Tally
+from simulations.fleet.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,11 @@ class Finding:
 
 
 def findings(
-    expectations: Iterable[Expectation], tx: Transaction, tally: Tally
+    expectations: Iterable[Expectation], tx: Transaction, tally: Tally, running: Mapping[str, int]
 ) -> tuple[Finding, ...]:
-    """Each expectation with what has become of it."""
+    """Each expectation with what has become of it; ``running`` is how many run each version."""
     return tuple(
-        _of_devices(one, tally) if "/" in one.subject else _of_rollout(one, tx)
+        _of_devices(one, tally, running) if "/" in one.subject else _of_rollout(one, tx)
         for one in expectations
     )
 
@@ -35,28 +36,22 @@ def _of_rollout(expected: Expectation, tx: Transaction) -> Finding:
     rollout = tx.rollouts.get(expected.subject)
     if rollout is None:
         return Finding(expected, holds=False, found="there is no such rollout")
-    return Finding(expected, rollout.state == expected.what, f"it is {rollout.state}")
+    if not expected.stage:
+        return Finding(expected, rollout.state == expected.what, f"it is {rollout.state}")
+    records = {one.number: one.state for one in tx.stages.all(expected.subject)}
+    for number, stage in enumerate(stages_of(rollout.policy, control=True)):
+        if stage.name == expected.stage and number in records:
+            state = records[number]
+            return Finding(expected, state == expected.what, f"it is {state}")
+    return Finding(expected, holds=False, found="there is no such stage")
 
 
-def _of_devices(expected: Expectation, tally: Tally) -> Finding:
-    count = number_of(expected.what, expected.subject, tally)
+def _of_devices(expected: Expectation, tally: Tally, running: Mapping[str, int]) -> Finding:
+    reference = expected.subject
+    ever = {"ran": tally.ran, "committed": tally.committed, "failed": tally.failed}
+    if expected.what in ever:
+        count = len(ever[expected.what].get(reference, ()))
+    else:
+        count = running.get(reference, 0)
     holds = expected.least <= count <= expected.most
     return Finding(expected, holds, "1 device" if count == 1 else f"{count} devices")
-
-
-def number_of(what: str, reference: str, tally: Tally) -> int:
-    """How many devices ``ran``, ``committed`` or ``failed`` the version, or ``run`` it now."""
-    match what:
-        case "ran":
-            return len(tally.ran.get(reference, ()))
-        case "committed":
-            return len(tally.committed.get(reference, ()))
-        case "failed":
-            return len(tally.failed.get(reference, ()))
-        case _:
-            now = {Doing.RUNS, Doing.PROBATION}
-            return sum(
-                count
-                for part, count in tally.parts.items()
-                if part.doing in now and part.reference == reference
-            )

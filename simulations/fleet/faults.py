@@ -27,7 +27,7 @@ class Faults:
         """It happens to these devices, or to the controller; and ends in time."""
         transcript = self._centre.transcript
         ours = fault.kind in {Kind.CRASH, Kind.CLOCK_JUMP}
-        transcript.say("fault", text if ours else f"{text} ({len(devices)} devices)")
+        transcript.say("fault", text if ours else f"{text} ({_counted(len(devices))})")
         if ours:
             self._strike_controller(fault)
             return
@@ -50,12 +50,15 @@ class Faults:
             centre.skew += fault.amount
             centre.wake()
             return
-        away = fault.seconds or CRASH_SECONDS
-        moment = Moment(fault.how) if fault.how else Moment.NOW
-        if moment is not Moment.NOW:
-            centre.armed = (moment, away)
+        centre.away = fault.seconds or CRASH_SECONDS
+        if fault.how:
+            centre.store.armed = Moment(fault.how)
         elif centre.is_up:
-            centre.crash(away)
+            centre.crash()
+
+
+def _counted(devices: int) -> str:
+    return "1 device" if devices == 1 else f"{devices} devices"
 
 
 def _hit(device: Device, fault: Fault) -> None:

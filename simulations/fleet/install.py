@@ -40,7 +40,7 @@ def receive(device: Device, directive: Directive) -> None:
         if before is not None:
             check_newer(directive, before.generation, before.assignments)
     except StaleDirective:
-        device.ground.chronicle.happened(device, "refused an older directive")
+        device.ground.chronicle.happened(device, "refuse an older directive")
         return
     device.directive = directive
     device.dirty = device.dirty or before is None or before.generation != directive.generation
@@ -149,7 +149,7 @@ def _turn(device: Device, key: SlotKey, turn: int, *, due: bool) -> None:
     del device.turns[key]
     install = device.installs[key]
     if due and install.state is State.PROBATION and _crashes(device, install):
-        restart(device, "crashed")
+        restart(device, "crash")
         return
     if due:
         _complete(device, key)
@@ -172,6 +172,7 @@ def _complete(device: Device, key: SlotKey) -> None:
     if edit is not None:
         _write(device, edit)
         if install.state is State.SWITCHING:
+            device.switched_at = device.ground.queue.now
             _answers_anew(device)
 
 
@@ -226,5 +227,5 @@ def _power_goes(device: Device, install: Install, seconds: float) -> bool:
     device.cuts = (state, times - 1) if times > 1 else None
     device.retries += 1
     device.turns[install.key] = device.retries  # nothing else goes on there
-    device.ground.queue.after(seconds / 2, partial(restart, device, "lost power"))
+    device.ground.queue.after(seconds / 2, partial(restart, device, "lose power"))
     return True

@@ -53,6 +53,7 @@ class Line:
             device.linked = device.in_flight = False
             device.cut_at = device.ground.queue.now
             device.ground.tally.away += 1
+            device.ground.tally.note()
             device.ground.centre.lost(device)
 
     def block(self, device: Device) -> None:
@@ -71,6 +72,7 @@ class Line:
         device.linked = True
         device.link_since = device.ground.queue.now
         device.ground.tally.away -= 1
+        device.ground.tally.note()
         device.ground.centre.connected(device)
         wake(device)
         self._speak(device)

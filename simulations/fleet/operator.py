@@ -7,6 +7,7 @@ from controller.fleet import actions as fleet
 from controller.fleet.device import DeviceStatus
 from controller.registry.version import State
 from controller.rollout import actions
+from controller.rollout.explain import named
 from controller.rollout.policy import AT_ONCE, STAGED
 from controller.rollout.steering import actions as steering
 from controller.store.store import Transaction
@@ -44,38 +45,30 @@ class Operator:
         self._centre.wake()
 
     def _asked(self, tx: Transaction, ask: Ask) -> list[str]:
-        now = self._centre.now()
+        now, rollout = self._centre.now(), ask.subject
         match ask.verb:
             case Verb.START:
                 return self._start(tx, ask, now)
+            case Verb.PAUSE:
+                steering.pause(tx, rollout, ACTOR, now)
+            case Verb.RESUME:
+                steering.resume(tx, rollout, ACTOR, now)
+            case Verb.APPROVE:
+                steering.approve(tx, rollout, ACTOR, now)
+            case Verb.RETRY:
+                return [f"asks again: {named(steering.retry(tx, rollout, ACTOR, now))}"]
             case Verb.ABORT:
-                steering.abort(tx, ask.subject, ACTOR, now, steering.Abort(ask.how))
-            case Verb.PAUSE | Verb.RESUME | Verb.APPROVE | Verb.RETRY:
-                return self._steered(tx, ask, now)
+                steering.abort(tx, rollout, ACTOR, now, steering.Abort(ask.how))
             case Verb.SHOW:
-                return [line.strip() for line in actions.show(tx, ask.subject, now).lines]
-            case Verb.RECALL:
-                self._recall(tx, ask.subject)
-            case Verb.LABEL | Verb.REVOKE:
-                self._touch(tx, ask, now)
+                return [line.strip() for line in actions.show(tx, rollout, now).lines]
             case _:
-                raise NotImplementedError(ask.verb)
+                self._about_devices(tx, ask, now)
         return []
 
-    @staticmethod
-    def _steered(tx: Transaction, ask: Ask, now: float) -> list[str]:
-        if ask.verb is Verb.RETRY:
-            again = steering.retry(tx, ask.subject, ACTOR, now)
-            return [f"asks {len(again)} devices again"]
-        if ask.verb is Verb.PAUSE:
-            steering.pause(tx, ask.subject, ACTOR, now)
-        elif ask.verb is Verb.RESUME:
-            steering.resume(tx, ask.subject, ACTOR, now)
-        else:
-            steering.approve(tx, ask.subject, ACTOR, now)
-        return []
-
-    def _touch(self, tx: Transaction, ask: Ask, now: float) -> None:
+    def _about_devices(self, tx: Transaction, ask: Ask, now: float) -> None:
+        if ask.verb is Verb.RECALL:
+            self._recall(tx, ask.subject)
+            return
         for device in self.meant(ask.who):
             known = tx.devices.get(device)
             if ask.verb is Verb.LABEL:
@@ -87,9 +80,10 @@ class Operator:
     def _start(self, tx: Transaction, ask: Ask, now: float) -> list[str]:
         words = ask.how.split()
         slot = "challenger" if "challenger" in words else "champion"
-        policy = AT_ONCE if "at-once" in words else self._centre.policy
-        policy = STAGED if "default" in words else policy
-        order = actions.Order(slot, policy)
+        policy = self._centre.policy
+        if "under" in words:
+            policy = AT_ONCE if "at-once" in words else STAGED
+        order = actions.Order(slot=slot, policy=policy)
         made = actions.start(tx, ask.subject, ask.who.selector, ACTOR, now, order)
         return [f"starts {made.id}"]
 

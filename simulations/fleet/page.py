@@ -3,7 +3,7 @@
 It needs nothing but itself: no script, style, font or picture from elsewhere.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 from typing import Final
@@ -32,6 +32,7 @@ _STATES: Final = {
     "rolled-back": "--bad",
     "aborted": "--bad",
 }
+_QUIET: Final = frozenset({"pending", "held"})
 MOST_DRAWN: Final = 400
 EMPTY: Final = '<p class="none">None.</p>'
 
@@ -47,8 +48,8 @@ def page(simulation: Simulation, cost: Cost, findings: Sequence[Finding]) -> str
         ),
         _section(
             "Rollouts",
-            "Their stages and gates; point at a bar for its reason.",
-            _rollouts(simulation, end),
+            "What opened and closed their stages, and why.",
+            *_rollouts(simulation, end),
         ),
         _section(
             "Failures",
@@ -168,12 +169,36 @@ def _colour(part: Part, hues: dict[str, str]) -> str:
             return hue
 
 
-def _rollouts(simulation: Simulation, end: float) -> str:
-    rows = [
-        plot.Row(lane, [_span(one, end) for one in spans])
-        for lane, spans in simulation.transcript.track.lanes(end).items()
+def _rollouts(simulation: Simulation, end: float) -> tuple[str, ...]:
+    lanes = simulation.transcript.track.lanes(end)
+    if not lanes:
+        return (EMPTY,)
+    rows = [plot.Row(lane, [_span(one, end) for one in spans]) for lane, spans in lanes.items()]
+    drawn = {one.state for spans in lanes.values() for one in spans}
+    keys: dict[str, list[str]] = {}
+    for state, colour in _STATES.items():
+        if state in drawn:
+            keys.setdefault(colour, []).append(state.replace("-", " "))
+    legend = [
+        plot.Series(", ".join(states), f"var({colour})", ()) for colour, states in keys.items()
     ]
-    return plot.spans(rows, end) if rows else EMPTY
+    return plot.spans(rows, end), _legend(legend), _changes(lanes)
+
+
+def _changes(lanes: Mapping[str, Sequence[Span]]) -> str:
+    """When what came to which state, and why."""
+    found = sorted(
+        ((span.start, lane, span) for lane, spans in lanes.items() for span in spans),
+        key=lambda one: one[0],
+    )
+    rows = "".join(
+        f"<tr><td>{duration.clock(at)}</td><td>{escape(lane)}</td>"
+        f'<td><b style="color:var({_STATES.get(span.state, "--none")})">'
+        f"{escape(span.state.replace('-', ' '))}</b> {escape(span.reason)}</td></tr>"
+        for at, lane, span in found
+        if span.state not in _QUIET or span.reason
+    )
+    return f'<table class="changes"><tbody>{rows}</tbody></table>'
 
 
 def _span(span: Span, end: float) -> plot.Span:

@@ -42,7 +42,8 @@ padding:6px 12px;width:min(320px,100%);margin:4px 0 12px}
 table{border-collapse:collapse;width:100%;font-size:13.5px}
 td{padding:3px 14px 3px 0;vertical-align:top;border-bottom:1px solid var(--line)}
 td:nth-child(1){white-space:nowrap;color:var(--dim);font-variant-numeric:tabular-nums}
-td:nth-child(2){white-space:nowrap;font-weight:600}
+td:nth-child(2){white-space:nowrap}#lines td:nth-child(2){font-weight:600}
+.changes{margin-top:12px}
 .devices td:nth-child(2){color:var(--v3)}.fault td:nth-child(2){color:var(--bad)}
 .ada td:nth-child(2){color:var(--v5)}.rollout td:nth-child(2){color:var(--v2)}
 .controller td:nth-child(2){color:var(--dim)}

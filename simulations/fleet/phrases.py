@@ -82,7 +82,8 @@ def _start(words: Words) -> Ask:
         raise Unreadable(
             "a rollout goes to a selector", "The policy's stages say how many devices come first."
         )
-    how = " ".join(filter(None, (words["slot"], words["policy"])))
+    under = f"under {words['policy']}" if words["policy"] else ""
+    how = " ".join(filter(None, (words["slot"], under)))
     return Ask(Verb.START, words["reference"], chosen, how)
 
 
@@ -118,7 +119,7 @@ def _fault(kind: Kind) -> Callable[[Words], Fault]:
 
 
 _BY: Final = rf"(?P<by>-?{duration.PATTERN})"
-_MOMENTS: Final = "|".join(one.value for one in Moment if one is not Moment.NOW)
+_MOMENTS: Final = "|".join(Moment)
 
 COMMANDS: Final[Mapping[str, tuple[str, Callable[[Words], Ask | Fault]]]] = {
     "rollout start MODEL/VERSION to SELECTOR [as challenger] [under at-once|default]": (

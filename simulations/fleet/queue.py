@@ -18,12 +18,13 @@ class Queue:
         done: how many things have happened.
     """
 
-    __slots__ = ("_due", "_order", "done", "now")
+    __slots__ = ("_due", "_order", "_stopped", "done", "now")
 
     def __init__(self) -> None:
         self.now = 0.0
         self.done = 0
         self._order = 0
+        self._stopped = False
         self._due: list[tuple[float, int, Action]] = []
 
     def after(self, seconds: float, action: Action) -> None:
@@ -39,8 +40,13 @@ class Queue:
     def run(self, until: float) -> None:
         """Has everything happen that is due until then, its end included."""
         due = self._due
-        while due and due[0][0] <= until:
+        while due and due[0][0] <= until and not self._stopped:
             self.now, _, action = heapq.heappop(due)
             self.done += 1
             action()
-        self.now = until
+        if not self._stopped:
+            self.now = until
+
+    def stop(self) -> None:
+        """Nothing more happens, and the time stands still."""
+        self._stopped = True

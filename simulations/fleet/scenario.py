@@ -137,7 +137,6 @@ class Kind(StrEnum):
 class Moment(StrEnum):
     """When in its turn a controller crashes."""
 
-    NOW = "now"
     BEFORE_RECORD = "before-record"
     AFTER_RECORD = "after-record"
     AFTER_SIGNING = "after-signing"

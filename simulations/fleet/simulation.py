@@ -4,6 +4,8 @@ import random
 import resource
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -13,6 +15,7 @@ from simulations.fleet.centre import Controller
 from simulations.fleet.device import Device
 from simulations.fleet.expectations import Finding, findings
 from simulations.fleet.faults import Faults
+from simulations.fleet.fragile_store import FragileStore
 from simulations.fleet.ground import Ground
 from simulations.fleet.line import Line
 from simulations.fleet.operator import Operator
@@ -67,7 +70,8 @@ class Simulation:
         ]
         line = Line()
         by_id = {device.id: device for device in self.devices}
-        self.centre = Controller(self.ground, line, self.transcript, by_id, scenario.policy)
+        store = FragileStore(self.ground, by_id, seed)
+        self.centre = Controller(self.ground, line, self.transcript, by_id, scenario.policy, store)
         self.ground.line, self.ground.centre = line, self.centre
         self._operator = Operator(self.centre, members, seed)
         self._faults = Faults(self.centre)
@@ -79,13 +83,14 @@ class Simulation:
                 cast.settle(tx, self.ground, self.devices, running)
         self._by_id = by_id
 
-    def run(self) -> Cost:
-        """Plays it to its end."""
+    def run(self, decided: Callable[[], bool] = lambda: False) -> Cost:
+        """Plays it to its end, or until it is ``decided``, which is asked after every plan."""
         began = time.perf_counter()
         tally, queue = self.ground.tally, self.ground.queue
         tally.keep()
         for command in self.scenario.commands:
             queue.at(command.at, partial(self._carry_out, command))
+        self.centre.on_turn = partial(self._stop_if, decided)
         queue.run(self.scenario.until)
         self.transcript.flush()
         tally.keep()
@@ -94,10 +99,20 @@ class Simulation:
         seconds = time.perf_counter() - began
         return Cost(seconds, queue.done, self.centre.turns, peak * scale)
 
+    def _stop_if(self, decided: Callable[[], bool]) -> None:
+        if decided():
+            self.ground.queue.stop()
+
     def findings(self) -> tuple[Finding, ...]:
         """What was expected, and whether it is so."""
+        running = Counter(
+            f"{slot.model}/{slot.active.version}"
+            for device in self.devices
+            for slot in device.slots.values()
+            if slot.active is not None
+        )
         with self.centre.store.read() as tx:
-            return findings(self.scenario.expectations, tx, self.ground.tally)
+            return findings(self.scenario.expectations, tx, self.ground.tally, running)
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command.does, Ask):

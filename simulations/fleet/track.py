@@ -20,16 +20,17 @@ class Track:
 
     _lanes: dict[str, list[Span]] = field(default_factory=dict)
 
-    def note(self, at: float, lane: str, state: str, reason: str = "") -> None:
-        """It is in this state from now on; nothing happens if it was before."""
+    def note(self, at: float, lane: str, state: str, reason: str = "") -> bool:
+        """It is in this state from now on; whether it was not before."""
         spans = self._lanes.setdefault(lane, [])
         if spans and spans[-1].state == state:
             if reason and reason != spans[-1].reason:
                 spans[-1] = replace(spans[-1], reason=reason)
-            return
+            return False
         if spans:
             spans[-1] = replace(spans[-1], end=at)
         spans.append(Span(at, at, state, reason))
+        return True
 
     def lanes(self, end: float) -> Mapping[str, Sequence[Span]]:
         """All lanes, as they are until then."""

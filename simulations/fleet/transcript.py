@@ -11,13 +11,21 @@ from typing import Final
 
 from agent.install.change import Change
 from controller.rollout.account import Progress
+from controller.rollout.draft import Plan
 from controller.rollout.explain import named
+from controller.rollout.rollout import StageState
+from controller.rollout.staging import stages_of
 from simulations.fleet import duration
 from simulations.fleet.device import Device
 from simulations.fleet.queue import Queue
 from simulations.fleet.track import Track
 
 _NUMBER: Final = re.compile(r"[0-9]+(?:[.,:][0-9]+)*")
+_COUNTS_ON: Final = re.compile(
+    r"releases|more wait|assigned|proven|not yet back|learn it|inferences|deferred|of the control group"
+)
+"""Sentences that say the same with other numbers from one plan to the next."""
+_WAITS: Final = re.compile(r"^[0-9]+ (?P<what>install|soak)")
 _NAMES: Final = re.compile(r"[a-z]+-[0-9]{3,}(?:, [a-z]+-[0-9]{3,})*(?: and [0-9]+ more)?")
 _TOLD: Final = {
     "install.verifying": "begin {of}",
@@ -41,6 +49,14 @@ class Line:
         return f"{duration.clock(self.at):>12}  {self.who:<10}  {self.text}"
 
 
+@dataclass(slots=True)
+class _Counted:
+    """Devices that did the same, and when the last one did."""
+
+    devices: set[str] = field(default_factory=set)
+    last: float = 0.0
+
+
 @dataclass(eq=False)
 class Transcript:
     """A ``Chronicle``, and what the controller and people say.
@@ -54,8 +70,8 @@ class Transcript:
     lines: list[Line] = field(default_factory=list)
     failures: list[tuple[float, str]] = field(default_factory=list)
     track: Track = field(default_factory=Track)
-    _pending: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    _shapes: dict[str, frozenset[str]] = field(default_factory=dict)
+    _pending: dict[tuple[str, str], _Counted] = field(default_factory=dict)
+    _shapes: dict[str, set[str]] = field(default_factory=dict)
 
     def say(self, who: str, text: str) -> None:
         """A line, after those that wait."""
@@ -86,39 +102,60 @@ class Transcript:
         """The device is one of those of whom a line will tell."""
         if not self._pending:
             self.queue.after(self.spread, self.flush)
-        self._pending.setdefault((who, what), []).append(device)
+        counted = self._pending.setdefault((who, what), _Counted())
+        counted.devices.add(device)
+        counted.last = self.queue.now
 
     def flush(self) -> None:
         """Tells what was counted."""
         pending, self._pending = self._pending, {}
-        for (who, what), devices in pending.items():
-            distinct = sorted(set(devices))
-            many = f"{len(distinct)} devices" if len(distinct) > 1 else "1 device"
-            text = f"{many} {what}" if len(distinct) > 3 else f"{what}: {named(distinct)}"
-            self.lines.append(Line(self.queue.now, who, text))
+        for (who, what), counted in sorted(pending.items(), key=lambda one: one[1].last):
+            many = len(counted.devices)
+            text = f"{many} devices {what}" if many > 3 else f"{what}: {named(counted.devices)}"
+            self.lines.append(Line(counted.last, who, text))
 
-    def plan(self, progress: Sequence[Progress], also: Sequence[str]) -> None:
+    def plan(self, made: Plan) -> None:
         """What a plan says of each rollout, as far as it is new."""
-        for one in progress:
-            rollout = one.rollout
-            self.track.note(self.queue.now, rollout.id, rollout.state, one.lines[-1].strip())
-            self._tell(rollout.id, one.lines)
-        self._tell("", also)
+        for one in made.progress:
+            turned = self._note(one)
+            rollout, (summary, *lines) = one.rollout.id, one.lines
+            if turned:
+                self._shapes.pop(rollout, None)
+            self._tell(rollout, lines)
+            if turned:
+                self.say(rollout, summary)
+        self._tell("controller", made.later)
 
-    def _tell(self, rollout: str, said: Sequence[str]) -> None:
-        shapes = frozenset(map(shape, said))
-        before = self._shapes.get(rollout, frozenset())
-        if not shapes <= before:
-            for line in said:
-                if shape(line) not in before:
-                    self.say(rollout or "controller", line.strip())
-        self._shapes[rollout] = shapes
+    def _note(self, progress: Progress) -> bool:
+        """Keeps track of the states; whether one has changed."""
+        now, rollout = self.queue.now, progress.rollout
+        turned = self.track.note(now, rollout.id, rollout.state, rollout.reason)
+        names = [stage.name for stage in stages_of(rollout.policy, control=True)]
+        for record in progress.stages:
+            if record.state is not StageState.PENDING:
+                lane = f"{rollout.id}  {names[record.number]}"
+                turned |= self.track.note(now, lane, record.state, record.reason)
+        return turned
+
+    def _tell(self, who: str, said: Sequence[str]) -> None:
+        """The lines whose like was not said since a state changed."""
+        known = self._shapes.setdefault(who, set())
+        for line in said:
+            like = likeness(line)
+            if like not in known:
+                known.add(like)
+                self.say(who, line.strip())
 
     def text(self) -> str:
         """All lines."""
         return "".join(f"{line}\n" for line in self.lines)
 
 
-def shape(sentence: str) -> str:
-    """The sentence without what counts on."""
-    return _NUMBER.sub("#", _NAMES.sub("@", sentence))
+def likeness(sentence: str) -> str:
+    """What two sentences have in common of which one only counts on from the other."""
+    stage, colon, rest = sentence.partition(": ")
+    if colon and (waits := _WAITS.search(rest)):
+        return f"{stage}: {waits['what']}"  # whether they install or soak is news, how many is not
+    if _COUNTS_ON.search(sentence):
+        return _NUMBER.sub("#", _NAMES.sub("@", sentence))
+    return sentence

@@ -16,6 +16,10 @@ class Journal:
         self._undo: list[Callable[[], object]] = []
         self._open = False
 
+    def __len__(self) -> int:
+        """How many changes there are."""
+        return len(self._undo)
+
     def start(self) -> None:
         """From here on changes are taken."""
         self._open = True

@@ -61,7 +61,7 @@ def test_a_power_cut_in_any_state_is_overcome(state: str) -> None:
 
     simulation = played(head=HEAD.replace("at 0m rollout", cut))
 
-    assert f"lost power in {state}" in simulation.transcript.text()
+    assert f"lose power in {state}" in simulation.transcript.text()
     assert len(simulation.ground.tally.committed["digits/2"]) == 12
 
 
@@ -111,7 +111,7 @@ def test_reports_that_are_repeated_are_refused_and_lies_prove_nothing() -> None:
 
 
 def test_a_device_that_has_nothing_to_do_costs_nothing() -> None:
-    short = played()
+    short = played(head=HEAD.replace("until 1d", "until 3d"))
     long = played(head=HEAD.replace("until 1d", "until 300d"))
 
     assert short.ground.queue.done == long.ground.queue.done
