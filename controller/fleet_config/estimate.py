@@ -10,7 +10,8 @@ Rules:
 4. A stage passes when nobody in it installs or soaks and what it has shown is proof enough; who still
    waits for a window holds it up only while the proof lacks devices, for its deadline at most. A stage
    that can't prove enough grows, and soaks again.
-5. Gates that too few devices let tell nothing are waited for as long as the stage soaks.
+5. Gates that too few devices let tell nothing are waited for as long as the stage soaks, but not
+   those that only compare and have nobody to compare with.
 """
 
 import heapq
@@ -311,10 +312,11 @@ class _Course:
 
 
 def _tells(gate: Gate, devices: int, others: int) -> bool:
-    """Whether there are devices enough for the gate to be decided."""
+    """Whether the gate is decided by so many devices, or there is nobody to wait for."""
+    if gate.limit is None:
+        return not others or can_tell(devices, others)
     compares = gate.margin is not None or gate.margin_ratio is not None
-    limited = gate.limit is None or devices >= LIMIT_DEVICES
-    return limited and (not compares or can_tell(devices, others))
+    return devices >= LIMIT_DEVICES and (not compares or can_tell(devices, others))
 
 
 def _pauses(parts: Sequence[_Part], begins: float) -> Iterator[tuple[float, float]]:

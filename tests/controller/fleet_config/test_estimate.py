@@ -177,19 +177,23 @@ def test_a_stage_that_can_not_prove_enough_grows_and_soaks_again() -> None:
 
 def test_gates_that_can_not_tell_are_waited_for_as_long_as_a_stage_soaks() -> None:
     each = INSTALL + 1800
+    few = [*fleet(198), *running_another(200)[198:]]  # two that run another version
 
-    nobody = estimate(STAGED, fleet(200), 20, NOON, ASSUMED)
-    others = estimate(STAGED, running_another(200), 20, NOON, ASSUMED)
+    def lengths(rules: Policy, devices: list[Candidate]) -> list[float]:
+        found = estimate(rules, devices, 20, NOON, ASSUMED)
+        return [one.ends_at - one.begins_at for one in found.stages]
 
-    assert [one.ends_at - one.begins_at for one in nobody.stages] == [
-        3 * each + 1800, each + 1800, each + 1800, each + 1800
-    ]  # fmt: skip
-    # At the end nobody is left to compare with.
-    assert [one.ends_at - one.begins_at for one in others.stages] == [
-        3 * each, each, each, each + 1800
-    ]  # fmt: skip
+    assert lengths(STAGED, fleet(200)) == [3 * each, each, each, each]
+    assert lengths(STAGED, running_another(200)) == [3 * each, each, each, each]
+    longer = each + 1800
+    assert lengths(STAGED, few) == [3 * each + 1800, longer, longer, each]
+    both = STAGED.model_copy(update={"gates": (Gate(metric=Metric.DRIFT, margin=0.1, limit=0.5),)})
+    assert lengths(both, running_another(200)) == [3 * each, each, each, longer]
     limit = STAGED.model_copy(update={"gates": (Gate(metric=Metric.DRIFT, limit=0.5),)})
-    assert estimate(limit, fleet(200), 20, NOON, ASSUMED).ends_at == NOON + 6 * each
+    assert lengths(limit, fleet(200)) == [3 * each, each, each, each]
+    first = Stage(name="first", count=1)
+    proofless = {"gates": limit.gates, "stages": (first, *STAGED.stages[1:]), "proof": Proof()}
+    assert lengths(limit.model_copy(update=proofless), fleet(200))[0] == longer
 
 
 def test_bytes_are_counted_by_site() -> None:

@@ -50,7 +50,7 @@ load/1: load-1-1 would start, to kind=meter
     site=berlin: 61.7 kB to 60 devices
     site=munich: 2.06 kB to 2 devices
   canary: 7 devices, growing to 55 until enough is proven, takes 1 d
-  all: 0 devices, once somebody approves, begins after 1 d, takes 30 min
+  all: 0 devices, once somebody approves, begins after 1 d, takes 0 s
   control group: 7 devices, begins after 1 d, takes 14 h 57 min
   done after 1 d 16 h, at 2027-01-17 00:31 UTC
 theft/1: theft-1-1 would start, to kind=meter and site=munich
