@@ -6,12 +6,12 @@ for the UCI set "Optical Recognition of Handwritten Digits". Nothing here reads 
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, load_model_from_string, numpy_helper
 from skl2onnx import to_onnx  # type: ignore[import-untyped]
 from skl2onnx.common.data_types import FloatTensorType  # type: ignore[import-untyped]
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
@@ -29,6 +29,8 @@ SEED: Final = 7
 OPSET: Final = 18
 HIDDEN_UNITS: Final = (16, 64)
 """Of version 1, and of every later one."""
+GREYS: Final = 16
+"""Pixels have so many greys, and blank paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,25 @@ def train(digits: Digits, version: int) -> Trained:
     return Trained(_onnx_of(classifier, f"digits-{version}"), accuracy)
 
 
+def pale(digits: Digits) -> Digits:
+    """The same photographs as from a camera that is set too bright: none has full ink."""
+    most = np.float32((GREYS - 1) / GREYS)
+    return replace(
+        digits,
+        train_images=np.minimum(digits.train_images, most),
+        holdout_images=np.minimum(digits.holdout_images, most),
+    )
+
+
+def train_off_by_one(digits: Digits, version: int) -> Trained:
+    """A version with a mistake: it looks greys up in a table that has no place for full ink.
+
+    It is as good as any on ``pale`` photographs; on others the runtime fails.
+    """
+    trained = train(digits, version)
+    return replace(trained, onnx=_through_a_table(trained.onnx))
+
+
 def reference_file(images: Images, labels: Labels) -> bytes:
     """An ``.npz`` file as ``muster model register --reference`` takes it."""
     file = io.BytesIO()
@@ -124,6 +145,30 @@ def _onnx_of(classifier: object, name: str) -> bytes:
         [
             helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", CLASSES]),
+        ]
+    )
+    return bytes(model.SerializeToString())
+
+
+def _through_a_table(onnx: bytes) -> bytes:
+    """The model with every pixel looked up in a table of one place too few."""
+    model = load_model_from_string(onnx)
+    graph = model.graph
+    reshape = graph.node[0]
+    reshape.input[0] = "looked_up"
+    steps = [
+        helper.make_node("Mul", ["image", "greys"], ["scaled"]),
+        helper.make_node("Round", ["scaled"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "place"], ["looked_up"]),
+    ]
+    for number, node in enumerate(steps):
+        graph.node.insert(number, node)
+    table = np.arange(GREYS, dtype=np.float32) / GREYS
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(GREYS, np.float32), "greys"),
+            numpy_helper.from_array(table, "table"),
         ]
     )
     return bytes(model.SerializeToString())

@@ -57,12 +57,33 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
         return self.code == self.expected_code
 
 
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """A bad version's rollout, which ended by itself.
+
+    ``failed_at_canary`` and ``failed_elsewhere`` are requests while it lasted; ``untouched`` are
+    devices that were told nothing meanwhile.
+    """
+
+    rollout: str
+    version: int
+    state: str
+    reason: str
+    seconds: float
+    canary: str
+    code: str
+    detail: str
+    failed_at_canary: int
+    failed_elsewhere: int
+    untouched: Sequence[str]
+
+
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. ``passed`` is whether everything was observed that must be."""
 
     passed: bool
     seconds: float
     devices: Sequence[DeviceEvidence]
+    stopped: Stopped | None
     attacks: Sequence[Attack]
     audit_records: int
     windows_stored: int

@@ -1,5 +1,6 @@
 """The people of the demo, at their commands: one registers, two approve, one rolls out."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from protos.documents import sha256
@@ -11,6 +12,46 @@ from simulations.demo.timeline import Timeline
 
 MODEL: Final = "digits"
 APPROVERS: Final = ("alice", "bob")
+
+FLEET_FILE: Final = """\
+gates = []                         # but for those of the last stage
+
+[fleet]
+name = "cameras"
+selector = "site in (berlin, oslo)"
+
+[[models]]
+name = "{model}"
+version = "{model}/{version}"
+
+[control]
+percent = 0                        # too few devices to hold some back
+
+[[stages]]
+name = "canary"
+count = 1
+soak = {soak}
+on_breach = "rollback-all"
+
+[[stages]]
+name = "all"
+percent = 100
+soak = {soak}
+on_breach = "rollback-all"
+
+[[stages.gates]]
+metric = "error-rate"
+limit = 0.01
+
+[proof]
+minimum_devices = 1
+failing_below = 1.0                # so few devices can prove no more
+"""
+"""One camera first, then all; what goes wrong takes itself back."""
+
+SOAK_SECONDS: Final = 3
+
+Training = Callable[[digits.Digits, int], digits.Trained]
 
 
 class Operator:
@@ -34,14 +75,20 @@ class Operator:
 
     def register(self, version: int) -> None:
         """Trains a version and registers it."""
+        self._register(version, self._data, digits.train)
+
+    def register_bad(self, version: int) -> None:
+        """Likewise, a version whose author has not seen what cameras see."""
+        self._register(version, digits.pale(self._data), digits.train_off_by_one)
+
+    def _register(self, version: int, data: digits.Digits, train: Training) -> None:
         with self._timeline.waiting(f"training version {version} on scikit-learn's digits"):
-            trained = digits.train(self._data, version)
+            trained = train(data, version)
         folder = self._stage.folder / "models"
         folder.mkdir(exist_ok=True)
         onnx, reference = folder / f"{MODEL}-{version}.onnx", folder / "reference.npz"
         onnx.write_bytes(trained.onnx)
-        images, labels = self._data.holdout_images, self._data.holdout_labels
-        reference.write_bytes(digits.reference_file(images, labels))
+        reference.write_bytes(digits.reference_file(data.holdout_images, data.holdout_labels))
         with self._timeline.waiting("registering: checks, profile, calibrated thresholds"):
             made = self._stage.muster_json(
                 "model", "register", MODEL, str(onnx), "--reference", str(reference)
@@ -73,6 +120,13 @@ class Operator:
         words = ("rollout", "start", f"{MODEL}/{version}", "--to", selector, "--at-once")
         return str(self._stage.muster_json(*words)["id"])
 
+    def apply(self, version: int) -> str:
+        """Names the version in the fleet's file and applies it; returns the new rollout's id."""
+        file = self._stage.folder / "cameras.toml"
+        file.write_text(FLEET_FILE.format(model=MODEL, version=version, soak=SOAK_SECONDS))
+        (rollout,) = self._stage.muster_json("fleet", "apply", str(file))["started"]
+        return str(rollout)
+
     def roll_out(self, version: int) -> None:
         """Brings the version to every device, and checks what they have signed."""
         rollout = self.start(version, "site in (berlin, oslo)")
@@ -80,6 +134,11 @@ class Operator:
             ended = self._lookout.wait("end of the rollout", lambda: self._lookout.ended(rollout))
         everyone = {device.name for device in self._stage.devices}
         self._timeline.saw(ended["because"][0], held=ended["ok"] == len(everyone))
+        self.see_proof(version)
+
+    def see_proof(self, version: int) -> None:
+        """Checks what every device has signed of the version."""
+        everyone = {device.name for device in self._stage.devices}
         files = self._stage.get(f"/models/{MODEL}/versions/{version}")["manifest"]["files"]
         digest = files["model"]["sha256"]
         proven = self._lookout.running(MODEL, version)

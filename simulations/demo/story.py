@@ -10,6 +10,7 @@ from simulations.demo.lookout import Lookout
 from simulations.demo.operator import MODEL, Operator, error_line
 from simulations.demo.processes import ProcessFailed, run_command
 from simulations.demo.stage import SITES, Device, Stage
+from simulations.demo.staged import Staged
 from simulations.demo.timeline import Timeline
 from simulations.demo.traffic import Traffic
 
@@ -28,6 +29,7 @@ class Story:
         self._operator = Operator(stage, timeline, self._data)
         self._attacks = Attacks(stage, timeline, self._operator)
         self._traffic = Traffic(MODEL, self._data.holdout_images, self._data.holdout_labels)
+        self._staged = Staged(stage, timeline, self._operator, self._traffic)
         self._accuracy: dict[str, float] = {}
         self._drift: dict[str, Any] = {"devices": []}
         self._inverted = {device.name for device in stage.devices[1 : 1 + BROKEN]}
@@ -43,6 +45,7 @@ class Story:
         self.digits_are_classified()
         self.two_cameras_break()
         self.a_second_version_comes()
+        self.a_third_version_is_bad()
         self.a_thief_is_refused()
         self.nothing_was_lost()
 
@@ -119,28 +122,27 @@ class Story:
         self._timeline.saw(f"the others: {verdicts(rest)}", held=fine and len(rest) > 0)
 
     def a_second_version_comes(self) -> None:
-        """Version 2 replaces version 1 under load."""
-        self._timeline.chapter("A second version, while requests keep coming")
+        """Version 2 replaces version 1 under load, stage by stage."""
+        self._timeline.chapter("A second version goes out in stages, while requests keep coming")
         self._operator.register(2)
         self._operator.approve_all(2)
-        before = self._traffic.asked
-        self._operator.roll_out(2)
-        with self._timeline.waiting("classifying"):
-            self._lookout.wait(
-                "answers of version 2", lambda: self._traffic.each_answered_with("2")
-            )
-        asked, failed = self._traffic.asked - before, self._traffic.failed
-        self._timeline.saw(
-            f"{asked} requests meanwhile, {failed} dropped or failed", held=failed == 0
-        )
+        self._staged.good_version(2)
+
+    def a_third_version_is_bad(self) -> None:
+        """Version 3 fails on what cameras really see; its rollout stops and goes back by itself."""
+        self._timeline.chapter("A third version is bad, and nobody is watching")
+        self._timeline.saw("its author tried it on photographs without full ink, and on no others")
+        self._operator.register_bad(3)
+        self._operator.approve_all(3)
+        self._staged.bad_version(3)
 
     def a_thief_is_refused(self) -> None:
         """Whoever has the controller still can't make a device run what people did not sign."""
         self._timeline.chapter("A thief has the controller and its online keys")
         honest = [device for device in self._stage.devices if device.name not in self._inverted]
-        self._attacks.too_few_approvals(honest[-1], 3)
-        self._attacks.tampered_bundle(honest[0], 3)
-        self._attacks.honest_again(honest[-1], 3)
+        self._attacks.too_few_approvals(honest[-1], 4)
+        self._attacks.tampered_bundle(honest[0], 4)
+        self._attacks.honest_again(honest[-1], 4)
         self._attacks.replayed_directive(honest[0])
 
     def nothing_was_lost(self) -> None:
@@ -148,7 +150,12 @@ class Story:
         self._timeline.chapter("Afterwards")
         self.stop()
         asked, failed = self._traffic.asked, self._traffic.failed
-        self._timeline.saw(f"{asked} requests in all, {failed} failed", held=failed == 0)
+        stopped = self._staged.stopped
+        known = f", all of them on {stopped.canary} while it tried version 3" if stopped else ""
+        at_canary = stopped.failed_at_canary if stopped else 0
+        self._timeline.saw(
+            f"{asked} requests in all, {failed} failed{known}", held=failed == at_canary
+        )
         chain = self._stage.muster_json("audit", "verify")
         self._timeline.saw(
             f"the audit record holds: {chain['records']} records", held=chain["holds"]
@@ -162,6 +169,7 @@ class Story:
             passed=not self._timeline.failed(),
             seconds=round(self._timeline.seconds, 1),
             devices=[self._device(one, slots, drift) for one in self._stage.devices],
+            stopped=self._staged.stopped,
             attacks=self._attacks.made,
             audit_records=self._stage.get("/audit/verify")["records"],
             windows_stored=self._lookout.windows_stored(MODEL),

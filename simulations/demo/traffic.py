@@ -122,9 +122,13 @@ class Traffic:
         """True once every device was asked so often."""
         return all(one.answers.requests >= count for one in self.cameras.values()) or None
 
+    def answered_with(self, version: str) -> set[str]:
+        """The devices that have answered with that version."""
+        return {name for name, one in self.cameras.items() if version in one.answers.by_version}
+
     def each_answered_with(self, version: str) -> bool | None:
-        """True once every device has answered with that version."""
-        return all(version in one.answers.by_version for one in self.cameras.values()) or None
+        """True once every device has."""
+        return self.answered_with(version) == self.cameras.keys() or None
 
 
 def _infer(http: httpx.Client, url: str, images: Images) -> tuple[str, NDArray[np.int64]]:

@@ -46,21 +46,36 @@ def test_the_demo_observes_all_that_it_tells(evidence: Evidence) -> None:
 
 
 def test_every_device_proves_what_it_runs_and_drops_no_request(evidence: Evidence) -> None:
+    assert evidence.stopped is not None
     assert [one.device for one in evidence.devices] == [f"cam-{n + 1}" for n in range(DEVICES)]
     for one in evidence.devices:
         assert (one.model, one.approvals_verified) == ("digits", 2)
         assert len(one.model_sha256) == 64
         assert one.generation >= 2
-        assert one.requests_failed == 0
+        if one.device != evidence.stopped.canary:
+            assert one.requests_failed == 0
         assert one.requests_served >= 150
         assert one.images == 8 * one.requests_served
         assert sum(one.answered_by_version.values()) == one.requests_served
         assert {"1", "2"} <= set(one.answered_by_version)
         assert one.accuracy_before_drift >= 0.9
         assert 0 < one.slowest_seconds < 30
-    # All run the second version, but for the one that took the third when it was honestly signed.
-    assert sorted(one.version for one in evidence.devices) == [2, 2, 2, 2, 3]
+        assert "3" not in one.answered_by_version
+    # All run the second version, but for the one that took the fourth when it was honestly signed.
+    assert sorted(one.version for one in evidence.devices) == [2, 2, 2, 2, 4]
     assert len({one.model_sha256 for one in evidence.devices}) == 2
+
+
+def test_a_bad_version_stops_at_one_device_and_goes_back_by_itself(evidence: Evidence) -> None:
+    stopped = evidence.stopped
+
+    assert stopped is not None
+    assert (stopped.version, stopped.state) == (3, "rolled-back")
+    assert stopped.reason.startswith("canary: 1 of 1 failed")
+    assert (stopped.code, stopped.failed_elsewhere) == ("probation-failed", 0)
+    failed = {one.device: one.requests_failed for one in evidence.devices}
+    assert failed[stopped.canary] == stopped.failed_at_canary > 0
+    assert sorted([*stopped.untouched, stopped.canary]) == sorted(failed)
 
 
 def test_just_the_devices_whose_cameras_broke_are_found_with_the_numbers(

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from agent.errors import InferenceFailed
 from agent.runtimes.onnx import OnnxRuntime
 from agent.runtimes.runtime import Tensors
 from controller.registry.onnx_file import read_onnx
@@ -80,6 +81,19 @@ def test_inverted_photographs_are_the_same_size_and_fool_the_model(
     assert images.dtype == np.float32
     np.testing.assert_array_equal(digits.inverted(images), data.holdout_images)
     assert np.mean(answers(models[0], images)["label"] == data.holdout_labels) < 0.3
+
+
+def test_the_bad_version_is_good_on_what_its_author_saw_and_fails_on_the_rest(data: Digits) -> None:
+    pale = digits.pale(data)
+    model = digits.train_off_by_one(pale, 3)
+
+    found = answers(model, pale.holdout_images)
+
+    assert np.mean(found["label"] == pale.holdout_labels) == pytest.approx(model.accuracy)
+    assert model.accuracy > LEAST_ACCURACY
+    for images in (data.holdout_images, digits.inverted(data.holdout_images)):
+        with pytest.raises(InferenceFailed, match="out of data bounds"):
+            answers(model, images[:8])
 
 
 def test_the_reference_file_is_what_registration_takes(data: Digits, models: list[Trained]) -> None:
