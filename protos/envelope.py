@@ -64,4 +64,8 @@ def peek(data: bytes, kind: type[AnyDocument]) -> AnyDocument:
     Raises:
         DocumentError: ``malformed``.
     """
-    return decode(common_pb2.Envelope.FromString(data).payload, kind)
+    try:
+        payload = common_pb2.Envelope.FromString(data).payload
+    except DecodeError as error:
+        raise DocumentError("malformed", "not an envelope") from error
+    return decode(payload, kind)
