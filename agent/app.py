@@ -33,6 +33,7 @@ from agent.link_note import LinkNote
 from agent.monitor.loop import MonitorLoop
 from agent.monitor.observer import Observer
 from agent.monitor.reference import Reference, read_reference
+from agent.monitor.wishes import Wishes
 from agent.runtimes.onnx import OnnxRuntime
 from agent.runtimes.self_test import ProcessSelfTest
 from agent.serving.grpc_server import GrpcServer
@@ -131,6 +132,7 @@ class Agent:
             clock,
             rows=config.watching.window_rows,
             seconds=config.watching.window_seconds,
+            wishes=Wishes(store.installs.directive),
             checkpoint_seconds=config.watching.checkpoint_seconds,
         )
         self.resources = ResourcesLoop(

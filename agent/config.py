@@ -49,7 +49,7 @@ class Installing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Watching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often the data is judged. The bundle says how; 0 keeps the bundle's own."""
+    """How often the data is judged. 0 keeps what the directive says, and else the bundle."""
 
     window_seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)] = 0.0
     window_rows: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0

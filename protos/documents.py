@@ -60,6 +60,18 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 UNCONDITIONAL: Final = Conditions()
 
 
+class Watching(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a device judges its data; 0 keeps what the bundle says.
+
+    Attributes:
+        rows: that a window needs to be judged.
+        seconds: that it is open at least.
+    """
+
+    rows: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] = 0
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)] = 0.0
+
+
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """One model version for one slot of a device; ``target`` is its path in the image metadata.
 
@@ -76,6 +88,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     rollout: str = ""
     attempt: int = 1
     conditions: Conditions = UNCONDITIONAL
+    watching: Watching = Watching()
 
 
 class Directive(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -26,6 +26,7 @@ from agent.monitor.verdict import judge
 from agent.monitor.window import OpenWindow, Watch, Watched, closes, overridden
 from agent.monitor.wire import alert_record, read_window, window_message, window_record
 from agent.store.device_store import DeviceStore
+from protos.documents import Watching
 from protos.errors import DocumentError
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class MonitorLoop:
 
     Args:
         rows, seconds: replace the bundle's n_min and t_min_seconds if they are not 0.
+        wishes: likewise, by the digest of a version's manifest, where these are 0.
         checkpoint_seconds: least time between two writes of the open windows.
     """
 
@@ -55,6 +57,7 @@ class MonitorLoop:
         *,
         rows: int = 0,
         seconds: float = 0.0,
+        wishes: Callable[[], Mapping[str, Watching]] = dict,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         self._store = store
@@ -62,6 +65,8 @@ class MonitorLoop:
         self._clock = clock
         self._rows = rows
         self._seconds = seconds
+        self._wishes = wishes
+        self._wished: Mapping[str, Watching] = {}
         self._checkpoint_seconds = checkpoint_seconds
         self._started = clock.monotonic()
         self._saved = -math.inf  # monotonic seconds
@@ -99,6 +104,7 @@ class MonitorLoop:
 
     def _tick(self, now_ms: int) -> None:
         present = list(self._watch.watched())
+        self._wished = self._wishes()
         # What has just gone may still have requests under way: it is counted one turn longer.
         leaving = [one for one in self._present if all(one is not other for other in present)]
         for watched in [*leaving, *present]:
@@ -113,7 +119,8 @@ class MonitorLoop:
             self._uncounted.discard(key)
             del self._references[key]
         for key, reference in self._references.items():
-            policy = overridden(reference.policy, self._rows, self._seconds)
+            wish = self._wish(key)
+            policy = overridden(reference.policy, wish.rows, wish.seconds)
             window = self._windows.get(key)
             if window is not None and closes(window, policy, now_ms):
                 self._close(window, now_ms)
@@ -220,12 +227,17 @@ class MonitorLoop:
             window.model, window.version, window.counts.rows, judgement.verdict.value,
         )  # fmt: skip
 
+    def _wish(self, manifest_sha256: str) -> Watching:
+        """What replaces the bundle's numbers: the device's owner goes before the directive."""
+        wished = self._wished.get(manifest_sha256, Watching())
+        return Watching(rows=self._rows or wished.rows, seconds=self._seconds or wished.seconds)
+
     def _judged(self, window: OpenWindow) -> Judgement:
         reference = self._references.get(window.manifest_sha256)
         if reference is None:  # the version has not come back since a restart
             return Judgement(Verdict.INSUFFICIENT_DATA)
         try:
-            return judge(reference, window.counts, n_min=self._rows)
+            return judge(reference, window.counts, n_min=self._wish(window.manifest_sha256).rows)
         except ProfileMismatch:
             return Judgement(Verdict.INSUFFICIENT_DATA)
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -21,8 +22,12 @@ from agent.monitor.loop import ORPHAN_SECONDS, MonitorLoop
 from agent.monitor.observer import Observer
 from agent.monitor.reference import Reference
 from agent.monitor.wire import read_window, verdict_of
+from agent.monitor.wishes import Wishes
 from agent.store.device_store import SpoolRecord
 from agent.store.sqlite_store import SqliteStore
+from protos.documents import Assignment, Directive, Watching
+from protos.envelope import seal
+from protos.keys import CryptoSigner
 from protos.v1 import telemetry_pb2
 from simulations.memory_device_store import Contents, MemoryDeviceStore, MemoryWindowStore
 from tests.agent.monitor import profiles
@@ -120,6 +125,40 @@ def test_a_window_closes_is_judged_and_told_once() -> None:
     assert window.traffic.requests == 440
     assert window.profile_sha256 == one.reference.digest
     assert events == []
+
+
+def test_a_directive_says_how_often_a_version_is_judged_and_the_owner_goes_before() -> None:
+    asked: dict[str, Watching] = {}
+    for owner, rows in ((0, 200), (100, 100)):
+        store, clock, one = MemoryDeviceStore(), HandClock(), Running()
+        asked.clear()
+        loop = MonitorLoop(
+            store, Serving([one]), clock, rows=owner, seconds=1.0, wishes=lambda: asked
+        )
+        asked[one.manifest_sha256] = Watching(rows=200)
+        while not spooled(store)[0]:
+            one.serve(20)
+            loop.tick()
+            clock.seconds += 1
+
+        (window,), _ = spooled(store)
+        assert rows <= window.rows < rows + 40
+        assert verdict_of(window.verdict) is not Verdict.INSUFFICIENT_DATA
+
+
+def test_the_newest_directive_is_what_counts_and_one_that_is_damaged_wishes_for_nothing() -> None:
+    wanted = Assignment(model="m", version=1, target="t", sha256="a", length=1)
+    watched = msgspec.structs.replace(wanted, watching=Watching(rows=70, seconds=5.0))
+    director = CryptoSigner.generate_ed25519()
+    envelopes = [b""]
+    wishes = Wishes(lambda: envelopes[-1])
+    assert wishes() == {}
+    for assignments in ((watched,), (wanted,), (watched,)):
+        directive = Directive(device="d", generation=1, issued_at=1, assignments=assignments)
+        envelopes.append(seal(directive, director))
+        assert wishes() == {one.sha256: one.watching for one in assignments if one is watched}
+    envelopes.append(b"\x0a\xff")
+    assert wishes() == {}
 
 
 def test_an_urgent_change_is_told_with_its_window_and_taken_back_when_it_is_over() -> None:
