@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from controller.rollout.conditions import Conditions, signed
+from controller.rollout import policy as policies
+from controller.rollout.conditions import signed
 from controller.rollout.facts import Release
+from controller.rollout.policy import Policy
 from controller.rollout.rollout import Rollout, Wanted
-from protos.documents import Assignment, Directive
+from protos.documents import UNCONDITIONAL, Assignment, Directive, Watching
 from protos.manifest import target_path
 
 
@@ -23,6 +25,7 @@ def assignments(
     for row in sorted(rows, key=lambda row: (row.model, row.slot)):
         release = releases.get((row.model, row.version))
         if release is not None:
+            policy = _policy(row, rollouts.get(row.rollout))
             found.append(
                 Assignment(
                     model=row.model,
@@ -33,7 +36,8 @@ def assignments(
                     slot=row.slot,
                     rollout=row.rollout,
                     attempt=row.attempt,
-                    conditions=signed(_conditions(row, rollouts.get(row.rollout))),
+                    conditions=signed(policy.conditions) if policy else UNCONDITIONAL,
+                    watching=_signed(policy.watching) if policy else Watching(),
                 )
             )
     return tuple(found)
@@ -42,7 +46,7 @@ def assignments(
 def says(directive: Directive | None, rows: Sequence[Wanted]) -> bool:
     """Whether the directive is known, without building it, to say what ``assignments`` would.
 
-    A version's bytes and a rollout's conditions never change. ``rows`` are in order.
+    A version's bytes and a rollout's policy never change. ``rows`` are in order.
     """
     told = () if directive is None else directive.assignments
     return len(told) == len(rows) and all(
@@ -55,7 +59,11 @@ def says(directive: Directive | None, rows: Sequence[Wanted]) -> bool:
     )
 
 
-def _conditions(row: Wanted, rollout: Rollout | None) -> Conditions:
+def _policy(row: Wanted, rollout: Rollout | None) -> Policy | None:
     if rollout is None or rollout.version != row.version:
-        return Conditions()
-    return rollout.policy.conditions
+        return None
+    return rollout.policy
+
+
+def _signed(watching: policies.Watching) -> Watching:
+    return Watching(rows=watching.window_rows, seconds=watching.window_seconds)

@@ -219,6 +219,18 @@ class Pace(Part):
     per_site: Whole = 0
 
 
+class Watching(Part):
+    """How often devices judge their data while they run the version; 0 keeps what its bundle says.
+
+    Attributes:
+        window_rows: that a window needs to be judged.
+        window_seconds: that it is open at least.
+    """
+
+    window_rows: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    window_seconds: Annotated[float, Field(ge=0, le=366 * 86_400)] = 0.0
+
+
 class Policy(Part):
     """All of it.
 
@@ -229,6 +241,7 @@ class Policy(Part):
             combination of their values.
         silence_seconds: a device that was told and is offline for so long is unreachable.
         conditions: what devices wait for before they switch.
+        watching: how devices watch the version once they run it.
     """
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=50)]
@@ -241,6 +254,7 @@ class Policy(Part):
     expressions: tuple[Expression, ...] = ()
     silence_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     conditions: Conditions = Conditions()
+    watching: Watching = Watching()
 
     @model_validator(mode="after")
     def _goes_on(self) -> "Policy":
