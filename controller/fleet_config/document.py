@@ -4,9 +4,9 @@ What a file leaves out is as in ``controller.rollout.policy.STAGED``. The editor
 reference in ``docs/`` are made from these classes: a docstring here is what operators read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from pydantic import (
     AwareDatetime,
@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from controller.fleet_config.alert_table import AlertTable
+from controller.fleet_config.monitor_table import MonitorTable
 from controller.fleet_config.table import Devices, Duration, Lasting, Many, Ratio, Table
 from controller.rollout.conditions import Day
 from controller.rollout.policy import (
@@ -38,6 +39,7 @@ from protos.limits import MODEL_NAME
 MAX_BYTES: Final = 1024 * 1024
 MAX_MODELS: Final = 50
 
+Value = TypeVar("Value")
 SIZES: Final = ("percent", "count", "selector")
 BOUNDS: Final = ("margin", "margin_ratio", "limit")
 
@@ -349,6 +351,9 @@ class FleetFile(Rules):
     models: Annotated[Many[ModelTable], Field(min_length=1, max_length=MAX_MODELS)]
     """What they run."""
 
+    monitors: Annotated[Many[MonitorTable], Field(max_length=MAX_MODELS)] = ()
+    """How devices watch them."""
+
     alerts: Annotated[Many[AlertTable], Field(max_length=MAX_MODELS)] = ()
     """What people want to know of."""
 
@@ -360,26 +365,30 @@ class FleetFile(Rules):
         return self
 
     def _twice(self) -> Iterable[Objection]:
-        seen: set[tuple[str, ...]] = set()
-        for number, one in enumerate(self.models):
-            if (one.name, one.slot) in seen:
-                text = (
-                    f"{one.name!r} is there twice for the slot {one.slot}; put one of them into "
-                    "another fleet"
-                )
-                yield ("models", number), text, ("models", "name", "slot")
-            seen.add((one.name, one.slot))
-        for number, alert in enumerate(self.alerts):
-            if (alert.name,) in seen:
-                text = f"two alerts bear the name {alert.name!r}; rename one"
-                yield ("alerts", number, "name"), text, ("alerts", "name")
-            seen.add((alert.name,))
+        places = [(one.name, one.slot) for one in self.models]
+        for number, (name, slot) in _repeated(places):
+            text = (
+                f"{name!r} is there twice for the slot {slot}; put one of them into another fleet"
+            )
+            yield ("models", number), text, ("models", "name", "slot")
+        for number, alert in _repeated([one.name for one in self.alerts]):
+            text = f"two alerts bear the name {alert!r}; rename one"
+            yield ("alerts", number, "name"), text, ("alerts", "name")
+        for number, model in _repeated([one.model for one in self.monitors]):
+            text = f"{model!r} has a monitor already; make one of them"
+            yield ("monitors", number, "model"), text, ("monitors", "model")
 
     def _of_no_model(self) -> Iterable[Objection]:
         known = [one.name for one in self.models]
-        for number, alert in enumerate(self.alerts):
-            if alert.model not in known:
-                text = (
-                    f"{alert.model!r} is none of the file's models; name one of {', '.join(known)}"
-                )
-                yield ("alerts", number, "model"), text, ("models", "name", "model", "version")
+        for key in ("monitors", "alerts"):
+            for number, one in enumerate(getattr(self, key)):
+                if one.model not in known:
+                    text = (
+                        f"{one.model!r} is none of the file's models; name one of "
+                        f"{', '.join(known)}"
+                    )
+                    yield (key, number, "model"), text, ("models", "name", "model", "version")
+
+
+def _repeated(values: Sequence[Value]) -> Iterable[tuple[int, Value]]:
+    return [(number, one) for number, one in enumerate(values) if one in values[:number]]

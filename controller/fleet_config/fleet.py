@@ -19,6 +19,7 @@ MOVED: Final = {
     "silence_seconds": ("budget", "silence"),
 }
 """Where a file has what a policy has by itself."""
+_WATCHING: Final[Mapping[str | int, str]] = {"window_rows": "rows", "window_seconds": "window"}
 _RENAMED: Final = {"soak_seconds": "soak", "deadline_seconds": "deadline", "minutes": "duration"}
 
 
@@ -106,11 +107,19 @@ def policy_of(document: FleetFile, model: ModelTable) -> Policy:
         for key, value in _policy_keys(rules).items():
             table = isinstance(value, Mapping)
             said[key] = {**said[key], **value} if table else value
+    for one in document.monitors:
+        if one.model == model.name:
+            said["watching"] = {
+                "window_rows": one.rows or 0,
+                "window_seconds": one.window or 0.0,
+            }
     return Policy.model_validate(said)
 
 
 def place_in_file(place: Path) -> Path:
     """Where a file has what stands at ``place`` in a policy."""
+    if place and place[0] == "watching":
+        return ("monitors", *(_WATCHING.get(one, one) for one in place[1:]))
     if place and isinstance(place[0], str) and place[0] in MOVED:
         return (*MOVED[place[0]], *place[1:])
     return tuple(_RENAMED.get(one, one) if isinstance(one, str) else one for one in place)

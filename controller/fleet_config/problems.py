@@ -93,6 +93,11 @@ def problem_of(error: ErrorDetails, path: Path, line: int) -> Problem:
             return Problem(line, f"[{header}]", "there is no such table", _meant(path))
         return Problem(line, shown_key(path), "there is no such key", _meant(path))
     what = _WORDS[kind](error) if kind in _WORDS else error["msg"]
+    _, field = described(path)
+    if field is not None and kind in _BOUNDS and is_duration(field):
+        words, key = _BOUNDS[kind]
+        is_now = written(seconds_of(error["input"]))
+        what = f"must be {words} {written(error['ctx'][key])}, and is {is_now}"
     return Problem(line, shown_key(path), what, _remedy(error, path))
 
 
@@ -160,7 +165,8 @@ def as_toml(value: Any, field: FieldInfo) -> str:
 
 def is_duration(field: FieldInfo) -> bool:
     """Whether the key takes ``30m``."""
-    return any(getattr(one, "func", None) is seconds_of for one in field.metadata)
+    inner = [one for kind in get_args(field.annotation) for one in get_args(kind)]
+    return any(getattr(one, "func", None) is seconds_of for one in (*field.metadata, *inner))
 
 
 def keys_of(table: type[BaseModel]) -> Mapping[str, FieldInfo]:
@@ -244,6 +250,12 @@ def _said(error: ErrorDetails) -> str:
 
 
 _TABLE: Final = _must("a table")
+_BOUNDS: Final = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
 _WORDS: Final[Mapping[str, Callable[[ErrorDetails], str]]] = {
     "missing": lambda _: "is missing",
     "string_type": _must("text in quotes"),
@@ -256,10 +268,7 @@ _WORDS: Final[Mapping[str, Callable[[ErrorDetails], str]]] = {
     "datetime_type": _must("a date and time without quotes"),
     "timezone_aware": _must("a date and time with its offset, such as +01:00 or Z"),
     "enum": lambda error: f"{_shown(error['input'])} is none of {', '.join(_choices(error))}",
-    "greater_than": _bound("more than", "gt"),
-    "greater_than_equal": _bound("at least", "ge"),
-    "less_than": _bound("less than", "lt"),
-    "less_than_equal": _bound("at most", "le"),
+    **{kind: _bound(words, key) for kind, (words, key) in _BOUNDS.items()},
     "too_short": _length("at least", "min_length"),
     "too_long": _length("at most", "max_length"),
     "string_too_short": lambda _: "must not be empty",

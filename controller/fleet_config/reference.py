@@ -98,7 +98,7 @@ def _kind(field: FieldInfo) -> str:
 
 def _bounds(field: FieldInfo) -> str:
     said = [
-        f"{word} {limit:g}"
+        f"{word} {limit:,g}" if limit < 1e6 else f"{word} {limit:,.0f}"
         for name, word in _BOUNDS.items()
         for one in field.metadata
         if (limit := getattr(one, name, None)) is not None and limit < _NO_BOUND

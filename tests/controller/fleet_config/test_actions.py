@@ -21,6 +21,8 @@ from controller.fleet_config.problems import BadFleetFile
 from controller.fleet_config.sentences import plan_lines
 from controller.rollout.rollout import CONTROL, State
 from controller.rollout.steering.actions import Abort, abort
+from protos.documents import Directive, Watching
+from protos.envelope import peek
 from tests.controller.rollout.world import START, World, device
 
 FLEET = """
@@ -192,6 +194,21 @@ async def test_what_was_aborted_starts_again_only_if_somebody_says_so(how: Abort
     assert apply(made, FLEET).started == ()
     assert any("--again starts it anew" in line for line in plan_lines(planned(made, FLEET)))
     assert apply(made, FLEET, again=True).started == ("load-1-2",)
+
+
+async def test_devices_are_told_how_to_watch_a_model() -> None:
+    made = world("m1")
+    monitor = "[[monitors]]\nmodel = 'load'\nrows = 500\nwindow = '10m'\n"
+    apply(made, FLEET + OLD)
+    await made.loop.turn()
+    apply(made, FLEET + monitor + OLD)
+    await made.loop.turn()
+
+    with made.store.read() as tx:
+        told = [peek(one.envelope, Directive) for one in tx.rollouts.directives("m1")]
+    newest, before = (one.assignments[0] for one in told)
+    assert (before.rollout, before.watching) == ("load-1-1", Watching())
+    assert (newest.rollout, newest.watching) == ("load-1-2", Watching(rows=500, seconds=600))
 
 
 async def test_an_alias_means_what_it_means_when_the_file_is_applied() -> None:

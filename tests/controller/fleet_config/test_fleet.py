@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from controller.fleet_config.fleet import Goal, narrowed, place_in_file
 from controller.fleet_config.problems import described, table_of
 from controller.fleet_config.reading import read_fleet
-from controller.rollout.policy import STAGED, Breach, Metric, Policy
+from controller.rollout.policy import STAGED, Breach, Metric, Policy, Watching
 
 SMALLEST = """
 [fleet]
@@ -106,6 +106,22 @@ def test_everything_that_a_stage_says_arrives() -> None:
     assert (goal.policy.control_percent, goal.policy.stratify_by) == (5, ("site",))
     (window,) = goal.policy.conditions.windows
     assert (window.start, window.minutes, window.days) == ("22:30", 240, ("sat",))
+
+
+def test_a_monitor_is_part_of_the_policy_of_its_model_alone() -> None:
+    more = """
+    [[models]]
+    name = "other"
+    version = "other/1"
+    [[monitors]]
+    model = "digits"
+    rows = 500
+    window = "10m"
+    """
+    first, second = goals(SMALLEST + more)
+
+    assert first.policy.watching == Watching(window_rows=500, window_seconds=600)
+    assert second.policy == STAGED
 
 
 @pytest.mark.parametrize(

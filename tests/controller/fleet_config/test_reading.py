@@ -63,7 +63,7 @@ days = [
   "mon",
   "tues",
 ]
-[monitors]
+[watchers]
 x = 1
 """
 TOLD = """
@@ -91,7 +91,7 @@ f.toml:31: [control]: must be a table, and is a list; write [control], once
 f.toml:33: [[conditions.windows]] start: "22:70" can't stand here; write it like `start = "22:30"`
 f.toml:34: [[conditions.windows]] duration: must be whole minutes; write it like `duration = "4h"`
 f.toml:37: [[conditions.windows]] days: "tues" is none of mon, tue, wed, thu, fri, sat, sun; did you mean "tue"?
-f.toml:39: [monitors]: there is no such table; the keys here are fleet, models, alerts, stages, control, pace, budget, proof, gates, expressions, conditions
+f.toml:39: [watchers]: there is no such table; the keys here are fleet, models, monitors, alerts, stages, control, pace, budget, proof, gates, expressions, conditions
 """  # fmt: skip
 
 
@@ -148,8 +148,24 @@ over = 5
                 "    ",
                 "f.toml:12: [[alerts]] name: two alerts bear the name 'x'",
                 "f.toml:13: [[alerts]] model: 'other' is none of the file's models",
-                "f.toml:15: [[alerts]] over: must be at least 60",
+                "f.toml:15: [[alerts]] over: must be at least 1m, and is 5s",
             ),
+        ),
+        (
+            "[[monitors]]\nmodel = 'digits'\n",
+            ("f.toml:7: [[monitors]]: changes nothing; give it rows, window or both",),
+        ),
+        (
+            "[[monitors]]\nmodel = 'digits'\nrows = 9\n",
+            ("f.toml:9: [[monitors]] rows: must be at least 50, and is 9",),
+        ),
+        (
+            2 * "[[monitors]]\nmodel = 'digits'\nwindow = '1h'\n",
+            ("f.toml:11: [[monitors]] model: 'digits' has a monitor already",),
+        ),
+        (
+            "[[monitors]]\nmodel = 'digits'\nwindow = '9000d'\n",
+            ("f.toml:9: [[monitors]] window: must be at most 3703d16h53m20s, and is 9000d",),
         ),
         ("pace = 3\n", ("f.toml:7: [models.pace]: must be a table, and is 3",)),
         ("[stages]\nname = 'x'\n", ("f.toml:7: [[stages]]: must be a list",)),
