@@ -387,7 +387,7 @@ class FleetFile(Rules):
                         f"{one.model!r} is none of the file's models; name one of "
                         f"{', '.join(known)}"
                     )
-                    yield (key, number, "model"), text, ("models", "name", "model", "version")
+                    yield (key, number, "model"), text, ("models", "model")
 
 
 def _repeated(values: Sequence[Value]) -> Iterable[tuple[int, Value]]:

@@ -196,9 +196,10 @@ def _meant(path: Path) -> str:
 def _near(word: str, known: Iterable[str]) -> str:
     """The one that was meant; empty if that is not clear."""
     names = list(known)
-    starts = [one for one in names if word.startswith(one) or one.startswith(word)]
-    if starts:
-        return starts[0] if len(starts) == 1 else ""
+    if begins := [one for one in names if word.startswith(one)]:
+        return max(begins, key=len)
+    if goes_on := [one for one in names if one.startswith(word)]:
+        return goes_on[0] if len(goes_on) == 1 else ""
     return next(iter(difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.7)), "")
 
 

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -106,9 +106,9 @@ class _Search:
                     self._tell(one, own if own[:4] in self._lines else place)
 
     def _tell(self, error: ErrorDetails, path: Path, within: Path = ()) -> None:
-        """Notes an error; none that follows from a key that was mended ``within`` that place."""
+        """Notes an error of a table at ``within``; none that follows from what was mended."""
         about = error.get("ctx", {}).get("about", ())
-        if any(one[-1] in about and one[: len(within)] == within for one in self._mended):
+        if any(_concerns(one, about, within) for one in self._mended):
             return
         if any(path[: len(one)] == one for one in self._mended):
             return
@@ -137,6 +137,13 @@ class _Search:
                 above.update(name=f"x{number}", version=f"x{number}/1")
             elif key == "name":
                 above[key] = f"x{path[-2]}"
+
+
+def _concerns(mended: Path, about: Sequence[str], within: Path) -> bool:
+    """Whether an error is about what was mended: a key of its own table, or another table."""
+    if within and mended[0] != within[0]:
+        return mended[0] in about
+    return mended[-1] in about and mended[: len(within)] == within
 
 
 def _entry(path: Path) -> Path:

@@ -122,6 +122,11 @@ over = 5
                 "f.toml:12: [[stages]] percent: devices would be left out",
             ),
         ),
+        # What follows from another mistake is not told.
+        (
+            "[budget]\nfailed = 7\n[proof]\nfailing_below = 0.01\n",
+            ("f.toml:8: [budget] failed: must be at most 1",),
+        ),
         # What is written decides the line, even where what is wrong is only a default.
         ("[budget]\nfailed = 0.5\n", ("f.toml:8: [proof] failing_below: must be above",)),
         (
