@@ -5,7 +5,7 @@ before what it sends, whom it tells again. It can crash in between.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,6 +34,22 @@ SECONDS_PER_DEVICE: Final = 2e-4
 """What a plan takes a controller, and so how long it rests: a large fleet is looked at less often."""
 HEARTBEAT_SECONDS: Final = 1800.0
 """A device that is waited for is heard at least so often: its time online counts on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Linked(Collection[str]):
+    """The devices that have a link now; asked, not counted."""
+
+    devices: Mapping[str, Device]
+
+    def __contains__(self, device: object) -> bool:
+        return isinstance(device, str) and self.devices[device].linked
+
+    def __iter__(self) -> Iterator[str]:
+        return (one.id for one in self.devices.values() if one.linked)
+
+    def __len__(self) -> int:
+        return sum(one.linked for one in self.devices.values())
 
 
 @dataclass(eq=False)
@@ -194,8 +210,7 @@ class Controller:
 
     def _missed(self) -> Sequence[SignedDirective]:
         """Directives of devices that have not shown for long that they know."""
-        online = {device.id for device in self.devices.values() if device.linked}
-        due = self._unheard.due(online, self.ground.queue.now)
+        due = self._unheard.due(_Linked(self.devices), self.ground.queue.now)
         behind = []
         with self.store.read() as tx:
             for device, generation in due.items():

@@ -20,6 +20,7 @@ from agent.install.edit import (
 from agent.install.ledger import is_empty
 from agent.install.machine import FINAL, Event, State
 from agent.install.outcome import outcome_of
+from agent.install.progress import passed
 from agent.install.reconcile import Device as Known
 from agent.install.reconcile import Renew, Retire, Start, Step, reconcile
 from agent.install.record import Install, SlotKey
@@ -120,13 +121,17 @@ def _go_on(device: Device, key: SlotKey, *, nudged: bool = False) -> bool:
             _reject(device, install, TransportError("no link within 20 s"))
             continue
         seconds = work.seconds(device, install)
-        if _power_goes(device, install, seconds):
+        if device.cuts is not None and _power_goes(device, install, seconds):
             return False
         if seconds > 0:
             device.work_since = device.ground.queue.now
             _later(device, key, seconds, due=True)
             return False
-        _complete(device, key)
+        if work.is_plain(device, install):  # no decision, and nobody tells of it
+            device.installs[key] = passed(install, device.clock())
+            device.dirty = True
+        else:
+            _complete(device, key)
     return True
 
 
@@ -153,7 +158,10 @@ def _turn(device: Device, key: SlotKey, turn: int, *, due: bool) -> None:
         return
     if due:
         _complete(device, key)
-    follow(device)
+    if _go_on(device, key):
+        follow(device)  # what has come to its end may be asked for anew
+    else:
+        device.ground.line.tell(device)
 
 
 def _crashes(device: Device, install: Install) -> bool:
@@ -221,9 +229,9 @@ def _keep_out(device: Device, before: Install | None, install: Install) -> None:
 
 def _power_goes(device: Device, install: Install, seconds: float) -> bool:
     """Whether the power is about to go in this state, in the middle of its work."""
-    if device.cuts is None or install.state != device.cuts[0]:
+    state, times = device.cuts or ("", 0)
+    if install.state != state:
         return False
-    state, times = device.cuts
     device.cuts = (state, times - 1) if times > 1 else None
     device.retries += 1
     device.turns[install.key] = device.retries  # nothing else goes on there

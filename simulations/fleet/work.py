@@ -18,6 +18,7 @@ from agent.install.ports import TrafficSnapshot
 from agent.install.probation import Verdict, judge
 from agent.install.progress import passed
 from agent.install.record import Install
+from protos.documents import UNCONDITIONAL
 from simulations.fleet.truth import APPROVALS, BASE_P99_SECONDS
 
 if TYPE_CHECKING:
@@ -111,6 +112,17 @@ def _switch(device: "Device", install: Install) -> Edit:
 
 def _revert(device: "Device", install: Install) -> Edit:
     return put_back(device.slot(install.key), install, device.clock())
+
+
+def is_plain(device: "Device", install: Install) -> bool:
+    """Whether there is nothing in the state's way, so that it just passes."""
+    match install.state:
+        case State.PREFLIGHT:
+            return not device.disk_full
+        case State.WAITING:
+            return install.conditions == UNCONDITIONAL
+        case _:
+            return install.state not in _RESULTS
 
 
 def circumstances(device: "Device") -> Circumstances:
