@@ -89,14 +89,14 @@ def _take(draft: _Draft, number: int, text: str) -> None:
         draft.scenario = replace(draft.scenario, expectations=(*draft.scenario.expectations, made))
     elif verb == "policy":
         _policy(draft, number, rest)
-    elif verb in _HEADER:
-        pattern, usage, made_of = _HEADER[verb]
+    elif verb in HEADER:
+        pattern, usage, made_of = HEADER[verb]
         found = re.fullmatch(pattern, rest)
         if found is None:
             raise Unreadable(f"{text!r} is not complete", f"Write it as: {usage}.")
         draft.scenario = made_of(draft.scenario, found)
     else:
-        known = ", ".join((*_HEADER, "policy", "at", "expect"))
+        known = ", ".join((*HEADER, "policy", "at", "expect"))
         raise Unreadable(f"{verb!r} begins no line", f"Lines begin with {known}.")
 
 
@@ -269,7 +269,7 @@ _LINK: Final = (
 )
 _REF: Final = r"(?P<reference>[a-z][a-z0-9_-]*/[1-9][0-9]*)"
 
-_HEADER: Final[Mapping[str, tuple[str, str, Callable[[Scenario, re.Match[str]], Scenario]]]] = {
+HEADER: Final[Mapping[str, tuple[str, str, Callable[[Scenario, re.Match[str]], Scenario]]]] = {
     "fleet": (
         r"(?P<n>[1-9][0-9]*) devices?",
         "fleet N devices",

@@ -1,0 +1,82 @@
+import re
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from simulations.fleet.page import page
+from simulations.fleet.plot import Series, counted, sized, stacked, stepped
+from simulations.fleet.scenario_parser import parse
+from simulations.fleet.simulation import Simulation
+
+SCENARIO = """\
+# What <happens> & why
+fleet 20 devices
+version digits/1
+version digits/2
+  fails-self-test on 50% of devices
+running digits/1
+at 0m offline 3 of devices for 1h
+at 0m rollout start digits/2 to all
+until 6h
+expect rollout digits-2-1 paused
+expect exactly 20 devices run digits/2
+"""
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    simulation = Simulation(parse("test", SCENARIO), 1)
+    cost = simulation.run()
+    return page(simulation, cost, simulation.findings())
+
+
+def test_a_page_needs_nothing_but_itself(html: str) -> None:
+    addresses = set(re.findall(r"https?://[^\"'< ]+", html))
+
+    assert addresses == {"http://www.w3.org/2000/svg"}
+    assert "<link" not in html
+    assert "src=" not in html
+
+
+def test_every_plot_is_well_formed(html: str) -> None:
+    plots = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+
+    assert len(plots) >= 5
+    for one in plots:
+        ET.fromstring(one)  # noqa: S314 - our own
+    assert "nan" not in "".join(plots)
+
+
+def test_a_page_tells_what_was_expected_and_what_happened(html: str) -> None:
+    assert "What &lt;happens&gt; &amp; why" in html
+    assert html.count('<li class="yes">') == 1
+    assert html.count('<li class="no">') == 1
+    assert "canary:" in html
+    assert "above 2 % with 95 % confidence" in html
+    assert "self-test-mismatch" in html
+
+
+def test_areas_stand_upon_each_other() -> None:
+    drawn = stacked([0.0, 50.0], [Series("a", "red", [2, 0]), Series("b", "blue", [2, 4])], 100.0)
+
+    paths = re.findall(r'd="M([^"]+)"', drawn)
+    assert len(paths) == 2
+    # The upper area ends where all of them end, and begins at the paper's top.
+    tops = [
+        min(float(corner.split(",")[1]) for corner in re.split("[LZ]", path) if corner)
+        for path in paths
+    ]
+    assert tops[1] < tops[0]
+
+
+def test_a_plot_of_nothing_is_a_plot() -> None:
+    ET.fromstring(stepped([0.0], [Series("a", "red", [0])], 0.0))  # noqa: S314 - our own
+
+
+def test_numbers_are_short() -> None:
+    assert (counted(12), counted(30_000), sized(999), sized(3_200_000)) == (
+        "12",
+        "30k",
+        "999 B",
+        "3.2 MB",
+    )
