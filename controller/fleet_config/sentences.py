@@ -94,9 +94,9 @@ def _goal(one: GoalPlan, plan: FleetPlan) -> Iterator[str]:
     head = f"{reference}{known}{slot}"
     match one.action:
         case Action.UNCHANGED:
-            yield f"{head}: unchanged: {one.rollout} is {one.state}"
+            yield f"{head}: unchanged ({one.rollout}, {one.state})"
         case Action.STOPPED:
-            yield f"{head}: {one.rollout} is {one.state}, and is left so; --again starts it anew"
+            yield f"{head}: stays {one.state} ({one.rollout}); --again starts it anew"
         case Action.START:
             yield f"{head}: {one.rollout} would start, to {goal.selector}"
         case Action.SUPERSEDE:
@@ -134,6 +134,9 @@ def _able(count: int) -> str:
 def _sites(one: GoalPlan) -> Iterator[str]:
     devices = sum(count for count, _ in one.sites.values())
     total = sum(length for _, length in one.sites.values())
+    if not devices:
+        yield "  nothing to move"
+        return
     yield f"  to move: {size(total)}, {size(one.bundle_bytes)} to each of {_devices(devices)}"
     label = one.goal.policy.pace.site_label
     if any(one.sites):
@@ -160,8 +163,8 @@ def _stages(times: Estimate, now: float) -> Iterator[str]:
 def leftover_line(one: Rollout) -> str:
     """What becomes of a rollout that the file no longer asks for."""
     return (
-        f"{one.id} ({one.model}/{one.version} to {one.selector}) is {one.state.value} and no longer "
-        "asked for: it is left alone; --prune ends it, and its devices keep what they run"
+        f"{one.id} ({one.model}/{one.version} to {one.selector}, {one.state.value}) is no longer "
+        "asked for, and is left alone; --prune ends it, and its devices keep what they run"
     )
 
 

@@ -98,7 +98,7 @@ def test_a_fleet_is_planned_applied_listed_and_shown(
     assert (header.split()[0], row.split()[0]) == ("fleet", "cams")
     shown = muster.ok("fleet", "show", "cams").lines
     assert shown[0].startswith("applied ")
-    assert shown[2] == "digits/1: unchanged: digits-1-1 is running"
+    assert shown[2] == "digits/1: unchanged (digits-1-1, running)"
     assert muster.ok("fleet", "show", "cams", "--text").out.strip() == FILE.strip()
     assert muster.ok("fleet", "show", "cams", "-o", "json").json["plan"]["changes"] is False
 
@@ -113,7 +113,7 @@ def test_what_a_file_no_longer_asks_for_is_ended_only_on_request(
 
     done = muster.ok("fleet", "apply", file).lines
     assert done[0].startswith("digits-2-1 has begun")
-    assert done[1].startswith("digits-1-1 (digits/1 to site=berlin) is running and no longer asked")
+    assert done[1].startswith("digits-1-1 (digits/1 to site=berlin, running) is no longer asked")
     assert muster.ok("fleet", "apply", file, "--prune").lines == [
         "digits-1-1 is ended; its devices keep what they run"
     ]

@@ -75,9 +75,9 @@ async def test_what_stays_is_said_in_a_line() -> None:
     shorter = FILE.replace(FILE[FILE.index('[[models]]\nname = "theft"') : FILE.index("[[st")], "")
     head, stays, left = plan_lines(planned(made, shorter))
     assert head == "fleet meters: nothing to start"
-    assert stays == "load/1: unchanged: load-1-1 is running"
+    assert stays == "load/1: unchanged (load-1-1, running)"
     assert left == (
-        "load-1-2 (load/1 to kind=meter) is running and no longer asked for: it is left alone; "
+        "load-1-2 (load/1 to kind=meter, running) is no longer asked for, and is left alone; "
         "--prune ends it, and its devices keep what they run"
     )
 

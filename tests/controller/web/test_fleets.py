@@ -52,7 +52,7 @@ async def test_a_fleet_is_planned_applied_listed_and_shown(api: Api) -> None:
     assert (shown["text"], shown["sha256"]) == (FILE, row["sha256"])
     assert shown["lines"] == [
         "fleet meters: nothing to start",
-        "load/1 (load@champion): unchanged: load-1-1 is running",
+        "load/1 (load@champion): unchanged (load-1-1, running)",
     ]
     (record,) = [
         one for one in await api.get("audit", Role.VIEWER) if one["action"] == "fleet.apply"
