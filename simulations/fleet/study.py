@@ -10,6 +10,7 @@ next, one that half of its devices have failed stops the rollout, and nothing bu
 looked at. It is played by the same engine, with a policy that says just that.
 """
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -170,7 +171,7 @@ def study(sizes: Sequence[int], seeds: int, first: int = 1) -> Iterator[Row]:
         for rule in RULES
         for seed in range(first, first + seeds)
     ]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), initializer=gc.disable) as pool:
         found = pool.map(decide, jobs, chunksize=4)
         for start in range(0, len(jobs), seeds):
             yield _row(jobs[start], [next(found) for _ in range(seeds)])
