@@ -1,10 +1,13 @@
 """Scenarios as files: those that come with Muster are found by name."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from controller.errors import InvalidInput, NotFound
+from controller.fleet_config.fleet import Fleet
+from controller.fleet_config.reading import decode, read_fleet
 from simulations.fleet.scenario import Scenario
 from simulations.fleet.scenario_parser import parse
 
@@ -32,7 +35,8 @@ def read(name: str) -> Scenario:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise InvalidInput(f"{path}: more than {MOST_BYTES} bytes is no scenario")
-        return parse(path.stem if path == own else str(path), data.decode())
+        name = path.stem if path == own else str(path)
+        return parse(name, data.decode(), partial(_fleet, path.parent))
     except FileNotFoundError as error:
         known = ", ".join(names())
         raise NotFound(
@@ -42,3 +46,17 @@ def read(name: str) -> Scenario:
         raise InvalidInput(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path}: this is no text") from error
+
+
+def _fleet(folder: Path, name: str) -> Fleet:
+    """The fleet's file of that name, beside the scenario.
+
+    Raises:
+        InvalidInput: there is none, or it can't be read.
+        BadFleetFile: it is no fleet's file.
+    """
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{folder / name}: {error.strerror}") from error
+    return read_fleet(decode(data, name), name)

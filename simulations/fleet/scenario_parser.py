@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from controller.errors import InvalidInput
+from controller.errors import ControllerError, InvalidInput
+from controller.fleet_config.fleet import Fleet
 from controller.rollout.policy import AT_ONCE, STAGED, Policy
 from simulations.fleet import duration, phrases
 from simulations.fleet.phrases import Unreadable
@@ -46,21 +47,31 @@ class _Draft:
     """What was read so far; ``wrong`` are the mistakes."""
 
     scenario: Scenario
+    fleet: Callable[[str], Fleet]
     wrong: list[str] = field(default_factory=list)
     policy: list[str] = field(default_factory=list)
     policy_line: int = 0
     ended: bool = False
 
 
-def parse(name: str, text: str) -> Scenario:
-    """The scenario of that name.
+def no_file(path: str) -> Fleet:
+    """There are no fleets' files.
+
+    Raises:
+        InvalidInput: always.
+    """
+    raise InvalidInput(f"{path}: there is no such file here")
+
+
+def parse(name: str, text: str, fleet: Callable[[str], Fleet] = no_file) -> Scenario:
+    """The scenario of that name; ``fleet`` reads a fleet's file that it names.
 
     Raises:
         BadScenario: it can't be read; names every line that is wrong.
     """
     lines = text.splitlines()
     title = next((line.lstrip("# ") for line in lines if line.startswith("#")), name)
-    draft = _Draft(Scenario(name=name, title=title.rstrip(".:"), until=0.0))
+    draft = _Draft(Scenario(name=name, title=title.rstrip(".:"), until=0.0), fleet)
     block = ""
     for number, line in enumerate(lines, start=1):
         words = line if block == "policy" else line.split("#", 1)[0].rstrip()
@@ -113,13 +124,32 @@ def _at(scenario: Scenario, number: int, text: str, rest: str) -> Scenario:
 
 
 def _policy(draft: _Draft, number: int, rest: str) -> None:
-    if rest not in POLICIES:
+    draft.policy_line = number
+    if rest.startswith("file "):
+        policy = _policy_in(draft, rest.removeprefix("file "))
+    elif rest in POLICIES:
+        policy = POLICIES[rest]
+    else:
         raise Unreadable(
             f"there is no policy {rest!r}",
-            "Write policy default or policy at-once; lines below it, indented, change its fields.",
+            "Write policy default, policy at-once or policy file PATH; lines below it, indented, "
+            "change its fields.",
         )
-    draft.policy_line = number
-    draft.scenario = replace(draft.scenario, policy=POLICIES[rest])
+    draft.scenario = replace(draft.scenario, policy=policy)
+
+
+def _policy_in(draft: _Draft, words: str) -> Policy:
+    """What a fleet's file says of a model: the one that is named, or the file's first."""
+    path, _, model = words.partition(" for ")
+    try:
+        goals = draft.fleet(path).goals
+    except ControllerError as error:
+        raise Unreadable(error.detail, error.remedy) from error
+    meant = [one for one in goals if model in {"", one.model}]
+    if not meant:
+        models = ", ".join(one.model for one in goals)
+        raise Unreadable(f"{path} has no model {model}", f"It has {models}.")
+    return meant[0].policy
 
 
 def _continue(draft: _Draft, block: str, text: str) -> None:

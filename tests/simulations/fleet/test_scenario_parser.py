@@ -79,6 +79,7 @@ def test_everything_that_a_scenario_may_say_is_read() -> None:
         ("at 9d partition all", "this is after the end"),
         ("version digits/2", "digits/2 is there already"),
         ("policy none", "there is no policy 'none'"),
+        ("policy file fleet.toml", "fleet.toml: there is no such file here"),
         ("policy default\n  pace.per_site = -1", "pace.per_site: Input should be greater"),
         ("policy default\n  pace.per_sit = 1", "pace.per_sit: Extra inputs are not permitted"),
         ("policy default\n  pace = ", "policy: Invalid value"),
@@ -123,3 +124,55 @@ def test_a_scenario_is_read_from_a_file(tmp_path: Path) -> None:
     path.write_text(WHOLE)
 
     assert read(str(path)).devices == 40
+
+
+FLEET = """\
+[fleet]
+name = "meters"
+selector = "all"
+
+[[models]]
+name = "load"
+version = "load/2"
+
+[[models]]
+name = "digits"
+version = "digits/2"
+
+[models.pace]
+per_site = 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "per_site"),
+    [
+        ("policy file fleet.toml", 0),
+        ("policy file fleet.toml for digits", 7),
+        ("policy file fleet.toml for digits\n  pace.per_site = 9", 9),
+    ],
+)
+def test_the_policy_of_a_fleets_file_can_be_tried(tmp_path: Path, line: str, per_site: int) -> None:
+    (tmp_path / "fleet.toml").write_text(FLEET)
+    (tmp_path / "own.txt").write_text(f"until 2d\n{line}\n")
+
+    assert read(str(tmp_path / "own.txt")).policy.pace.per_site == per_site
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("policy file none.toml", "No such file"),
+        ("policy file bad.toml", "bad.toml"),
+        ("policy file fleet.toml for sums", "fleet.toml has no model sums. It has load, digits"),
+    ],
+)
+def test_a_fleets_file_that_cannot_be_tried_is_told(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "fleet.toml").write_text(FLEET)
+    (tmp_path / "bad.toml").write_text("[fleet]\n")
+    (tmp_path / "own.txt").write_text(f"until 2d\n{line}\n")
+
+    with pytest.raises(BadScenario) as refused:
+        read(str(tmp_path / "own.txt"))
+
+    assert said in refused.value.detail
