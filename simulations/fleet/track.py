@@ -21,11 +21,9 @@ class Track:
     _lanes: dict[str, list[Span]] = field(default_factory=dict)
 
     def note(self, at: float, lane: str, state: str, reason: str = "") -> bool:
-        """It is in this state from now on; whether it was not before."""
+        """It is in this state from now on, for this reason; whether either is new."""
         spans = self._lanes.setdefault(lane, [])
-        if spans and spans[-1].state == state:
-            if reason and reason != spans[-1].reason:
-                spans[-1] = replace(spans[-1], reason=reason)
+        if spans and spans[-1].state == state and reason in {"", spans[-1].reason}:
             return False
         if spans:
             spans[-1] = replace(spans[-1], end=at)
