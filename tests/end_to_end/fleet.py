@@ -98,10 +98,10 @@ class Fleet:
 
     # --- Devices ----------------------------------------------------------------------------------
 
-    def join(self, *devices: Device) -> None:
+    def join(self, *devices: Device, site: str = "berlin") -> None:
         """Makes devices of these and starts their agents."""
         for device in devices:
-            self.stage.enrol(device, "berlin")
+            self.stage.enrol(device, site)
             device.daemon.start()
         self.online(*devices)
 

@@ -2,19 +2,13 @@
 
 from functools import partial
 
-import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from agent.install.machine import State
 from simulations.demo.stage import Device, Pace
-from tests.controller.registry.building import CLASSES, FEATURES, WEIGHTS, model_of, value
+from tests.end_to_end.bad_models import FAR, cracked_file
 from tests.end_to_end.conftest import MakeFleet
 from tests.end_to_end.fleet import WINDOW_ROWS, Feeder, Fleet, model_file, soon
-
-FAR = 1e6
-"""A value that no row of the reference comes near."""
-
 
 GOOD = 1
 """The version of every model that the device has proven when a test begins."""
@@ -38,36 +32,6 @@ def fleet(make_fleet: MakeFleet) -> Fleet:
 @pytest.fixture
 def device(fleet: Fleet) -> Device:
     return fleet.stage.devices[0]
-
-
-def cracked_file() -> bytes:
-    """A classifier whose runtime fails at inputs far from the reference: a table has no such row."""
-    model = model_of(
-        [
-            helper.make_node("Slice", ["x", "zero", "one", "one"], ["first"]),
-            helper.make_node("Div", ["first", "hundred"], ["share"]),
-            helper.make_node("Floor", ["share"], ["floor"]),
-            helper.make_node("Cast", ["floor"], ["place"], to=TensorProto.INT64),
-            helper.make_node("Gather", ["table", "place"], ["found"], axis=0),
-            helper.make_node("MatMul", ["x", "w"], ["plain"]),
-            helper.make_node("Add", ["plain", "found"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-            helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0),
-        ],
-        [value("x", TensorProto.FLOAT, ("N", FEATURES))],
-        [
-            value("label", TensorProto.INT64, ["N"]),
-            value("probabilities", TensorProto.FLOAT, ["N", CLASSES]),
-        ],
-        [
-            ("zero", np.array([0], np.int64)),
-            ("one", np.array([1], np.int64)),
-            ("hundred", np.array([100], np.float32)),
-            ("table", np.zeros(2, np.float32)),
-            ("w", WEIGHTS),
-        ],
-    )
-    return bytes(model.SerializeToString())
 
 
 def test_two_models_run_at_once_on_one_agent(fleet: Fleet, device: Device) -> None:
