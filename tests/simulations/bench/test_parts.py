@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from simulations.bench import simulation
 from simulations.bench.__main__ import PARTS
 from simulations.bench.process import activities, weight
 from simulations.bench.staged import bytecode
@@ -60,3 +61,12 @@ def test_children_keep_their_bytecode_and_the_environment_comes_back(
 
     assert list((tmp_path / "bytecode").rglob("noted.*.pyc"))
     assert dict(os.environ) == before
+
+
+def test_a_simulated_month_is_measured_by_devices_and_by_memory() -> None:
+    speed, memory = simulation.measured((5, 20))
+
+    assert speed.value > 0
+    assert speed.target == 50_000
+    assert speed.ratio.endswith("s for 20")
+    assert memory.unit == "KiB"
