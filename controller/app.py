@@ -87,8 +87,6 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     removal = RetentionLoop(store, blobs, clock, retention)
     resigning = ResignLoop(store, online, clock, lifetimes)
 
-    with store.begin() as tx:
-        tx.devices.disconnect_all()
     listening = config.listening
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
     try:

@@ -102,6 +102,8 @@ class RolloutLoop:
         """
         async with self._turn:
             now = self._clock.now().timestamp()
+            if not self._tenure.unbroken(now):
+                await asyncio.to_thread(self._take_over, now)
             taken = await asyncio.to_thread(take_turn, self._store, self._newest, self._tenure, now)
             told = await asyncio.to_thread(self._sign, taken.due) if taken.due else ()
             for one in (*told, *await self._missed()):
@@ -118,6 +120,17 @@ class RolloutLoop:
         if newest is not None and not overtaken:
             await self._send(newest)
         self.wake()
+
+    def _take_over(self, now: float) -> None:
+        """Begins to act, if no other controller does: what is known of links and directives is old.
+
+        Whoever acted before may have been killed, and noted no more who went; devices whose link is
+        to yet another controller are online again when they are next heard.
+        """
+        self._newest.clear()
+        with self._store.begin() as tx:
+            if self._tenure.renew(tx, now):
+                tx.devices.disconnect_all(self._courier.connected())
 
     def _sign(self, due: Sequence[Directive]) -> tuple[SignedDirective, ...]:
         """Seals and stores; signing may be slow, so it holds no transaction."""

@@ -5,7 +5,7 @@
 Calls block: async code runs whole transactions on a thread.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
@@ -56,8 +56,11 @@ class Devices(Protocol):
         """Notes presence only, and the time online: ``controller.fleet.presence.seen``."""
         ...
 
-    def disconnect_all(self) -> None:
-        """A controller that starts holds no links: each was last known of when it was last seen."""
+    def disconnect_all(self, spare: Collection[str] = ()) -> None:
+        """Links of a controller that is gone: each was last known of when it was last seen.
+
+        ``spare`` are devices that have a link by now.
+        """
         ...
 
     def slots(self, device: str | None = None) -> Sequence[SlotState]:

@@ -1,6 +1,6 @@
 """Devices, join tokens and operators in memory."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from controller.access.operator import Operator
@@ -44,8 +44,9 @@ class MemoryDevices:
             noted = seen(known, last_seen, connected=connected)
             self._journal.put(self._devices, device, noted)
 
-    def disconnect_all(self) -> None:  # noqa: D102
-        for device in [one for one in self._devices.values() if one.connected]:
+    def disconnect_all(self, spare: Collection[str] = ()) -> None:  # noqa: D102
+        linked = [one for one in self._devices.values() if one.connected]
+        for device in [one for one in linked if one.id not in spare]:
             gone = seen(device, device.last_seen, connected=False)
             self._journal.put(self._devices, device.id, gone)
 

@@ -55,6 +55,10 @@ class Tenure:
     holder: str
     renewed_at: float = -math.inf
 
+    def unbroken(self, now: float) -> bool:
+        """Whether nobody else can have acted since this controller did, whatever became of it."""
+        return abs(now - self.renewed_at) < LEASE_SECONDS
+
     def stands(self, store: Store, now: float) -> bool:
         """Whether this controller may act now."""
         if abs(now - self.renewed_at) < LEASE_SECONDS / 3:
@@ -87,8 +91,9 @@ def take_turn(store: Store, newest: Newest, tenure: Tenure, now: float) -> Turn:
         InvalidPlan: the plan breaks a rule; nothing was recorded.
         StoreError: nothing was recorded.
     """
+    if not tenure.unbroken(now):
+        newest.clear()  # another one may have written directives meanwhile
     if not tenure.stands(store, now):
-        newest.clear()  # the other one writes directives meanwhile
         return Turn(Plan())
     with store.read() as tx:
         facts, made = planned(tx, now)

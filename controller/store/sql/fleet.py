@@ -1,6 +1,6 @@
 """Devices, join tokens and operators in the database."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ _TOUCH: Final = (
     )
 )
 _COUNTED: Final = (_DEVICES.connected_since > 0) & (_DEVICES.last_seen > _DEVICES.connected_since)
-_DISCONNECT_ALL: Final = (
+_DISCONNECT: Final = (
     update(tables.devices)
     .where(_DEVICES.connected)
     .values(  # as controller.fleet.presence.seen, of the whole fleet at once
@@ -87,8 +87,13 @@ class SqlDevices:
             }
             self._session.run(_TOUCH, row)
 
-    def disconnect_all(self) -> None:  # noqa: D102
-        self._session.run(_DISCONNECT_ALL)
+    def disconnect_all(self, spare: Collection[str] = ()) -> None:  # noqa: D102
+        linked = self._session.all(select(_DEVICES.id).where(_DEVICES.connected))
+        gone = [{"of": row["id"]} for row in linked if row["id"] not in spare]
+        if len(gone) == len(linked):
+            self._session.run(_DISCONNECT)
+        elif gone:
+            self._session.run(_DISCONNECT.where(_DEVICES.id == bindparam("of")), gone)
 
     def _revision(self) -> int:
         return int(self._session.value(_REVISION) or 0)

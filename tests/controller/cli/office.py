@@ -234,7 +234,10 @@ class Office:
     def turn(self) -> Sequence[str]:
         """One turn of the loop that carries rollouts out."""
         director = KeyFiles(self.home.keys).signer("director")
-        made = asyncio.run(RolloutLoop(self.store, Post(), director, self._clock).turn())
+        post = Post()
+        with self.store.read() as tx:
+            post.there |= {one.id for one in tx.devices.all() if one.connected}
+        made = asyncio.run(RolloutLoop(self.store, post, director, self._clock).turn())
         return made.because
 
     def _operator(self, role: Role) -> str:

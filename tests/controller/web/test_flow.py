@@ -180,7 +180,9 @@ async def rolled_out(api: Api) -> None:
     made = await api.post("rollouts", wish, Role.OPERATOR)
     assert (made["id"], made["state"], api.asked[-1]) == ("digits-1-1", "running", "wake")
     director = CryptoSigner.generate_ed25519()
-    await RolloutLoop(api.store, Post(), director, api.clock).turn()
+    post = Post()
+    post.there |= {"pi-01", "pi-02"}
+    await RolloutLoop(api.store, post, director, api.clock).turn()
     with api.store.begin() as tx:
         signed = tx.rollouts.directive("pi-01")
         assert signed is not None
