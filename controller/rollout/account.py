@@ -17,7 +17,7 @@ Rules:
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from controller.fleet.device import Device, SlotState
@@ -156,7 +156,7 @@ def _undecided(device: Device, code: str, question: Question, now: float) -> Out
         return Outcome.UNREACHABLE if silent > question.silence_seconds else Outcome.WAITING
     if code in DEFERRALS:
         return Outcome.DEFERRED
-    late = online > question.stage.deadline_seconds
+    late = spent(question.member, device, now) > question.stage.deadline_seconds
     return Outcome.UNREACHABLE if late else Outcome.WAITING
 
 
@@ -169,8 +169,27 @@ def changes_at(device: Device, stands: Standing, question: Question, now: float)
     released_at = question.member.released_at
     if presence(device, now) is Presence.OFFLINE:
         return max(device.last_seen, released_at) + question.silence_seconds
-    online = online_seconds(device, now) - question.member.online_at
-    return now + max(0.0, question.stage.deadline_seconds - online)
+    return now + max(0.0, question.stage.deadline_seconds - spent(question.member, device, now))
+
+
+def spent(member: Member, device: Device, now: float) -> float:
+    """How much of its time online the device has used since its release, waits on purpose left out."""
+    online = online_seconds(device, now)
+    until = online if member.deferred_at is None else min(online, member.deferred_at)
+    return until - member.online_at
+
+
+def timed(member: Member, device: Device, outcome: Outcome, now: float) -> Member:
+    """The member with its waits on purpose noted, now that the device stands so.
+
+    A link that is down is no end of a wait: no time online passes meanwhile.
+    """
+    online = online_seconds(device, now)
+    if outcome is Outcome.DEFERRED:
+        return member if member.deferred_at is not None else replace(member, deferred_at=online)
+    if member.deferred_at is None or presence(device, now) is Presence.OFFLINE:
+        return member
+    return replace(member, online_at=online - spent(member, device, now), deferred_at=None)
 
 
 def tally(standings: Iterable[Standing]) -> Tally:

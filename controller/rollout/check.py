@@ -176,7 +176,8 @@ def _releases(known: _Known) -> Iterator[str]:
     new: dict[str, list[Member]] = {}
     for member in known.plan.members:
         before = known.members.get((member.rollout, member.device))
-        if member.stage != CONTROL and (before is None or before.stage == CONTROL):
+        again = before is not None and before.released_at != member.released_at
+        if member.stage != CONTROL and (before is None or before.stage == CONTROL or again):
             new.setdefault(member.rollout, []).append(member)
     for rollout_id, released in new.items():
         rollout = known.rollouts.get(rollout_id)
@@ -189,9 +190,12 @@ def _released(rollout: Rollout, released: list[Member], known: _Known) -> Iterat
     if rollout.state is not State.RUNNING:
         yield f"{rollout.id} is {rollout.state} and releases {len(released)} devices"
     records = known.stages.get(rollout.id, ())
-    for number in {one.stage for one in released}:
-        if number >= len(records) or records[number].state is not StageState.OPEN:
-            yield f"{rollout.id} releases into stage {number}, which is not open"
+    again = {one.device for one in released if (rollout.id, one.device) in known.members}
+    for number, device in {(one.stage, one.device) for one in released}:
+        state = records[number].state if number < len(records) else StageState.PENDING
+        back = state is StageState.PASSED and device in again
+        if state is not StageState.OPEN and not back:
+            yield f"{rollout.id} releases {device} into stage {number}, which is not open"
     progress = next(one for one in known.plan.progress if one.rollout.id == rollout.id)
     for record in records:
         own = [one for one in progress.standings if one.stage == record.number]

@@ -105,6 +105,16 @@ class Draft:
         """The member as it is from now on."""
         self.changed.setdefault(member.rollout, {})[member.device] = member
 
+    def lapsed(self, rollout: Rollout) -> frozenset[str]:
+        """Members that were put back, or whose place was not the rollout's for a while."""
+        found = set()
+        for device, member in self.members.get(rollout.id, {}).items():
+            row = self.rows.get((device, rollout.model, rollout.slot))
+            away = row is None or row.rollout != rollout.id
+            if member.stage != CONTROL and (member.reverted or away):
+                found.add(device)
+        return frozenset(found)
+
     def members_after(self, rollout: str) -> Mapping[str, Member]:
         """The rollout's members as they are from now on, by device."""
         return {**self.members.get(rollout, {}), **self.changed.get(rollout, {})}
@@ -116,11 +126,19 @@ class Draft:
         return member is not None and member.stage != CONTROL
 
     def release(self, rollout: Rollout, device: Device, stage: int) -> None:
-        """The device is a member, and the version is wanted of it."""
+        """The device is a member, and the version is wanted of it.
+
+        One that was a member before, and was put back or away, stays in its stage.
+        """
         where = (device.id, rollout.model, rollout.slot)
         earlier = before(rollout, self.rows.get(where), self.said(where), self.facts)
         online = online_seconds(device, self.now)
         member = Member(rollout.id, device.id, stage, self.now, online, earlier)
+        known = self.members_after(rollout.id).get(device.id)
+        if known is not None and known.stage != CONTROL:
+            attempt = known.attempt + known.reverted
+            earlier = earlier or known.before
+            member = replace(member, stage=known.stage, before=earlier, attempt=attempt)
         self.put(member)
         self.want(rollout, member)
 

@@ -21,10 +21,10 @@ from typing import Final
 
 from controller.fleet.device import Device, DeviceStatus
 from controller.fleet.presence import Presence, presence
-from controller.rollout.account import Progress, Question, changes_at, standing
+from controller.rollout.account import Progress, Question, changes_at, standing, timed
 from controller.rollout.draft import Draft, EvidenceWish, Plan
 from controller.rollout.explain import back, later, named, told
-from controller.rollout.facts import Facts, Place, age, runs
+from controller.rollout.facts import Facts, age, runs
 from controller.rollout.reversal import is_back
 from controller.rollout.rollout import (
     CONTROL,
@@ -37,7 +37,7 @@ from controller.rollout.rollout import (
     step,
 )
 from controller.rollout.staging import Step, View, stages_of, take_step
-from controller.rollout.standing import Standing
+from controller.rollout.standing import Outcome, Standing
 
 COMPARED: Final = 1000
 """So many devices on each side tell what more could: reading them takes a tenth of a second."""
@@ -94,9 +94,21 @@ def _open(draft: Draft, rollout: Rollout) -> Progress:
     mine = draft.members.get(rollout.id, {})
     members = {device: one for device, one in mine.items() if device in owned}
     records = tuple(draft.records.get(rollout.id, ()))
-    standings = _standings(draft, rollout, members, records)
+    lapsed = draft.lapsed(rollout) & owned.keys()
+    there = {device: one for device, one in members.items() if device not in lapsed}
+    standings = _standings(draft, rollout, there, records)
     evidence = draft.facts.evidence.get(rollout.id)
-    view = View(rollout, owned, members, records, standings, evidence, draft.now)
+    view = View(
+        rollout=rollout,
+        owned=owned,
+        members=members,
+        records=records,
+        standings=standings,
+        evidence=evidence,
+        now=draft.now,
+        lapsed=lapsed,
+        released_at=tuple(one.released_at for one in mine.values() if one.stage != CONTROL),
+    )
     over = _over(draft, rollout, owned)
     taken = Step(over, list(records)) if over else take_step(view)
     _carry_out(draft, view, taken)
@@ -135,12 +147,12 @@ def _standings(
     members: Mapping[str, Member],
     records: Sequence[StageRecord],
 ) -> dict[str, Standing]:
-    """How the released members stand that are not put back."""
+    """How the released members stand."""
     stages = stages_of(rollout.policy, control=len(records) > len(rollout.policy.stages))
     release = draft.facts.releases.get((rollout.model, rollout.version))
     found = {}
     for device, member in members.items():
-        if member.stage == CONTROL or member.reverted:
+        if member.stage == CONTROL:
             continue
         where = (device, rollout.model, rollout.slot)
         row = draft.rows.get(where)
@@ -156,8 +168,11 @@ def _standings(
         found[device] = standing(draft.devices[device], draft.said(where), question, draft.now)
         at = changes_at(draft.devices[device], found[device], question, draft.now)
         draft.again_at = min(draft.again_at, at)
-        if found[device].doing == "committed" and not member.proven_at:
-            draft.put(replace(member, proven_at=draft.now))
+        after = timed(member, draft.devices[device], found[device].outcome, draft.now)
+        if found[device].outcome is Outcome.OK and not member.proven_at:
+            after = replace(after, proven_at=draft.now)
+        if after != member:
+            draft.put(after)
     return found
 
 
@@ -175,7 +190,7 @@ def _carry_out(draft: Draft, view: View, taken: Step) -> None:
         draft.wishes.append(wish(view))
     if taken.rollout.state in OPEN:  # whoever was released has its row, whatever became of it
         for member in view.members.values():
-            if member.stage != CONTROL and not member.reverted:
+            if member.stage != CONTROL and member.device not in view.lapsed:
                 draft.want(rollout, member)
     for device, number in taken.released.items():
         draft.release(rollout, view.owned[device], number)
@@ -206,9 +221,14 @@ def wish(view: View) -> EvidenceWish:
 def _going_back(draft: Draft, rollout: Rollout) -> Progress:
     """Counts who is back; ends the rollout when nobody is waited for."""
     waiting, away, done = [], [], 0
+    takers: set[str] = set()
     for member in draft.members.get(rollout.id, {}).values():
         where = (member.device, rollout.model, rollout.slot)
-        if not member.reverted or not _still_its(draft, rollout, where):
+        if not member.reverted or not _is_active(draft, member.device):
+            continue
+        row = draft.rows.get(where)
+        if row is not None and row.rollout != rollout.id:
+            takers.add(row.rollout)
             continue
         if is_back(member, rollout, draft.said(where), draft.facts):
             done += 1
@@ -217,17 +237,21 @@ def _going_back(draft: Draft, rollout: Rollout) -> Progress:
         else:
             waiting.append(member.device)
     lines = back(done, waiting, away)
+    newer = takers & {one.id for one in draft.facts.rollouts}
+    if newer and not (waiting or away or done):
+        event, reason = Event.TAKEN, f"all its devices went to {named(newer)}"
+    else:
+        event, reason = Event.BACK, rollout.reason
     if not waiting:
-        rollout = replace(rollout, state=step(rollout.state, Event.BACK), ended_at=draft.now)
+        state = step(rollout.state, event)
+        rollout = replace(rollout, state=state, ended_at=draft.now, reason=reason)
         draft.rollouts.append(rollout)
     return Progress(rollout, draft.facts.closed.get(rollout.id, ()), lines=lines)
 
 
-def _still_its(draft: Draft, rollout: Rollout, where: Place) -> bool:
-    """Whether the place is the rollout's to put back."""
-    known, row = draft.devices.get(where[0]), draft.rows.get(where)
-    active = known is not None and known.status is DeviceStatus.ACTIVE
-    return active and (row is None or row.rollout == rollout.id)
+def _is_active(draft: Draft, device: str) -> bool:
+    known = draft.devices.get(device)
+    return known is not None and known.status is DeviceStatus.ACTIVE
 
 
 def _standing_orders(draft: Draft) -> None:

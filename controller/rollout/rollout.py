@@ -214,6 +214,8 @@ class Member:
         proven_at: since when it has proven that it runs the version; 0 while it has not.
         reverted: it was put back.
         attempt: how often people have asked for it.
+        deferred_at: the device's ``online_seconds`` when it began to wait on purpose; None if it
+            does not.
     """
 
     rollout: str
@@ -225,6 +227,7 @@ class Member:
     proven_at: float = 0.0
     reverted: bool = False
     attempt: int = 1
+    deferred_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ Rules:
 1. The control group is drawn when the rollout begins, from the end of the order, and is released only
    when every stage has passed: it is the last stage, held to the same.
 2. A stage begins when the one before it has passed, its time has come and who must approve has.
-3. Who is released stays released. A stage that grows takes the next in the order.
+3. Who is released stays released. A stage that grows takes the next in the order; who was put back,
+   or away from the rollout for a while, comes before them, at the same pace.
 4. A breach of any stage, late ones too, does what the policy of that stage says.
 5. A paused rollout releases nobody, and goes on counting.
 6. Taking the step again at the same time changes nothing.
@@ -20,7 +21,7 @@ from controller.fleet.attributes import attributes
 from controller.fleet.device import Device
 from controller.fleet.selector import matches
 from controller.fleet.selector_parser import parse
-from controller.rollout.account import tally
+from controller.rollout.account import Tally, tally
 from controller.rollout.cohort import control_group, order
 from controller.rollout.gate.evidence import Evidence
 from controller.rollout.gate.judgement import GateResult
@@ -39,7 +40,7 @@ from controller.rollout.rollout import (
     step,
 )
 from controller.rollout.standing import Outcome, Standing
-from controller.rollout.verdict import Case, Ruling, Verdict, broken_budget, verdict
+from controller.rollout.verdict import Case, Ruling, Verdict, accepted_of, broken_budget, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,10 @@ class View:
         owned: devices whose place belongs to the rollout, by id.
         members: of these, those that it has released or holds back, by device.
         records: of every stage, by number; empty before the first step.
-        standings: of the released members, by device.
+        standings: of the released members that have not lapsed, by device.
+        lapsed: members that were put back, or whose place was not the rollout's for a while: they
+            are to be released again.
+        released_at: of everybody that it ever released, in Unix seconds.
     """
 
     rollout: Rollout
@@ -60,6 +64,8 @@ class View:
     standings: Mapping[str, Standing]
     evidence: Evidence | None
     now: float
+    lapsed: frozenset[str] = frozenset()
+    released_at: tuple[float, ...] = ()
 
     @property
     def policy(self) -> Policy:
@@ -216,35 +222,35 @@ def _traffic(view: View) -> Traffic:
     for device, standing in view.standings.items():
         if standing.outcome is Outcome.WAITING and device in view.owned:
             busy[attributes(view.owned[device]).get(label, "")] += 1
-    released = [one.released_at for one in view.members.values() if one.stage != CONTROL]
     succeeded = sum(one.outcome is Outcome.OK for one in view.standings.values())
-    return Traffic(released, succeeded, busy)
+    return Traffic(view.released_at, succeeded, busy)
 
 
 def _case(view: View, taken: Step, number: int, stage: Stage, due: int) -> Case:
-    own = [one for one in view.standings.values() if one.stage == number]
+    own = _tally(view, number)
     so_far = [one for one in view.standings.values() if one.stage <= number]
-    before = taken.records[: number + 1]
     proven = [
         one.proven_at + stage.soak_seconds
         for one in view.members.values()
-        if one.stage == number and one.proven_at
+        if one.stage == number and one.proven_at and one.device not in view.lapsed
     ]
+    accepted = [accepted_of(one, _tally(view, one.number)) for one in taken.records[: number + 1]]
     return Case(
         policy=view.policy,
         stage=stage,
         record=taken.records[number],
-        tally=tally(own),
+        tally=own,
         so_far=tally(so_far),
-        accepted=(
-            sum(one.accepted_failed for one in before),
-            sum(one.accepted_unreachable for one in before),
-        ),
+        accepted=(sum(one for one, _ in accepted), sum(one for _, one in accepted)),
         due=due,
         most=_most(view, taken, number),
         settled_at=max(proven, default=taken.records[number].opened_at),
         evidence=view.evidence,
     )
+
+
+def _tally(view: View, number: int) -> Tally:
+    return tally(one for one in view.standings.values() if one.stage == number)
 
 
 def _count(devices: int) -> str:
@@ -261,8 +267,7 @@ def _waits(stage: Stage, record: StageRecord, now: float) -> str:
 
 def _broken(view: View, taken: Step, number: int) -> bool:
     """Late failures of a stage that has passed."""
-    own = [one for one in view.standings.values() if one.stage == number]
-    reason = broken_budget(view.policy.budget, tally(own), taken.records[number])
+    reason = broken_budget(view.policy.budget, _tally(view, number), taken.records[number])
     if reason:
         _breach(view, taken, number, f"{reason}, after it had passed")
     return bool(reason)
@@ -339,17 +344,20 @@ def _due(view: View, taken: Step, number: int, stage: Stage) -> tuple[str, ...]:
     if need <= 0 and not last:
         return ()
     control = set() if stage.name == CONTROL_STAGE else _control(view, taken)
-    pool = set(view.owned) - released - control
+    later = {one for one in view.lapsed if view.members[one].stage > number}
+    pool = set(view.owned) - released - control - later
     if stage.selector:
         pool = _meant(view, stage, pool)
     if not pool:
         return ()
     drawn = [one for one in _order(view, taken) if one in pool]
+    drawn.sort(key=lambda one: one not in view.lapsed)
     return tuple(drawn if last or stage.selector else drawn[:need])
 
 
 def _released(view: View) -> set[str]:
-    return {one.device for one in view.members.values() if one.stage != CONTROL}
+    members = view.members.values()
+    return {one.device for one in members if one.stage != CONTROL} - view.lapsed
 
 
 def _meant(view: View, stage: Stage, pool: set[str]) -> set[str]:

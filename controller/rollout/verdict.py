@@ -127,15 +127,24 @@ def _waits(case: Case, missing: str, now: float) -> str:
 
 def broken_budget(budget: Budget, tally: Tally, record: StageRecord) -> str:
     """Which budget the stage has broken (rule 1), in words; empty if none."""
-    accepted = record.accepted_failed + record.accepted_unreachable
-    told = max(0, tally.told - accepted)
+    accepted = accepted_of(record, tally)
+    told = tally.told - sum(accepted)
     for what, lost, most in (
-        ("failed", tally.failed - record.accepted_failed, budget.failed),
-        ("are unreachable", tally.unreachable - record.accepted_unreachable, budget.unreachable),
+        ("failed", tally.failed - accepted[0], budget.failed),
+        ("are unreachable", tally.unreachable - accepted[1], budget.unreachable),
     ):
-        if lost > 0 and lower_bound(lost, max(told, lost), budget.confidence) > most:
+        if lost > 0 and lower_bound(lost, told, budget.confidence) > most:
             return f"{lost} of {told} {what}: above {percent(most)} with {percent(budget.confidence)} confidence"
     return ""
+
+
+def accepted_of(record: StageRecord, tally: Tally) -> tuple[int, int]:
+    """How many of the stage's failed and unreachable devices a resume has accepted.
+
+    Never more than there are now: one that has come back is there like any other.
+    """
+    failed = min(record.accepted_failed, tally.failed)
+    return failed, min(record.accepted_unreachable, tally.unreachable)
 
 
 def lost_too_many(budget: Budget, so_far: Tally, accepted: tuple[int, int]) -> str:
@@ -151,9 +160,12 @@ def lost_too_many(budget: Budget, so_far: Tally, accepted: tuple[int, int]) -> s
 
 
 def unproven(proof: Proof, so_far: Tally, accepted: tuple[int, int]) -> str:
-    """What the devices do not show yet; empty if they show all that is asked."""
-    failed = max(0, so_far.failed - accepted[0])
-    decided = max(0, so_far.decided - sum(accepted))
+    """What the devices do not show yet; empty if they show all that is asked.
+
+    Who is unreachable shows nothing of the version, neither good nor bad.
+    """
+    failed = so_far.failed - accepted[0]
+    decided = so_far.decided - so_far.unreachable - accepted[0]
     if decided < proof.minimum_devices:
         return f"{decided} of {proof.minimum_devices} devices are decided"
     if proof.failing_below >= 1:

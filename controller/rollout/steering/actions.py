@@ -15,6 +15,7 @@ from controller.errors import Conflict
 from controller.fleet.presence import online_seconds
 from controller.rollout.account import at_the_end, tally
 from controller.rollout.actions import gather, progress_of, rollout_of
+from controller.rollout.explain import named
 from controller.rollout.facts import place, slots_by_place
 from controller.rollout.reversal import Reversal, reversal
 from controller.rollout.rollout import (
@@ -34,11 +35,13 @@ from controller.rollout.rollout import (
     step,
 )
 from controller.rollout.standing import Outcome, Standing
+from controller.rollout.verdict import accepted_of
 from controller.store.store import Transaction
 
 log = logging.getLogger(__name__)
 
 _STOPPED = frozenset({StageState.BREACHED, StageState.REVERTED})
+_LOST = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
 
 
 class Abort(StrEnum):
@@ -82,7 +85,7 @@ def pause(tx: Transaction, rollout_id: str, actor: str, now: float, reason: str 
 def resume(tx: Transaction, rollout_id: str, actor: str, now: float) -> Rollout:
     """Goes on. Who has failed so far, and gates that were breached, are accepted: only more counts.
 
-    A stage that was put back is tried again on the same devices.
+    A stage that was put back is tried again on the same devices, at its pace.
 
     Raises:
         NotFound: there is none of that id.
@@ -97,8 +100,6 @@ def resume(tx: Transaction, rollout_id: str, actor: str, now: float) -> Rollout:
         if record.state in _STOPPED:
             accepted.append(_accepted(record, stood.failed, stood.unreachable))
     tx.stages.put(accepted)
-    again = [one for one in tx.stages.members(rollout_id) if one.reverted]
-    _ask_again(tx, again, now)
     tx.rollouts.put(after)
     _note(tx, actor, "rollout.resume", after, now, {"accepted": _words(accepted)})
     return after
@@ -132,7 +133,8 @@ def retry(
     """Asks devices again that have failed or are unreachable, all or these; returns whom.
 
     A device that keeps the version out since it failed there tries it again. A rollout that was
-    paused by a breach goes on.
+    paused by a breach goes on: who is not asked again is accepted, and a stage that was put back is
+    tried again as a whole.
 
     Raises:
         NotFound: there is no such rollout.
@@ -142,29 +144,25 @@ def retry(
     if rollout.state not in OPEN:
         _refuse(rollout, "retry")
     progress, chosen = progress_of(tx, rollout, now), set(devices)
-    lost = {
-        one.device: one
-        for one in progress.standings
-        if one.outcome in {Outcome.FAILED, Outcome.UNREACHABLE}
-        and (not chosen or one.device in chosen)
-    }
-    if not lost:
-        raise Conflict(f"rollout {rollout_id!r}: no device to ask again")
-    _ask_again(tx, [one for one in tx.stages.members(rollout_id) if one.device in lost], now)
-    records = []
-    for record in tx.stages.all(rollout_id):
-        left = tally(
-            one
-            for one in progress.standings
-            if one.stage == record.number and one.device not in lost
+    stages, members = tx.stages.all(rollout_id), tx.stages.members(rollout_id)
+    stopped = {one.number for one in stages if one.state in _STOPPED}
+    put_back = {one.device for one in members if one.reverted and one.stage in stopped}
+    lost = {one.device for one in progress.standings if one.outcome in _LOST}
+    asked = (lost | put_back) & chosen if chosen else lost | put_back
+    if not asked:
+        raise Conflict(
+            f"rollout {rollout_id!r}: none of its devices has failed or is unreachable"
+            if not chosen
+            else f"rollout {rollout_id!r}: {named(chosen)} neither failed nor is unreachable in it"
         )
-        if record.state in _STOPPED:
-            records.append(_accepted(record, left.failed, left.unreachable))
-    tx.stages.put(records)
-    if rollout.state is State.PAUSED:
-        tx.rollouts.put(_moved(rollout, Event.RESUME, ""))
-    _note(tx, actor, "rollout.retry", rollout, now, {"devices": str(len(lost))})
-    return tuple(sorted(lost))
+    _ask_again(tx, [one for one in members if one.device in asked & lost], now)
+    left = [one for one in progress.standings if one.device not in asked]
+    tx.stages.put([_retried(one, left) for one in stages])
+    if stopped:
+        rollout = _moved(rollout, Event.RESUME, "")
+        tx.rollouts.put(rollout)
+    _note(tx, actor, "rollout.retry", rollout, now, {"devices": str(len(asked))})
+    return tuple(sorted(asked | put_back))
 
 
 def abort(
@@ -233,11 +231,20 @@ def _ask_again(tx: Transaction, members: Iterable[Member], now: float) -> None:
                 released_at=now,
                 online_at=online,
                 proven_at=0.0,
-                reverted=False,
                 attempt=member.attempt + 1,
+                deferred_at=None,
             )
         )
     tx.stages.put_members(asked)
+
+
+def _retried(record: StageRecord, left: Iterable[Standing]) -> StageRecord:
+    """The stage once devices are asked again; ``left`` are the others."""
+    stood = tally(one for one in left if one.stage == record.number)
+    if record.state in _STOPPED:
+        return _accepted(record, stood.failed, stood.unreachable)
+    failed, unreachable = accepted_of(record, stood)
+    return replace(record, accepted_failed=failed, accepted_unreachable=unreachable)
 
 
 def _accepted(record: StageRecord, failed: int, unreachable: int) -> StageRecord:

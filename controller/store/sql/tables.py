@@ -201,6 +201,7 @@ members: Final = Table(
     Column("proven_at", Double, nullable=False),
     Column("reverted", Boolean, nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("deferred_at", Double),
 )
 
 standings: Final = Table(
