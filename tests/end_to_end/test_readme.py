@@ -11,7 +11,7 @@ from typing import Final
 from simulations.demo.processes import SCRIPTS, free_ports
 
 README: Final = Path(__file__).parents[2] / "README.md"
-SECONDS: Final = 180
+SECONDS: Final = 240
 # What a person does who waits and looks again.
 AGAIN: Final = "for i in $(seq 600); do if {}; then break; fi; sleep 0.1; done"
 
@@ -81,6 +81,11 @@ def test_the_walk_in_the_readme_works(tmp_path: Path) -> None:
         "cam-1: mean of image rose",
         "hold together",
         "ok    serving",
+        "digits-2-1 is paused",
+        "digits-2-1 goes on",
+        "digits/2 -> site=berlin: 1 of 1 proved that they run it",
+        "50-percent: passed, 1 released (1 ok, 0 failed, 0 unreachable)",
+        "digits-2-1 is rolling back; 1 device goes back",
     ):
         assert expected in said, f"no {expected!r} in:\n{said}"
 
