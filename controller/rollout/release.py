@@ -16,10 +16,12 @@ class Admission:
 
     Attributes:
         held_by: what holds the others back, in words; empty if nothing does.
+        again_at: when the pace admits the next one, in Unix seconds; infinite if it holds nobody back.
     """
 
     devices: tuple[str, ...]
     held_by: tuple[str, ...] = ()
+    again_at: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,14 @@ def admitted(
     due: Sequence[str], sites: Mapping[str, str], pace: Pace, traffic: Traffic, now: float
 ) -> Admission:
     """Whom of ``due`` to release now, in this order; ``sites`` by device, of those that have one."""
-    left, held_by = _by_pace(pace, traffic, now), []
+    left, held_by, again_at = _by_pace(pace, traffic, now), [], math.inf
     busy = Counter(traffic.installing)
     chosen: list[str] = []
     full: set[str] = set()
     for device in due:
         if len(chosen) >= left:
             held_by.append(f"{rate(pace, traffic.succeeded):g} devices a minute")
+            again_at = _frees_at(pace, traffic, [now] * len(chosen), now)
             break
         site = sites.get(device, "")
         if pace.per_site and site and busy[site] >= pace.per_site:
@@ -73,7 +76,7 @@ def admitted(
     if full:
         names = ", ".join(sorted(full)[:3])
         held_by.append(f"{pace.per_site} at once in {names}")
-    return Admission(tuple(chosen), tuple(held_by))
+    return Admission(tuple(chosen), tuple(held_by), again_at)
 
 
 def _by_pace(pace: Pace, traffic: Traffic, now: float) -> float:
@@ -81,9 +84,20 @@ def _by_pace(pace: Pace, traffic: Traffic, now: float) -> float:
 
     Where the pace is below one a minute, the span is longer.
     """
+    allowed, span = _allowed(pace, traffic)
+    return allowed - sum(at > now - span for at in traffic.released_at)
+
+
+def _allowed(pace: Pace, traffic: Traffic) -> tuple[float, float]:
+    """How many may be released in so many seconds."""
     limit = rate(pace, traffic.succeeded)
     if math.isinf(limit):
-        return limit
+        return limit, MINUTE
     span = max(MINUTE, MINUTE / limit)
-    allowed = max(1, math.floor(limit * span / MINUTE))
-    return allowed - sum(at > now - span for at in traffic.released_at)
+    return max(1, math.floor(limit * span / MINUTE)), span
+
+
+def _frees_at(pace: Pace, traffic: Traffic, new: Sequence[float], now: float) -> float:
+    allowed, span = _allowed(pace, traffic)
+    recent = sorted(at for at in (*traffic.released_at, *new) if at > now - span)
+    return recent[len(recent) - int(allowed)] + span

@@ -26,7 +26,7 @@ from controller.rollout.cohort import control_group, order
 from controller.rollout.gate.evidence import Evidence
 from controller.rollout.gate.judgement import GateResult
 from controller.rollout.policy import Breach, Policy, Stage
-from controller.rollout.release import MINUTE, Traffic, admitted, rate
+from controller.rollout.release import Traffic, admitted
 from controller.rollout.rollout import (
     CONTROL,
     Event,
@@ -205,15 +205,10 @@ def _release(view: View, taken: Step, number: int, due: Sequence[str], found: Ve
     if admission.devices:
         taken.lines.append(f"{name}: releases {_count(len(admission.devices))}")
     if left:
-        taken.again_at = min(taken.again_at, view.now + max(1.0, MINUTE / rate_now(view)))
+        taken.again_at = min(taken.again_at, admission.again_at)
         taken.lines.append(f"{name}: {left} more wait: {', '.join(admission.held_by)}")
     if found.ruling is Ruling.GROW or not due:
         taken.lines.append(f"{name}: {found.reason}")
-
-
-def rate_now(view: View) -> float:
-    """Devices a minute that the pace allows by now."""
-    return rate(view.policy.pace, _traffic(view).succeeded)
 
 
 def _traffic(view: View) -> Traffic:
