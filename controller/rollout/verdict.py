@@ -98,7 +98,8 @@ def verdict(case: Case, now: float) -> Verdict:
     waits = _waits(case, missing, now)
     if waits:
         patience = case.record.opened_at + case.stage.deadline_seconds
-        again_at = patience if missing and case.tally.deferred else math.inf
+        holds = missing and case.tally.deferred and now < patience
+        again_at = patience if holds else math.inf
         return Verdict(Ruling.WAIT, waits, again_at=again_at)
     if missing and case.record.size < case.most:
         return _grown(case, missing)

@@ -107,6 +107,18 @@ class Rollouts(RuleBasedStateMachine):
         self.fleet.now += 31
         self.turns()
 
+    @rule(then=verbs)
+    def sours(self, then: str) -> None:
+        """Whoever has the newest rollout's version fails, late or not; people do something."""
+        with self.fleet.store.read() as tx:
+            newest = tx.rollouts.all()[0].id
+        for name, row in self.fleet.wanted().items():
+            if row.rollout == newest:
+                self.fleet.report(name, "failed", "self-test")
+        self.turns()
+        self.fleet.steer(then, newest)
+        self.turns()
+
     @rule(
         chosen=st.sets(names, min_size=1),
         state=st.sampled_from(["fetching", "committed", "committed", "committed", "failed"]),
