@@ -281,6 +281,5 @@ def rollout_of(tx: Transaction, rollout_id: str) -> Rollout:
 def progress_of(tx: Transaction, rollout: Rollout, now: float) -> Progress:
     """How the rollout stands."""
     if rollout.state in FINAL:
-        closed = account_ended(rollout, tx.rollouts.standings(rollout.id))
-        return dataclasses.replace(closed, stages=tuple(tx.stages.all(rollout.id)))
+        return account_ended(rollout, tx.rollouts.standings(rollout.id), tx.stages.all(rollout.id))
     return account(rollout, with_evidence(tx, gather(tx), now), now)

@@ -47,7 +47,7 @@ class Facts:
             newest that ask for the present ``wanted`` row; no entry while none does. A failure
             that was reported for an older generation answers an older question.
         members: of the rollouts that have not ended, and of those that have succeeded.
-        stages: of the rollouts that have not ended, by number.
+        stages: of all rollouts, by number.
         evidence: by rollout, what gates judge, where a plan has asked for it.
         closed: how devices stood when their rollout began to go back, by rollout.
     """

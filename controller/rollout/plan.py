@@ -75,14 +75,20 @@ def accounts(
 ) -> tuple[Progress, ...]:
     """How every rollout stands, in the order of ``facts``; ended ones as in ``closed``, by id."""
     going_on = {one.rollout.id: one for one in plan(facts, now).progress}
+    stages: dict[str, list[StageRecord]] = {}
+    for record in facts.stages:
+        stages.setdefault(record.rollout, []).append(record)
     return tuple(
-        going_on.get(one.id) or account_ended(one, closed.get(one.id, ())) for one in facts.rollouts
+        going_on.get(one.id) or account_ended(one, closed.get(one.id, ()), stages.get(one.id, ()))
+        for one in facts.rollouts
     )
 
 
-def account_ended(rollout: Rollout, standings: Sequence[Standing]) -> Progress:
+def account_ended(
+    rollout: Rollout, standings: Sequence[Standing], stages: Sequence[StageRecord]
+) -> Progress:
     """An ended rollout is what it had come to when it ended, whatever happened since."""
-    return told(Progress(rollout, tuple(standings)), {})
+    return told(Progress(rollout, tuple(standings), tuple(stages)), {})
 
 
 # --- Open rollouts --------------------------------------------------------------------------------
@@ -246,7 +252,8 @@ def _going_back(draft: Draft, rollout: Rollout) -> Progress:
         state = step(rollout.state, event)
         rollout = replace(rollout, state=state, ended_at=draft.now, reason=reason)
         draft.rollouts.append(rollout)
-    return Progress(rollout, draft.facts.closed.get(rollout.id, ()), lines=lines)
+    stages = tuple(draft.records.get(rollout.id, ()))
+    return Progress(rollout, draft.facts.closed.get(rollout.id, ()), stages, lines=lines)
 
 
 def _is_active(draft: Draft, device: str) -> bool:

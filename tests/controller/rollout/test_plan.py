@@ -386,7 +386,9 @@ def test_every_plan_says_why(before: Facts) -> None:
             assert row.device in "\n".join(made.because)
     closed = {"r0": (Standing("d1", Outcome.OK, "committed"),)}
     each = [
-        account_ended(one, closed.get(one.id, ()))
+        account_ended(
+            one, closed.get(one.id, ()), [of for of in before.stages if of.rollout == one.id]
+        )
         if one.state in FINAL
         else account(one, before, NOW)
         for one in before.rollouts
