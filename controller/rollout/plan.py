@@ -96,13 +96,20 @@ def account_ended(
 
 def _open(draft: Draft, rollout: Rollout) -> Progress:
     """Takes an open rollout one step on."""
-    owned = {device: draft.devices[device] for device in draft.claims.devices(rollout)}
     mine = draft.members.get(rollout.id, {})
+    owned = {device: draft.devices[device] for device in draft.claims.devices(rollout)}
+    if _withdrawn(draft, rollout):  # nobody claims a place for it, and yet some run it
+        owned = {
+            device: draft.devices[device]
+            for device in mine.keys() - draft.lapsed(rollout)
+            if _is_active(draft, device)
+        }
     members = {device: one for device, one in mine.items() if device in owned}
     records = tuple(draft.records.get(rollout.id, ()))
     lapsed = draft.lapsed(rollout) & owned.keys()
     there = {device: one for device, one in members.items() if device not in lapsed}
     standings = _standings(draft, rollout, there, records)
+    members |= {one: new for one, new in draft.changed.get(rollout.id, {}).items() if one in owned}
     evidence = draft.facts.evidence.get(rollout.id)
     view = View(
         rollout=rollout,
@@ -121,6 +128,11 @@ def _open(draft: Draft, rollout: Rollout) -> Progress:
     after = draft.members_after(rollout.id)
     new = {device: after[device] for device in taken.released}
     standings |= _standings(draft, rollout, new, taken.records)
+    standings |= {
+        device: _put_back(after[device])
+        for device in lapsed
+        if after[device].reverted and device not in standings
+    }
     return Progress(
         taken.rollout,
         tuple(standings[device] for device in sorted(standings)),
@@ -132,10 +144,18 @@ def _open(draft: Draft, rollout: Rollout) -> Progress:
     )
 
 
+def _withdrawn(draft: Draft, rollout: Rollout) -> bool:
+    release = draft.facts.releases.get((rollout.model, rollout.version))
+    return release is None or not release.published
+
+
+def _put_back(member: Member) -> Standing:
+    return Standing(member.device, Outcome.REVERTED, stage=member.stage)
+
+
 def _over(draft: Draft, rollout: Rollout, owned: Mapping[str, Device]) -> Rollout | None:
     """The rollout, if something outside of it ends it."""
-    release = draft.facts.releases.get((rollout.model, rollout.version))
-    if release is None or not release.published:
+    if _withdrawn(draft, rollout):
         event = Event.WITHDRAWN
         reason = (
             f"{rollout.model}/{rollout.version} is no longer published, nothing more is assigned"

@@ -16,6 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from controller.fleet.attributes import attributes
 from controller.fleet.device import Device
@@ -254,7 +255,8 @@ def _count(devices: int) -> str:
 
 def _waits(stage: Stage, record: StageRecord, now: float) -> str:
     if now < stage.not_before:
-        return f"begins at {stage.not_before:.0f}"
+        begins = datetime.fromtimestamp(stage.not_before, UTC)
+        return f"begins at {begins:%Y-%m-%d %H:%M} UTC"
     if stage.approval and not record.approved_by:
         return "waits for approval"
     return ""

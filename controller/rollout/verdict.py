@@ -117,7 +117,7 @@ def _waits(case: Case, missing: str, now: float) -> str:
     if case.due:
         return f"{case.due} to be released"
     if not case.so_far.size:
-        return "no device matches yet"
+        return f"no device matches {case.stage.selector or 'it'} yet"
     if case.tally.waiting or case.tally.soaking:
         return _unsettled(case.tally, case.settled_at, now)
     patient = now < case.record.opened_at + case.stage.deadline_seconds

@@ -267,10 +267,17 @@ def _moved(rollout: Rollout, event: Event, reason: str) -> Rollout:
 
 
 def _refuse(rollout: Rollout, verb: str) -> NoReturn:
-    raise Conflict(
-        f"rollout {rollout.id!r} is {rollout.state.value}: {verb} is not possible; to change what "
-        "its devices run, start a rollout of the version that they shall run"
-    )
+    said = f"rollout {rollout.id!r} is {rollout.state.value}: {verb} is not possible"
+    raise Conflict(f"{said}{_REMEDIES.get(rollout.state, _OTHERWISE)}")
+
+
+_REMEDIES = {
+    State.RUNNING: "",
+    State.PAUSED: "",
+    State.ROLLING_BACK: "; wait until its devices are back, or abort it so that they keep what they "
+    "have",
+}
+_OTHERWISE = "; to change what its devices run, start a rollout of the version that they shall run"
 
 
 def _words(records: Iterable[StageRecord]) -> str:

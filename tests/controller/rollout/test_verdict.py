@@ -80,7 +80,7 @@ def case(
         (case(Tally(ok=10, deferred=30)), Ruling.GO_ON, "10 of 10 run it"),
         (case(Tally(ok=1, deferred=30)), Ruling.WAIT, "30 deferred"),
         (case(Tally(away=3)), Ruling.WAIT, "no device is there to show anything"),
-        (case(Tally()), Ruling.WAIT, "no device matches yet"),
+        (case(Tally()), Ruling.WAIT, "no device matches it yet"),
         # Silence proves nothing.
         (
             case(Tally(ok=1, unreachable=20), budget=Budget(unreachable=1.0), most=30),

@@ -21,6 +21,7 @@ from controller.rollout import actions
 from controller.rollout.loop import RolloutLoop
 from controller.rollout.policy import AT_ONCE
 from controller.rollout.steering import actions as steering
+from controller.store.store import Store
 from controller.telemetry.record import StoredReport
 from protos.documents import Directive, Report, SlotReport
 from protos.envelope import peek, seal, unseal
@@ -28,6 +29,7 @@ from protos.keys import CryptoSigner
 from protos.manifest import Budgets, File, Manifest, Needs, Role, Semantic, Tensor
 from protos.v1 import command_pb2
 from simulations.memory_store import MemoryStore
+from tests.controller.rollout.scripted_policy import scripted
 
 GOLDEN = Path(__file__).parent / "golden"
 START = 1_800_000_000.0
@@ -119,7 +121,7 @@ class HandClock:
 class World:
     """One controller and what its devices say."""
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
+    def __init__(self, store: Store | None = None) -> None:
         self.store = store or MemoryStore()
         self.post = Post()
         self.clock = HandClock()
@@ -160,6 +162,12 @@ class World:
             "report": self._report,
             "start": self._start,
             "abort": self._abort,
+            "policy": self._policy,
+            "pause": self._pause,
+            "resume": self._resume,
+            "approve": self._approve,
+            "retry": self._retry,
+            "wait": self._wait,
             "show": self._show,
             "restart": self._restart,
         }
@@ -236,6 +244,29 @@ class World:
             f"left: {', '.join(done.left)}",
         ]
 
+    def _policy(self, *words: str) -> None:
+        self.policy = scripted(*pairs(words), self.clock.at)
+
+    def _pause(self, rollout: str, *why: str) -> None:
+        with self.store.begin() as tx:
+            steering.pause(tx, rollout, "ada", self.clock.at, " ".join(why))
+
+    def _resume(self, rollout: str) -> None:
+        with self.store.begin() as tx:
+            steering.resume(tx, rollout, "ada", self.clock.at)
+
+    def _approve(self, rollout: str) -> None:
+        with self.store.begin() as tx:
+            steering.approve(tx, rollout, "ada", self.clock.at)
+
+    def _retry(self, rollout: str, *names: str) -> list[str]:
+        with self.store.begin() as tx:
+            asked = steering.retry(tx, rollout, "ada", self.clock.at, names)
+        return [f"asked again: {', '.join(asked)}"]
+
+    def _wait(self, seconds: str) -> None:
+        self.clock.at += float(seconds) - 1
+
     def _label(self, name: str, *words: str) -> None:
         with self.store.begin() as tx:
             fleet.label(tx, name, "ada", self.clock.at, pairs(words)[0])
@@ -252,7 +283,14 @@ class World:
             tx.devices.put(dataclasses.replace(known, status=DeviceStatus.REVOKED))
 
     def _report(self, name: str, *rest: str) -> None:
-        """``report pi-01 run digits/1 committed try digits/2 failed:self-test-mismatch``."""
+        """``report pi-01 run digits/1 committed try digits/2 failed:self-test-mismatch``.
+
+        Several devices report the same: ``report pi-01,pi-02 run digits/1 committed``.
+        """
+        for one in name.split(","):
+            self._reported(one, *rest)
+
+    def _reported(self, name: str, *rest: str) -> None:
         self._counter += 1
         said = [
             self._slot(*rest[at : at + 3], running=rest[at] == "run")
