@@ -21,22 +21,31 @@ def asked_policy(at_once: bool, stages: str, soak: str) -> Mapping[str, Any] | N
         raise typer.BadParameter("--at-once has no --stages and no --soak")
     if not (at_once or stages or soak):
         return None
-    from controller.rollout.policy import AT_ONCE, STAGED, Stage  # noqa: PLC0415 - quick --help
+    from pydantic import ValidationError  # noqa: PLC0415 - quick --help
+
+    from controller.rollout.policy import AT_ONCE, STAGED, Policy  # noqa: PLC0415 - quick --help
 
     if at_once:
         return AT_ONCE.model_dump(mode="json", exclude_defaults=True)
     seconds = _seconds(soak) if soak else STAGED.stages[0].soak_seconds
     shares = _percents(stages) if stages else [one.percent or 100.0 for one in STAGED.stages]
-    made = tuple(
-        Stage(
-            name="all" if share == 100 else f"{share:g}-percent".replace(".", "-"),
-            percent=share,
-            soak_seconds=seconds,
-            deadline_seconds=max(86_400.0, 2 * seconds),
-        )
+    made = [
+        {
+            "name": "all" if share == 100 else f"{share:g}-percent".replace(".", "-"),
+            "percent": share,
+            "soak_seconds": seconds,
+            "deadline_seconds": max(86_400.0, 2 * seconds),
+        }
         for share in shares
-    )
-    changed = STAGED.model_copy(update={"stages": made})
+    ]
+    try:
+        changed = Policy.model_validate({**STAGED.model_dump(), "stages": made})
+    except ValidationError as error:
+        wrong = dict.fromkeys(
+            ": ".join((*(str(one) for one in each["loc"][-1:]), each["msg"]))
+            for each in error.errors()
+        )
+        raise typer.BadParameter("; ".join(wrong)) from error
     return changed.model_dump(mode="json", exclude_defaults=True)
 
 
