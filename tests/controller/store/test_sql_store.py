@@ -19,6 +19,8 @@ from controller.audit import Entry, broken_at
 from controller.enrolment.token import JoinToken
 from controller.errors import Conflict, InvalidInput, StoreError
 from controller.fleet.device import Device
+from controller.rollout.policy import AT_ONCE
+from controller.rollout.rollout import Member
 from controller.store.sql import SqlStore, migrations, tables
 
 TOKEN = JoinToken("t1", "s" * 64, 1.0, 2.0, "ada", {"site": "berlin"})
@@ -105,6 +107,42 @@ def test_a_fleet_that_enrolled_before_time_online_was_counted_is_found_whole(
 
     assert first == replace(DEVICE, labels={"site": "oslo"}, counter=3, last_seen=9e8)
     assert second.id == "dev-2"
+
+
+def test_rollouts_from_before_stages_go_on_with_everybody_released_at_once(tmp_path: Path) -> None:
+    """A plan then releases their devices anew, and wants nothing else of them."""
+    made_before(tmp_path, "0006")
+    with closing(sqlite3.connect(tmp_path / "muster.db")) as database, database:
+        for number, state in enumerate(("running", "succeeded", "failed", "aborted")):
+            database.execute(
+                "INSERT INTO rollouts (id, model, version, selector, state, created_at, created_by, "
+                "slot, ended_at) VALUES (?, 'digits', 1, 'all', ?, ?, 'ada', 'champion', 0)",
+                (f"r{number}", state, number),
+            )
+        database.execute(
+            "INSERT INTO wanted (device, model, slot, version, rollout, assigned_at) "
+            "VALUES ('dev-1', 'digits', 'champion', 1, 'r0', 1.0)"
+        )
+        database.execute(
+            "INSERT INTO standings (rollout, device, outcome, doing, code, detail) "
+            "VALUES ('r1', 'dev-1', 'ok', 'committed', '', '')"
+        )
+
+    store = opened(tmp_path)
+    with store.begin() as tx:
+        tx.devices.put(DEVICE)
+        rollouts = {one.id: one for one in tx.rollouts.all()}
+        (row,) = tx.rollouts.wanted()
+        (stood,) = tx.rollouts.standings("r1")
+        tx.stages.put_members([Member("r0", "dev-1", 0, deferred_at=4.0)])
+        (member,) = tx.stages.members()
+    store.close()
+
+    states = [rollouts[f"r{number}"].state.value for number in range(4)]
+    assert states == ["running", "succeeded", "aborted", "aborted"]
+    assert {one.policy for one in rollouts.values()} == {AT_ONCE}
+    assert (row.attempt, stood.stage, stood.soaks_until) == (1, 0, 0.0)
+    assert member.deferred_at == 4.0
 
 
 def test_two_stores_that_open_a_new_database_at_once_make_it_once(tmp_path: Path) -> None:
