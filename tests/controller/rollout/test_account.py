@@ -1,0 +1,190 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.fleet.device import Device, SlotState
+from controller.registry import version as registry
+from controller.rollout.account import Question, changes_at, spent, standing, tally, timed
+from controller.rollout.facts import Facts, Release
+from controller.rollout.policy import Stage
+from controller.rollout.reversal import is_back, reversal
+from controller.rollout.rollout import Member, Rollout, State, Wanted
+from controller.rollout.standing import Outcome, Standing
+from protos.documents import DEFERRALS
+from protos.manifest import Needs
+from tests.controller.rollout.world import START, device
+
+STAGE = Stage(name="all", percent=100, soak_seconds=60, deadline_seconds=1000)
+RELEASES = {
+    ("digits", number): Release(
+        "digits", number, registry.State.PUBLISHED, f"{number:064x}", 1, Needs()
+    )
+    for number in (1, 2)
+}
+MEMBER = Member("r", "d1", 0, START, 0.0, before=1)
+QUESTION = Question(MEMBER, STAGE, RELEASES["digits", 2], 1, 600.0)
+ROLLOUT = Rollout("r", "digits", 2, "all", State.ROLLING_BACK, START, "ada")
+ROW = Wanted("d1", "digits", "champion", 2, "r", START)
+WAITS = sorted(DEFERRALS)[0]
+
+
+def linked(since: float = START) -> Device:
+    return replace(device("d1", {}, {}), connected_since=since, last_seen=since)
+
+
+def slot(version: int, state: str, *, running: bool = False, code: str = "") -> SlotState:
+    digest = f"{version:064x}"
+    return SlotState(
+        "d1", "digits", "champion", version, running, state, digest, "", 1, 1, 1, START, code
+    )
+
+
+def stands(one: Device, now: float, *slots: SlotState, member: Member = MEMBER) -> Standing:
+    return standing(one, slots, replace(QUESTION, member=member), now)
+
+
+def test_a_deadline_is_in_time_online() -> None:
+    away = replace(linked(), connected=False, connected_since=0.0, online_seconds=900.0)
+    back = replace(away, connected=True, connected_since=START + 9000, last_seen=START + 9000)
+
+    assert stands(linked(), START + 1000).outcome is Outcome.WAITING
+    late = stands(linked(), START + 1001)
+    assert (late.outcome, late.code) == (Outcome.UNREACHABLE, "deadline")
+    assert stands(back, START + 9100).outcome is Outcome.WAITING
+    assert stands(back, START + 9101).outcome is Outcome.UNREACHABLE
+
+
+def test_who_was_told_and_is_silent_is_unreachable_and_who_was_not_is_away() -> None:
+    gone = replace(linked(), connected=False, connected_since=0.0)
+    told = replace(gone, online_seconds=5.0, last_seen=START + 5)
+
+    assert stands(gone, START + 1e6).outcome is Outcome.AWAY
+    waits = stands(told, START + 605)
+    assert (waits.outcome, waits.code) == (Outcome.WAITING, "offline")
+    silent = stands(told, START + 606)
+    assert (silent.outcome, silent.code) == (Outcome.UNREACHABLE, "silent")
+
+
+@pytest.mark.parametrize("code", sorted(DEFERRALS))
+def test_a_wait_on_purpose_takes_nothing_from_the_deadline(code: str) -> None:
+    one, now = linked(), START + 400
+    waits = stands(one, now, slot(2, "waiting", code=code))
+    assert waits.outcome is Outcome.DEFERRED
+    member = timed(MEMBER, one, waits.outcome, now)
+    assert timed(member, one, waits.outcome, now + 50) == member
+
+    now += 100_000  # the window opens
+    busy = stands(one, now, slot(2, "switching"), member=member)
+    assert busy.outcome is Outcome.WAITING
+    after = timed(member, one, busy.outcome, now)
+    assert (after.deferred_at, spent(after, one, now)) == (None, 400)
+    assert stands(one, now + 600, slot(2, "switching"), member=after).outcome is Outcome.WAITING
+    late = stands(one, now + 601, slot(2, "switching"), member=after)
+    assert late.outcome is Outcome.UNREACHABLE
+
+
+def test_a_link_that_goes_ends_no_wait() -> None:
+    one, now = linked(), START + 400
+    member = timed(MEMBER, one, Outcome.DEFERRED, now)
+    gone = replace(one, connected=False, connected_since=0.0, online_seconds=400.0, last_seen=now)
+
+    assert timed(member, gone, Outcome.WAITING, now + 100) == member
+
+
+def test_only_what_runs_and_is_committed_is_proven() -> None:
+    assert stands(linked(), START, slot(2, "committed")).outcome is Outcome.WAITING
+    soaks = stands(linked(), START, slot(2, "committed", running=True))
+    assert (soaks.outcome, soaks.soaks_until) == (Outcome.OK, START + 60)
+    member = replace(MEMBER, proven_at=START)
+    done = stands(linked(), START + 60, slot(2, "committed", running=True), member=member)
+    assert done.soaks_until == 0
+
+
+@given(st.lists(st.sampled_from(Outcome).map(lambda outcome: Standing("d", outcome)), max_size=30))
+def test_a_tally_counts_everybody_once_but_those_that_nobody_waits_for(
+    standings: list[Standing],
+) -> None:
+    found = tally(standings)
+    left = {Outcome.REVERTED, Outcome.KEPT}
+
+    assert found.size == sum(one.outcome not in left for one in standings)
+    assert found.decided <= found.told <= found.size
+
+
+@given(
+    st.booleans(),
+    st.floats(0, 5000),
+    st.floats(0, 5000),
+    st.sampled_from(["", "fetching", "committed", "failed", WAITS]),
+    st.floats(0.01, 0.99),
+)
+def test_time_alone_changes_nobody_before_it_was_foretold(
+    connected: bool, online: float, later: float, state: str, share: float
+) -> None:
+    one = replace(
+        linked(),
+        connected=connected,
+        connected_since=START if connected else 0.0,
+        online_seconds=online,
+    )
+    code = state if state in DEFERRALS else ""
+    said = (slot(2, state or "idle", running=state == "committed", code=code),) if state else ()
+    now = START + later
+    before = standing(one, said, QUESTION, now)
+    member = MEMBER if before.outcome is not Outcome.OK else replace(MEMBER, proven_at=now)
+    asked = replace(QUESTION, member=member)
+    at = min(changes_at(one, before, asked, now), now + 1e6)
+
+    assert at >= now
+    between = standing(one, said, asked, now + (at - now) * share)
+    assert between.outcome is before.outcome
+
+
+# --- The way back ---------------------------------------------------------------------------------
+
+
+def undone(member: Member, *slots: SlotState, without: int = 0) -> tuple[int, int, int]:
+    where = ("d1", "digits", "champion")
+    releases = {key: one for key, one in RELEASES.items() if key[1] != without}
+    found = reversal(ROLLOUT, [member], {where: ROW}, {where: slots}, releases)
+    return len(found.restore), len(found.remove), len(found.left)
+
+
+def test_a_device_goes_back_to_what_it_ran_or_to_nothing_or_keeps_what_it_has() -> None:
+    nothing = replace(MEMBER, before=0)
+
+    assert undone(MEMBER, slot(2, "committed", running=True)) == (1, 0, 0)
+    assert undone(nothing) == (0, 1, 0)
+    assert undone(nothing, slot(2, "committed", running=True)) == (0, 0, 1)
+
+
+def test_what_was_recalled_meanwhile_is_nowhere_to_go_back_to() -> None:
+    assert undone(MEMBER, slot(2, "committed", running=True), without=1) == (0, 0, 1)
+    assert undone(MEMBER, without=1) == (0, 1, 0)
+
+
+def test_a_place_that_another_rollout_has_by_now_is_left_alone() -> None:
+    where = ("d1", "digits", "champion")
+    found = reversal(ROLLOUT, [MEMBER], {where: replace(ROW, rollout="r2")}, {}, RELEASES)
+
+    assert (found.restore, found.remove, found.members) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("slots", "before", "expected"),
+    [
+        ((slot(1, "committed", running=True),), 1, True),
+        ((slot(2, "committed", running=True),), 1, False),
+        ((), 1, False),
+        ((), 0, True),
+        ((slot(2, "committed", running=True),), 0, False),
+    ],
+)
+def test_who_is_back_has_proven_it(
+    slots: tuple[SlotState, ...], before: int, expected: bool
+) -> None:
+    found = is_back(replace(MEMBER, before=before), ROLLOUT, slots, Facts(releases=RELEASES))
+
+    assert found is expected
