@@ -52,6 +52,7 @@ async def run(home: Home, config: ControllerConfig, clock: Clock | None = None) 
 
 
 async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Store) -> None:
+    told_to_end = _listening_for_the_end()  # first of all: from here on it ends in good order
     certificates = open_certificates(home.certificates, config.names, clock.now())
     online, lifetimes = home.online_signers(), config.lifetimes.metadata()
     conditions = terms(home, config, certificates)
@@ -96,7 +97,7 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
         log.info("controller.up home=%s api-port=%d", home.path, listening.api_port)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(loop.run()) for loop in (rollouts, resigning, removal)]
-            await _told_to_end()
+            await told_to_end.wait()
             for task in tasks:
                 task.cancel()
     finally:
@@ -130,9 +131,9 @@ class Notices:
         asyncio.run_coroutine_threadsafe(act, self._loop)
 
 
-async def _told_to_end() -> None:
-    """Returns at SIGTERM or SIGINT."""
+def _listening_for_the_end() -> asyncio.Event:
+    """Set at SIGTERM or SIGINT."""
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    await told.wait()
+    return told
