@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from controller.fleet.selector import All, And, Selector
 from controller.fleet.selector_parser import parse
 from controller.fleet_config.document import FleetFile, ModelTable, Rules
@@ -145,16 +143,9 @@ def _parts(selector: Selector) -> Sequence[Selector]:
 
 def _policy_keys(rules: Rules) -> dict[str, Any]:
     """What the file says of a policy, by the policy's own names."""
-    said = {key: _dumped(getattr(rules, key)) for key in RULES if key in rules.model_fields_set}
+    said = rules.model_dump(by_alias=True, exclude_unset=True, include=set(RULES))
     for key, (table, name) in MOVED.items():
         if name in said.get(table, {}):
             said[key] = said[table].pop(name)
     said.pop("control", None)
     return said
-
-
-def _dumped(value: object) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(by_alias=True, exclude_unset=True)
-    assert isinstance(value, tuple)  # noqa: S101 - all other rules are lists
-    return tuple(_dumped(one) for one in value)
