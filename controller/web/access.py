@@ -15,8 +15,7 @@ from controller.web.services import ControllerServices
 
 def services(request: Request) -> ControllerServices:
     """What the application was made with."""
-    found = request.app.state.services
-    assert isinstance(found, ControllerServices)  # noqa: S101 - create_app put it there
+    found: ControllerServices = request.app.state.services
     return found
 
 

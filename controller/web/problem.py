@@ -69,11 +69,11 @@ def answer(status: int, code: str, detail: str, remedy: str) -> JSONResponse:
 
 def install(app: FastAPI) -> None:
     """Makes every failure of ``app`` come out in this shape."""
-    app.add_exception_handler(ControllerError, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(UnicodeEncodeError, _unwritable)
-    app.add_exception_handler(Exception, _incident)
+    app.exception_handler(ControllerError)(_refused)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http)
+    app.exception_handler(UnicodeEncodeError)(_unwritable)
+    app.exception_handler(Exception)(_incident)
 
 
 def refused(error: ControllerError) -> JSONResponse:
@@ -81,21 +81,18 @@ def refused(error: ControllerError) -> JSONResponse:
     return answer(error.status, error.code, error.detail, error.remedy)
 
 
-def _refused(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ControllerError)  # noqa: S101 - registered for this class alone
+def _refused(request: Request, error: ControllerError) -> JSONResponse:
     if error.status >= 500:
         log.error("api.failed path=%s code=%s detail=%s", request.url.path, error.code, error)
     return refused(error)
 
 
-def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
+def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     wrong = [f"{_field(one['loc'])}: {one['msg']}" for one in error.errors()[:10]]
     return answer(422, "invalid-input", "; ".join(wrong), _IN_BODY)
 
 
-def _http(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
+def _http(_: Request, error: HTTPException) -> JSONResponse:
     code, remedy = _BY_STATUS.get(
         error.status_code, ("http", "See /api/v1/openapi.json for what there is.")
     )
