@@ -1,6 +1,7 @@
 """What the routes need of the controller, and nothing more: values and adapters, wired in one place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from controller.registry.actions import Preparing
 from controller.signing.publication import Act, OnlineSigners
 from controller.signing.roles import DEFAULT_LIFETIMES, Lifetimes
 from controller.store.blob_store import BlobStore
-from controller.store.store import Store
+from controller.store.store import Store, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,14 @@ class ControllerServices:
     def now(self) -> float:
         """Unix seconds."""
         return self.clock.now().timestamp()
+
+    @contextmanager
+    def replanning(self) -> Iterator[tuple[Transaction, float]]:
+        """A transaction and its time, in Unix seconds; once it is committed, rollouts are planned."""
+        now = self.now()
+        with self.store.begin() as tx:
+            yield tx, now
+        self.wake_rollouts()
 
     def act(self, by: str) -> Act:
         """What signing actions ask: who does it, and when."""

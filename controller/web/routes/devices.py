@@ -102,12 +102,9 @@ def label_device(
     services: Services, operator: Operating, device: str, labels: Labelling
 ) -> DeviceAnswer:
     """Sets and removes labels. Running rollouts follow."""
-    now = services.now()
-    with services.store.begin() as tx:
+    with services.replanning() as (tx, now):
         fleet.label(tx, device, operator.name, now, labels.set, labels.remove)
-        answer = DeviceAnswer.of(fleet.show(tx, device, now))
-    services.wake_rollouts()
-    return answer
+        return DeviceAnswer.of(fleet.show(tx, device, now))
 
 
 @router.post("/devices/{device}/revoke")

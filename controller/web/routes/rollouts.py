@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from controller.rollout import actions
 from controller.rollout.policy import STAGED, Policy
 from controller.rollout.steering import actions as steering
+from controller.store.store import Transaction
 from controller.web.access import Operating, Services, Viewer
 from controller.web.views import RolloutAnswer
 
@@ -97,14 +98,13 @@ def preview_rollout(
 def show_rollout(services: Services, _: Viewer, rollout: str) -> RolloutAnswer:
     """One rollout: who has proven that they run it, who has not, and why."""
     with services.store.read() as tx:
-        return RolloutAnswer.of(actions.show(tx, rollout, services.now()))
+        return _shown(tx, rollout, services.now())
 
 
 @router.post("/rollouts", status_code=201)
 def start_rollout(services: Services, operator: Operating, wish: NewRollout) -> RolloutAnswer:
     """Brings a published version to the devices that match, now and later."""
-    now = services.now()
-    with services.store.begin() as tx:
+    with services.replanning() as (tx, now):
         made = actions.start(
             tx,
             wish.version,
@@ -113,9 +113,7 @@ def start_rollout(services: Services, operator: Operating, wish: NewRollout) -> 
             now,
             actions.Order(wish.slot, wish.policy, allow_empty=wish.allow_empty),
         )
-        answer = RolloutAnswer.of(actions.show(tx, made.id, now))
-    services.wake_rollouts()
-    return answer
+        return _shown(tx, made.id, now)
 
 
 @router.post("/rollouts/{rollout}/pause")
@@ -123,34 +121,25 @@ def pause_rollout(
     services: Services, operator: Operating, rollout: str, pausing: Pausing
 ) -> RolloutAnswer:
     """Releases no more devices; those that were go on and are counted."""
-    now = services.now()
-    with services.store.begin() as tx:
+    with services.replanning() as (tx, now):
         steering.pause(tx, rollout, operator.name, now, pausing.reason)
-        answer = RolloutAnswer.of(actions.show(tx, rollout, now))
-    services.wake_rollouts()
-    return answer
+        return _shown(tx, rollout, now)
 
 
 @router.post("/rollouts/{rollout}/resume")
 def resume_rollout(services: Services, operator: Operating, rollout: str) -> RolloutAnswer:
     """Goes on; what has failed so far is accepted, and only more counts."""
-    now = services.now()
-    with services.store.begin() as tx:
+    with services.replanning() as (tx, now):
         steering.resume(tx, rollout, operator.name, now)
-        answer = RolloutAnswer.of(actions.show(tx, rollout, now))
-    services.wake_rollouts()
-    return answer
+        return _shown(tx, rollout, now)
 
 
 @router.post("/rollouts/{rollout}/approve")
 def approve_stage(services: Services, operator: Operating, rollout: str) -> RolloutAnswer:
     """Lets the stage begin that waits for approval."""
-    now = services.now()
-    with services.store.begin() as tx:
+    with services.replanning() as (tx, now):
         steering.approve(tx, rollout, operator.name, now)
-        answer = RolloutAnswer.of(actions.show(tx, rollout, now))
-    services.wake_rollouts()
-    return answer
+        return _shown(tx, rollout, now)
 
 
 @router.post("/rollouts/{rollout}/retry")
@@ -158,11 +147,8 @@ def retry_rollout(
     services: Services, operator: Operating, rollout: str, retrying: Retrying
 ) -> tuple[str, ...]:
     """Asks devices again that have failed or are unreachable; answers with whom."""
-    now = services.now()
-    with services.store.begin() as tx:
-        asked = steering.retry(tx, rollout, operator.name, now, retrying.devices)
-    services.wake_rollouts()
-    return asked
+    with services.replanning() as (tx, now):
+        return steering.retry(tx, rollout, operator.name, now, retrying.devices)
 
 
 @router.post("/rollouts/{rollout}/abort")
@@ -170,9 +156,11 @@ def abort_rollout(
     services: Services, operator: Operating, rollout: str, ending: Ending
 ) -> AbortAnswer:
     """Ends a rollout that runs, or that has succeeded and goes on for devices that match later."""
-    now = services.now()
-    with services.store.begin() as tx:
+    with services.replanning() as (tx, now):
         done = steering.abort(tx, rollout, operator.name, now, ending.how)
-        answer = RolloutAnswer.of(actions.show(tx, rollout, now))
-    services.wake_rollouts()
+        answer = _shown(tx, rollout, now)
     return AbortAnswer(answer, dict(done.restored), done.withdrawn, done.left)
+
+
+def _shown(tx: Transaction, rollout: str, now: float) -> RolloutAnswer:
+    return RolloutAnswer.of(actions.show(tx, rollout, now))
