@@ -5,14 +5,14 @@ Deterministic: no randomness, no threads, no time. Faults are switches.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from agent.errors import AgentError, Refused, TransportError
+from agent.transport.inbox import Inbox
 from agent.transport.link import Enrolment, Link
 from controller.errors import ControllerError, DeviceOffline
 from controller.transport.courier import Endpoint
 from controller.transport.dispatch import problem
-from protos.mailbox import Waiting, queued
 from protos.v1 import enrolment_pb2
 
 Answer = TypeVar("Answer")
@@ -135,9 +135,7 @@ class MemoryLink:
         self.device = device
         self._network = network
         self._endpoint = endpoint
-        self._down: AgentError | None = None
-        self._waiting: Waiting = ()
-        self._news = asyncio.Event()
+        self._inbox = Inbox()
         self._running: set[asyncio.Task[object]] = set()
 
     async def call(self, method: str, request: bytes) -> bytes:
@@ -146,7 +144,7 @@ class MemoryLink:
 
     async def fetch(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None]:
         """The blob's bytes from ``offset`` on."""
-        self._check()
+        self._inbox.check()
         pieces = self._endpoint.fetch(self.device, sha256, offset, ())
         while (piece := await self._run(_next(pieces))) is not None:
             yield piece
@@ -155,16 +153,9 @@ class MemoryLink:
         """Returns once the endpoint has taken it."""
         await self._run(self._endpoint.publish(self.device, subject, payload))
 
-    async def commands(self) -> AsyncIterator[bytes]:
+    def commands(self) -> AsyncIterator[bytes]:
         """Commands as they come; of each kind, the newest that was not yet taken."""
-        while True:
-            while self._waiting:
-                command, *rest = self._waiting
-                self._waiting = tuple(rest)
-                yield command
-            self._check()
-            self._news.clear()
-            await self._news.wait()
+        return self._inbox.commands()
 
     async def close(self) -> None:
         """Ends the link."""
@@ -174,20 +165,18 @@ class MemoryLink:
 
     def deliver(self, command: bytes) -> None:
         """Puts a command where ``commands`` finds it."""
-        self._waiting = queued(self._waiting, command)
-        self._news.set()
+        self._inbox.put(command)
 
     def fail(self, reason: AgentError) -> None:
         """Ends the link and everything on it."""
-        self._down = self._down or reason
+        self._inbox.fail(reason)
         for task in self._running:
             task.cancel()
-        self._news.set()
 
     async def _run(self, work: Coroutine[object, object, Answer]) -> Answer:
-        if self._down is not None:
+        if self._inbox.failure is not None:
             work.close()
-            _again(self._down)
+        self._inbox.check()
         task = asyncio.create_task(work)
         self._running.add(task)
         try:
@@ -195,16 +184,13 @@ class MemoryLink:
         except ControllerError as error:
             raise translated(error) from error
         except asyncio.CancelledError:
-            if self._down is None or _being_cancelled():
+            failure = self._inbox.failure
+            if failure is None or _being_cancelled():
                 task.cancel()
                 raise
-            raise TransportError(str(self._down)) from None
+            raise TransportError(str(failure)) from None
         finally:
             self._running.discard(task)
-
-    def _check(self) -> None:
-        if self._down is not None:
-            _again(self._down)
 
 
 class MemoryEnrolment:
@@ -258,7 +244,3 @@ async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
 def _being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _again(reason: AgentError) -> NoReturn:
-    raise reason.with_traceback(None)

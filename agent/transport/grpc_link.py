@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, NoReturn, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from agent.errors import AgentError, TransportError, WrongController
 from agent.transport.grpc_channel import Unary, open_channel, refused, translated
-from protos.mailbox import Waiting, queued
+from agent.transport.inbox import Inbox
 from protos.methods import ADMITTED_KEY, FETCH_PATH, METHODS, SESSION_PATH
 from protos.v1 import device_pb2
 
@@ -65,21 +65,19 @@ class GrpcLink:
         self._writing = asyncio.Lock()
         self._last_id = 0
         self._unacknowledged: dict[int, asyncio.Future[None]] = {}
-        self._waiting: Waiting = ()
-        self._news = asyncio.Event()
-        self._down: AgentError | None = None
+        self._inbox = Inbox()
         self._reader = asyncio.create_task(self._read())
 
     async def call(self, method: str, request: bytes) -> bytes:
         """The controller's answer."""
-        self._check()
+        self._inbox.check()
         ask: Unary = self._channel.unary_unary(METHODS[method].grpc_path)
         with translated_for_link():
             return await ask(request, timeout=CALL_SECONDS)
 
     async def fetch(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None]:
         """The blob's bytes from ``offset`` on."""
-        self._check()
+        self._inbox.check()
         request = device_pb2.FetchRequest(sha256=sha256, offset=offset)
         stream: Stream = self._channel.unary_stream(FETCH_PATH)
         with translated_for_link():
@@ -97,7 +95,7 @@ class GrpcLink:
 
     async def publish(self, subject: str, payload: bytes) -> None:
         """Returns once the controller has it."""
-        self._check()
+        self._inbox.check()
         self._last_id += 1
         publication = device_pb2.Publication(id=self._last_id, subject=subject, payload=payload)
         frame = device_pb2.Upstream(publication=publication).SerializeToString()
@@ -113,16 +111,9 @@ class GrpcLink:
             del self._unacknowledged[publication.id]
             acknowledged.cancel()
 
-    async def commands(self) -> AsyncIterator[bytes]:
+    def commands(self) -> AsyncIterator[bytes]:
         """Commands as they come; of each kind, the newest that was not yet taken."""
-        while True:
-            while self._waiting:
-                command, *rest = self._waiting
-                self._waiting = tuple(rest)
-                yield command
-            self._check()
-            self._news.clear()
-            await self._news.wait()
+        return self._inbox.commands()
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -147,8 +138,7 @@ class GrpcLink:
     def _take(self, frame: device_pb2.Downstream) -> None:
         match frame.WhichOneof("frame"):
             case "command":
-                self._waiting = queued(self._waiting, frame.command.SerializeToString())
-                self._news.set()
+                self._inbox.put(frame.command.SerializeToString())
             case "acknowledged":
                 future = self._unacknowledged.get(frame.acknowledged)
                 if future is not None and not future.done():
@@ -161,15 +151,10 @@ class GrpcLink:
                 pass  # a newer controller's: what is not known is not for us
 
     def _fail(self, reason: AgentError) -> None:
-        self._down = self._down or reason
+        first = self._inbox.fail(reason)
         for future in self._unacknowledged.values():
             if not future.done():
-                future.set_exception(TransportError(str(self._down)))
-        self._news.set()
-
-    def _check(self) -> None:
-        if self._down is not None:
-            _again(self._down)
+                future.set_exception(TransportError(str(first)))
 
 
 async def _admitted(session: Session) -> None:
@@ -189,11 +174,6 @@ def translated_for_link() -> Iterator[None]:
             yield
     except WrongController as error:
         raise TransportError(f"this is not the controller: {error}") from error
-
-
-def _again(reason: AgentError) -> NoReturn:
-    """Raises an error that was raised before, without the trace of that time."""
-    raise reason.with_traceback(None)
 
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
