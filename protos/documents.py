@@ -13,6 +13,8 @@ from protos.errors import DocumentError
 
 DAY_MINUTES: Final = 24 * 60
 WEEK_MINUTES: Final = 7 * DAY_MINUTES
+MAX_SOAK_SECONDS: Final = 320_000_000
+"""Ten years: what nobody waits for."""
 
 HELD: Final = frozenset({"outside-window", "battery-low", "metered-link"})
 """Codes of an install that waits because its directive's ``Conditions`` say so."""
@@ -76,7 +78,9 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """One model version for one slot of a device; ``target`` is its path in the image metadata.
 
     ``attempt`` counts how often people have asked for it: a device that keeps the version out since
-    an earlier attempt failed tries again for a higher one.
+    an earlier attempt failed tries again for a higher one. ``soak_seconds`` is for how long the version
+    must have answered, proven and in one run of the agent, for the device to report that; 0 asks for
+    nothing.
     """
 
     model: str
@@ -89,6 +93,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     conditions: Conditions = UNCONDITIONAL
     watching: Watching = Watching()
+    soak_seconds: Annotated[int, msgspec.Meta(ge=0, le=MAX_SOAK_SECONDS)] = 0
 
 
 class Directive(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +117,7 @@ class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
     the digest of the file that the runtime loaded, empty while none is; ``approvals`` is how many
     approvers' signatures the device itself verified; ``code`` says why it failed, or, of an install
     that is under way, what it waits for; ``generation`` is of the directive that last asked for it, 0
-    for what runs.
+    for what runs; ``soaked`` is the longest ``Assignment.soak_seconds`` that what runs has answered for.
     """
 
     model: str
@@ -125,6 +130,7 @@ class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""
     detail: str = ""
     generation: int = 0
+    soaked: int = 0
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from agent.install.ports import Deployments
 from agent.install.probation import ProbationPolicy
 from agent.install.record import Deployed, Install, Slot, SlotKey
 from agent.install.slot.actions import Means, check, manifest_in
+from agent.install.soak import Answering, answering
 from agent.waiting import finished
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Bench:
         seats: what ``deployments`` was told to do, by slot; replaced, never changed: reports read it
             on a thread of their own.
         since: by slot, when its active version began to answer; monotonic seconds.
+        counts: by slot, the proven version that answers, and since when.
         model_turns: a model's candidate is loaded and activated by one slot at a time.
         pen: one writer at a time reads the ledger, decides and writes.
         resumed: what the restart means to every install is written: they may go on.
@@ -54,6 +56,7 @@ class Bench:
     may_run: MayRun = allow_all
     seats: Mapping[SlotKey, Standing[Deployed]] = field(default_factory=dict)
     since: dict[SlotKey, float] = field(default_factory=dict)
+    counts: dict[SlotKey, Answering] = field(default_factory=dict)
     model_turns: dict[str, asyncio.Lock] = field(default_factory=dict)
     pen: asyncio.Lock = field(default_factory=asyncio.Lock)
     resumed: bool = False
@@ -136,12 +139,17 @@ class Bench:
     def settle(self, key: SlotKey, standing: Standing[Deployed]) -> None:
         """Notes how things stand in the slot."""
         self.seats = {**self.seats, key: standing}
+        proven = standing.active if standing.proven else None
+        count = answering(self.counts.pop(key, None), proven, self.clock.monotonic())
+        if count is not None:
+            self.counts[key] = count
 
     def unseat(self, key: SlotKey) -> None:
         """Nothing answers in the slot."""
         self.deployments.remove(*key)
         self.seats = {other: seat for other, seat in self.seats.items() if other != key}
         self.since.pop(key, None)
+        self.counts.pop(key, None)
 
 
 @dataclass(eq=False)

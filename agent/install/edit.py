@@ -39,7 +39,8 @@ def switched(slot: Slot, install: Install, candidate: Deployed, now: float) -> E
 
 def proven(slot: Slot, install: Install, now: float) -> Edit:
     """What answers in the slot is its last known good version from now on."""
-    return Edit(installs=(passed(install, now),), slots=(replace(slot, committed=slot.active),))
+    known = replace(slot, committed=slot.active, soaked=0)
+    return Edit(installs=(passed(install, now),), slots=(known,))
 
 
 def put_back(slot: Slot, install: Install, now: float) -> Edit:

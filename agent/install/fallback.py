@@ -62,4 +62,5 @@ def bound(slot: Slot, may_run: MayRun) -> Slot:
     """The slot without what may not run: the fallback answers if that may."""
     committed = slot.committed if slot.committed and may_run(slot.committed) is None else None
     active = slot.active if slot.active and may_run(slot.active) is None else committed
-    return replace(slot, active=active, committed=committed)
+    soaked = slot.soaked if committed is not None else 0
+    return replace(slot, active=active, committed=committed, soaked=soaked)

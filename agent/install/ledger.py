@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from agent.install import soak
 from agent.install.change import Change
 from agent.install.edit import Edit, changes_of, is_quarantined, is_redeemed, quarantine_of
 from agent.install.machine import State
@@ -29,7 +30,7 @@ class Ledger:
             DiskFull, StoreError: nothing was changed.
         """
         slots, installs = dict(self.slots), dict(self.installs)
-        changes = changes_of(edit, installs)
+        changes = [*changes_of(edit, installs), *soak.changes_of(edit.slots, slots)]
         with self._store.transaction():
             for key in edit.forgotten:
                 self._store.installs.remove_slot(*key)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from agent.install.reconcile import Device, Renew, Retire, Start, Step, Wait, re
 from agent.install.record import Install, SlotKey
 from agent.install.slot.actions import Means, Offload
 from agent.install.slot.loop import SlotLoop
+from agent.install.soak import soaks
 from agent.store.blob_store import BlobStore
 from agent.store.device_store import DeviceStore, Quarantine
 from agent.waiting import sleep_unless
@@ -73,6 +75,7 @@ class InstallLoop:
     )
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+    _directive: Directive | None = field(init=False, default=None)
     _loaded: bool = field(init=False, default=False)
     _looking: bool = field(init=False, default=True)
     _collected: bool = field(init=False, default=False)
@@ -107,9 +110,10 @@ class InstallLoop:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
-                self._looking = True
+                self._looking, again_at = True, math.inf
                 try:
                     await self._follow()
+                    again_at = await note_soaks(self._bench, self._directive)
                     failures = 0
                 except AgentError as error:
                     log.warning("install.not-followed code=%s detail=%s", error.code, error.detail)
@@ -123,6 +127,9 @@ class InstallLoop:
                     await sleep_unless(self.clock, self._bench.delay(failures - 1), self._wake)
                 elif not self._collected:
                     await self._collect_leftovers()
+                elif again_at < math.inf:
+                    pause = max(0.0, again_at - self.clock.monotonic())
+                    await sleep_unless(self.clock, pause, self._wake)
                 else:
                     await self._wake.wait()
 
@@ -239,7 +246,8 @@ class InstallLoop:
         device = Device(
             tuple(ledger.slots.values()), tuple(ledger.installs.values()), installs.quarantined
         )
-        return reconcile(directive_in(installs.directive()), device, self._bench.now())
+        self._directive = directive_in(installs.directive())
+        return reconcile(self._directive, device, self._bench.now())
 
     async def _carry_out(self, step: Step) -> None:
         bench, key = self._bench, key_of(step)
@@ -293,6 +301,25 @@ def recalling(bench: Bench, may_run: MayRun) -> Edit:
     slots, installs = tuple(ledger.slots.values()), tuple(ledger.installs.values())
     due = enforce(slots, installs, may_run, bench.now())
     return Edit(installs=due.installs, slots=due.slots)
+
+
+async def note_soaks(bench: Bench, directive: Directive | None) -> float:
+    """Writes down who has soaked; returns when the next one will have, in monotonic seconds.
+
+    Raises:
+        DiskFull, StoreError: it could not be written.
+    """
+    due = partial(soaking, bench, directive)
+    if due().slots:
+        await bench.edit(due)
+    slots = bench.ledger.slots.values()
+    return soaks(directive, slots, bench.counts, bench.clock.monotonic()).again_at
+
+
+def soaking(bench: Bench, directive: Directive | None) -> Edit:
+    """The slots that have soaked by now as they are asked to."""
+    slots, now = bench.ledger.slots.values(), bench.clock.monotonic()
+    return Edit(slots=soaks(directive, slots, bench.counts, now).reached)
 
 
 def renewing(bench: Bench, wanted: Install) -> Edit:

@@ -29,12 +29,17 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a version runs. ``active`` answers; ``committed`` is what a revert goes back to."""
+    """Where a version runs. ``active`` answers; ``committed`` is what a revert goes back to.
+
+    ``soaked`` is the longest time that ``committed`` was asked to answer in one run and has, in
+    seconds.
+    """
 
     model: str
     name: str
     active: Deployed | None = None
     committed: Deployed | None = None
+    soaked: int = 0
 
     @property
     def key(self) -> SlotKey:

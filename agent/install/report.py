@@ -55,6 +55,7 @@ def _running(slot: Slot, loaded: Mapping[SlotKey, str]) -> SlotReport:
         approvals=active.approvals,
         code="" if model_sha256 else "not-ready",
         detail="" if model_sha256 else "its model is not loaded",
+        soaked=slot.soaked if active == slot.committed else 0,
     )
 
 

@@ -64,6 +64,7 @@ class Bundle:
         rollout: str = "",
         conditions: Conditions = UNCONDITIONAL,
         attempt: int = 1,
+        soak: int = 0,
     ) -> Assignment:
         manifest = self.manifest
         return Assignment(
@@ -76,6 +77,7 @@ class Bundle:
             rollout=rollout,
             conditions=conditions,
             attempt=attempt,
+            soak_seconds=soak,
         )
 
 
