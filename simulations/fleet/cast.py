@@ -10,6 +10,7 @@ import numpy as np
 from agent.install.machine import State as InstallState
 from agent.install.record import Install, Slot
 from agent.install.report import report
+from agent.install.soak import Answering
 from controller.fleet.device import Device as Enrolled
 from controller.registry.version import Model, State, Version
 from controller.rollout.actions import release_of
@@ -165,6 +166,7 @@ def _prove(device: Device, edition: Edition) -> None:
     version, deployed = edition.version, edition.deployed
     key = (version.model, CHAMPION)
     device.slots[key] = Slot(*key, active=deployed, committed=deployed)
+    device.counts[key] = Answering(deployed, -3600.0)
     device.installs[key] = Install(
         model=version.model,
         slot=CHAMPION,

@@ -4,11 +4,13 @@ What is durable on a device is durable here: slots, installs, quarantine, direct
 power cut takes the rest. Nothing happens on a device that has nothing to do, so it costs nothing.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.install.machine import FINAL, State
 from agent.install.record import Install, Slot, SlotKey
+from agent.install.soak import Answering
 from agent.store.device_store import Quarantine
 from protos.documents import Directive
 from simulations.fleet.ground import Ground, Packet
@@ -36,6 +38,8 @@ class Device:
         blocked: how many faults keep it from having a link.
         linked, link_since, cut_at: its link: whether there is one, since when, when the last ended.
         since, looked, requests, errors: of the version on probation.
+        counts: by slot, the proven version that answers, and since when.
+        soaks_at: when it is to be looked next who has soaked; infinite if nobody will.
         switched_at: since when the active version is.
         dirty: something has changed that it has not told.
         turns: by slot, which of the things that are due is its; others were overtaken.
@@ -43,11 +47,11 @@ class Device:
     """
 
     __slots__ = (
-        "blocked", "counter", "cut_at", "cuts", "directive", "dirty", "disk_full", "errors",
+        "blocked", "counter", "counts", "cut_at", "cuts", "directive", "dirty", "disk_full", "errors",
         "failures", "fetched", "ground", "id", "in_flight", "installs", "labels", "lie", "link_since",
         "linked", "looked", "number", "offset", "part", "powered", "quality", "quarantine",
-        "replays", "requests", "retries", "sequence", "since", "skew", "slots", "slowness", "spool",
-        "switched_at", "turns", "work_since",
+        "replays", "requests", "retries", "sequence", "since", "skew", "slots", "slowness",
+        "soaks_at", "spool", "switched_at", "turns", "work_since",
     )  # fmt: skip
 
     def __init__(self, ground: Ground, number: int, birth: Birth) -> None:
@@ -62,6 +66,8 @@ class Device:
         self.spool: list[Packet] = []
         self.fetched: dict[str, int] = {}
         self.turns: dict[SlotKey, int] = {}
+        self.counts: dict[SlotKey, Answering] = {}
+        self.soaks_at = math.inf
         self.skew = self.since = self.looked = self.work_since = 0.0
         self.link_since = self.cut_at = 0.0
         self.requests = self.errors = self.blocked = 0

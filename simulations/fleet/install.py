@@ -3,6 +3,7 @@
 They decide with the same modules; what takes time here is due later in the queue, and nothing waits.
 """
 
+import math
 from functools import partial
 from typing import Final
 
@@ -23,7 +24,8 @@ from agent.install.outcome import outcome_of
 from agent.install.progress import passed
 from agent.install.reconcile import Device as Known
 from agent.install.reconcile import Renew, Retire, Start, Step, reconcile
-from agent.install.record import Install, SlotKey
+from agent.install.record import Install, Slot, SlotKey
+from agent.install.soak import answering, soaks
 from agent.trust.directive import check_newer
 from protos.documents import Directive
 from simulations.fleet import work
@@ -58,6 +60,7 @@ def follow(device: Device) -> None:
             _carry_out(device, step)
         # What has come to its end may be asked for anew, or something else instead of it.
         again = any([_go_on(device, key) for key in device.idle()])  # noqa: C419 - all of them
+    _note_soaks(device)
     device.ground.line.tell(device)
 
 
@@ -77,6 +80,7 @@ def restart(device: Device, how: str, seconds: float = BOOT_SECONDS) -> None:
     under_way = [one.state for one in device.installs.values() if one.state not in FINAL]
     device.ground.chronicle.happened(device, f"{how} in {under_way[0]}" if under_way else how)
     device.turns.clear()
+    device.counts.clear()
     device.powered = False
     device.ground.line.hang_up(device)
     device.ground.queue.after(seconds, partial(_boot, device))
@@ -88,6 +92,8 @@ def _boot(device: Device) -> None:
     resumed = [(one, resume(one, now)) for one in device.installs.values()]
     _write(device, Edit(installs=tuple(after for before, after in resumed if after != before)))
     _answers_anew(device)
+    for slot in device.slots.values():
+        _count(device, slot)
     device.dirty = True  # an agent reports once at its start
     follow(device)
     device.ground.line.dial(device)
@@ -190,6 +196,33 @@ def _answers_anew(device: Device) -> None:
     device.requests = device.errors = 0
 
 
+def _count(device: Device, slot: Slot) -> None:
+    """Notes since when what answers in the slot does, if it is proven."""
+    proven = slot.active if slot.active == slot.committed else None
+    count = answering(device.counts.pop(slot.key, None), proven, device.ground.queue.now)
+    if count is not None:
+        device.counts[slot.key] = count
+
+
+def _note_soaks(device: Device) -> None:
+    """Writes down who has soaked, and looks again when the next one will have."""
+    queue = device.ground.queue
+    found = soaks(device.directive, device.slots.values(), device.counts, queue.now)
+    if found.reached:
+        _write(device, Edit(slots=found.reached))
+        device.dirty = True
+    if found.again_at < math.inf and found.again_at != device.soaks_at:
+        queue.at(found.again_at, partial(_look_at_soaks, device, found.again_at))
+    device.soaks_at = found.again_at
+
+
+def _look_at_soaks(device: Device, due: float) -> None:
+    if device.powered and device.soaks_at == due:
+        device.soaks_at = math.inf
+        _note_soaks(device)
+        device.ground.line.tell(device)
+
+
 def _reject(device: Device, install: Install, error: AgentError) -> None:
     outcome = outcome_of(error, install.tries + 1)
     until = 0.0
@@ -208,8 +241,10 @@ def _write(device: Device, edit: Edit) -> None:
     for key in edit.forgotten:
         device.slots.pop(key, None)
         device.installs.pop(key, None)
+        device.counts.pop(key, None)
     for slot in edit.slots:
         device.slots[slot.key] = slot
+        _count(device, slot)
         if is_empty(slot):
             del device.slots[slot.key]
     for install in edit.installs:

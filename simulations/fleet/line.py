@@ -189,6 +189,7 @@ def _lied(device: Device, said: Report) -> Report:
             manifest_sha256=one.sha256,
             model_sha256=edition.deployed.model_sha256,
             approvals=edition.deployed.approvals,
+            soaked=one.soak_seconds,
         )
         for one in claimed
     )
