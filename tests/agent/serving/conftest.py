@@ -1,8 +1,8 @@
 """Both servers before real models, on free ports."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
+import httpx
 import numpy as np
 import pytest
 
@@ -10,18 +10,7 @@ from agent.serving.grpc_server import GrpcServer
 from agent.serving.rest_server import RestServer
 from agent.serving.workers import Workers
 from tests.agent.hosting import Host
-
-
-@dataclass(frozen=True)
-class Served:
-    host: Host
-    rest: RestServer
-    rest_port: int
-    grpc_port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.rest_port}"
+from tests.agent.serving.served import Served
 
 
 @pytest.fixture
@@ -38,3 +27,9 @@ async def served() -> AsyncIterator[Served]:
     await rest.stop()
     await grpc.stop()
     workers.close()
+
+
+@pytest.fixture
+async def http(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=served.url, trust_env=False, timeout=20) as client:
+        yield client

@@ -1,5 +1,5 @@
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -9,13 +9,7 @@ import pytest
 from agent.inference.datatypes import DATATYPES, from_raw, to_raw
 from protos.open_inference import inference_pb2 as pb
 from protos.open_inference.inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.agent.hosting import Host
-
-
-class Served(Protocol):
-    host: Host
-    grpc_port: int
-
+from tests.agent.serving.served import Served
 
 ROW = np.array([[1, 2, 3, 4]], dtype=np.float32)
 Stub = GRPCInferenceServiceStub

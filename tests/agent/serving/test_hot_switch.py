@@ -8,14 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Protocol
 
 import grpc
 import numpy as np
 
 from protos.open_inference import inference_pb2 as pb
 from protos.open_inference.inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.agent.hosting import Host
+from tests.agent.serving.served import Served
 
 CLIENTS = 3
 SWITCHES = 30
@@ -23,12 +22,6 @@ DEADLINE = 30.0
 ROWS = 5
 Ask = Callable[[], tuple[int, set[float]]]
 """Sends one request; returns the version that answered, and every value that it gave."""
-
-
-class Served(Protocol):
-    host: Host
-    rest_port: int
-    grpc_port: int
 
 
 def rest(port: int, cleanup: ExitStack) -> Ask:
