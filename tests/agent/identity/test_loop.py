@@ -12,7 +12,7 @@ from agent.identity import keys
 from agent.identity.loop import keep_renewed
 from agent.store.device_store import Identity
 from simulations.memory_device_store import MemoryDeviceStore, MemoryIdentityStore
-from tests.agent.identity.test_actions import NOW, Controller, enrol
+from tests.agent.identity.enrolment import NOW, Controller, enrol
 
 
 class JumpingClock:
@@ -35,16 +35,6 @@ class JumpingClock:
         await asyncio.sleep(0)
         if self._controller.now >= self._end:
             raise asyncio.CancelledError
-
-
-@pytest.fixture
-def controller() -> Controller:
-    return Controller()
-
-
-@pytest.fixture
-def store() -> MemoryDeviceStore:
-    return MemoryDeviceStore()
 
 
 def rng() -> Random:

@@ -1,0 +1,89 @@
+"""Certificates are renewed, with the key that the device has."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.errors import StoreError, TransportError, Untrusted
+from agent.identity import keys
+from agent.identity.actions import device_key, renew
+from protos.v1 import enrolment_pb2
+from simulations.memory_device_store import MemoryDeviceStore
+from tests.agent.identity.enrolment import (
+    NOW,
+    Controller,
+    answering,
+    enrol,
+    mode,
+    move,
+    open_to_all,
+)
+
+
+async def test_what_is_no_certificate_is_refused_at_a_renewal_and_the_old_one_kept(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    identity = await enrol(controller, store, key_path)
+
+    def change(reply: enrolment_pb2.JoinReply) -> None:
+        reply.certificate_pem = b"nonsense"
+
+    with pytest.raises(Untrusted):
+        await renew(key_path, store, NOW, answering(controller, change).dial)
+    assert store.identity.load() == identity
+
+
+async def test_renewing_replaces_the_certificate_only(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    identity = await enrol(controller, store, key_path)
+    controller.now = NOW + timedelta(days=20)
+    renewed = await renew(key_path, store, controller.now, controller.enrolment.dial)
+
+    assert replace(renewed, certificate_pem=identity.certificate_pem) == identity
+    assert keys.read_certificate(renewed.certificate_pem).not_after == NOW + timedelta(days=50)
+    assert store.identity.load() == renewed
+
+
+async def test_an_expired_certificate_renews(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    await enrol(controller, store, key_path)
+    controller.now = NOW + timedelta(days=100)
+    renewed = await renew(key_path, store, controller.now, controller.enrolment.dial)
+
+    assert keys.read_certificate(renewed.certificate_pem).not_after > controller.now
+
+
+async def test_a_renewal_whose_reply_was_lost_is_repeated(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    await enrol(controller, store, key_path)
+    controller.enrolment.lose_replies = True
+    with pytest.raises(TransportError):
+        await renew(key_path, store, NOW, controller.enrolment.dial)
+
+    controller.enrolment.lose_replies = False
+    await renew(key_path, store, NOW, controller.enrolment.dial)
+
+
+async def test_a_key_that_became_readable_for_others_is_closed_again(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    identity = await enrol(controller, store, key_path)
+    open_to_all(key_path)
+    device_key(key_path, identity)
+
+    assert mode(key_path) == 0o600
+
+
+async def test_a_missing_key_names_its_file(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    identity = await enrol(controller, store, key_path)
+    move(key_path, key_path.with_name("elsewhere"))
+
+    with pytest.raises(StoreError, match=r"key\.pem"):
+        device_key(key_path, identity)
