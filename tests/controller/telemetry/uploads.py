@@ -12,17 +12,9 @@ from protos.envelope import seal
 from protos.v1 import common_pb2, telemetry_pb2
 
 NOW = 1_800_000_000.0
-
-
 NOW_MS = int(NOW * 1000)
-
-
 KEY = generate_key()
-
-
 SERIES = [50] + [0] * (CELLS - 1)  # the counts of one series over 50 rows
-
-
 RUNNING = SlotReport(
     model="digits",
     slot="champion",
