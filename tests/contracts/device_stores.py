@@ -1,0 +1,28 @@
+"""Values for every ``DeviceStore`` to keep, and how one is opened anew."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from agent.install.machine import State
+from agent.install.record import Deployed, Install, Slot
+from agent.store.device_store import DeviceStore, Identity
+from protos.documents import Conditions, Window
+
+DEPLOYED = Deployed("digits", 3, "a" * 64, "b" * 64, release_counter=3, approvals=2)
+SLOT = Slot("digits", "champion", active=DEPLOYED, committed=replace(DEPLOYED, version=2))
+INSTALL = Install(
+    model="digits", slot="champion", version=3, generation=7, target="models/digits/3.json",
+    sha256="a" * 64, length=900, state=State.SELF_TEST, since=1700000000.25, rollout="r1",
+    resumptions=2, not_before=1700000100.5, code="transport", detail="nobody answered: 连接",
+    approvals=2, candidate=DEPLOYED, attempt=3,
+    conditions=Conditions(
+        windows=(Window(start_minute=60, minutes=90, days=(0, 6)),), battery_percent=40, unmetered=True
+    ),
+)  # fmt: skip
+IDENTITY = Identity("dev-1", b"\x00pem\xff", b"ca", "host:1", "host:2", b"{}")
+Opener = Callable[..., DeviceStore]
+
+
+def reopened(store: DeviceStore, opened: Opener) -> DeviceStore:
+    store.close()
+    return opened()
