@@ -8,7 +8,8 @@ from agent.install.machine import State
 from simulations.demo.stage import Device, Pace
 from tests.end_to_end.bad_models import FAR, cracked_file
 from tests.end_to_end.conftest import MakeFleet
-from tests.end_to_end.fleet import WINDOW_ROWS, Feeder, Fleet, model_file, soon
+from tests.end_to_end.feeder import Feeder
+from tests.end_to_end.fleet import WINDOW_ROWS, Fleet, model_file, soon
 
 GOOD = 1
 """The version of every model that the device has proven when a test begins."""

@@ -10,7 +10,8 @@ from agent.install.machine import State
 from simulations.demo.processes import Daemon, ProcessFailed, run_command
 from simulations.demo.stage import Device
 from tests.end_to_end.conftest import MakeFleet
-from tests.end_to_end.fleet import WINDOW_ROWS, Feeder, Fleet, model_file, soon
+from tests.end_to_end.feeder import Feeder
+from tests.end_to_end.fleet import WINDOW_ROWS, Fleet, model_file, soon
 
 MODEL = "ripe"
 KEPT_WITHIN = 4.0

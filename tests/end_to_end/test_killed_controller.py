@@ -15,7 +15,8 @@ from protos.documents import sha256
 from simulations.demo.processes import ProcessFailed, run_command
 from simulations.demo.stage import Device
 from tests.end_to_end.conftest import MakeFleet
-from tests.end_to_end.fleet import DEADLINE, WINDOW_ROWS, Feeder, Fleet, model_file, soon
+from tests.end_to_end.feeder import Feeder
+from tests.end_to_end.fleet import DEADLINE, WINDOW_ROWS, Fleet, model_file, soon
 
 MODEL = "ripe"
 SPARE = "spare"

@@ -21,7 +21,8 @@ from simulations.demo.processes import Daemon
 from simulations.demo.stage import Device
 from tests.end_to_end.bad_models import FAR, deadly_file, rounding_file, slow_file
 from tests.end_to_end.conftest import MakeFleet
-from tests.end_to_end.fleet import Feeder, Fleet, model_file
+from tests.end_to_end.feeder import Feeder
+from tests.end_to_end.fleet import Fleet, model_file
 
 MODEL = "ripe"
 BUDGET_SECONDS = 0.004
