@@ -52,6 +52,8 @@ class SlotState:
         model_sha256: digest of the file that the runtime loaded.
         generation: of the directive that asked for what is being tried; of the report for what runs.
         counter: of the report that says so.
+        soaked: the longest soak that it was asked for and has reached, in seconds of its own
+            monotonic clock.
     """
 
     device: str
@@ -68,3 +70,4 @@ class SlotState:
     reported_at: float
     code: str = ""
     detail: str = ""
+    soaked: int = 0

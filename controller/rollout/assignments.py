@@ -38,6 +38,7 @@ def assignments(
                     attempt=row.attempt,
                     conditions=signed(policy.conditions) if policy else UNCONDITIONAL,
                     watching=_signed(policy.watching) if policy else Watching(),
+                    soak_seconds=row.soak_seconds,
                 )
             )
     return tuple(found)
@@ -53,6 +54,7 @@ def says(directive: Directive | None, rows: Sequence[Wanted]) -> bool:
         one.version == row.version
         and one.rollout == row.rollout
         and one.attempt == row.attempt
+        and one.soak_seconds == row.soak_seconds
         and one.model == row.model
         and one.slot == row.slot
         for one, row in zip(told, rows, strict=True)

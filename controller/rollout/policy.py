@@ -5,6 +5,7 @@ Whoever makes one, from a fleet's file, a request or a stored row, is told every
 with it at once, each with its field. Shares are from 0 to 1, times in seconds.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import pairwise
@@ -294,6 +295,14 @@ def _stages_in_order(stages: Sequence[Stage]) -> Iterable[Objection]:
     if stages[-1].percent != 100.0:
         text = "devices would be left out; the last stage must have percent = 100"
         yield ("stages", len(stages) - 1, "percent"), text, about
+
+
+def soak_asked(policy: Policy, stage: int) -> int:
+    """For how many whole seconds a device of that stage must say that it has run the version.
+
+    Who comes after the last stage, as the control group does, is held to the last one.
+    """
+    return math.ceil(policy.stages[min(stage, len(policy.stages) - 1)].soak_seconds)
 
 
 AT_ONCE: Final = Policy(stages=(Stage(name="all", percent=100.0, soak_seconds=0.0),))

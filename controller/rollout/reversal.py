@@ -55,7 +55,7 @@ def reversal(
         earlier = releases.get((rollout.model, member.before))
         said = slots.get(where, ())
         if earlier is not None and earlier.published:
-            restore.append(replace(row, version=earlier.version, attempt=1))
+            restore.append(replace(row, version=earlier.version, attempt=1, soak_seconds=0))
             back.append(replace(member, reverted=True))
         elif any(one.running for one in said):
             left.append(member.device)

@@ -234,7 +234,8 @@ class Member:
 class Wanted:
     """What one slot of one device shall run, and which rollout says so.
 
-    ``attempt`` counts how often people have asked for it.
+    ``attempt`` counts how often people have asked for it, ``soak_seconds`` is for how long it must
+    answer for the device to say so.
     """
 
     device: str
@@ -244,6 +245,7 @@ class Wanted:
     rollout: str
     assigned_at: float
     attempt: int = 1
+    soak_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

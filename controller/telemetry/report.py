@@ -16,7 +16,7 @@ from controller.telemetry.bounds import (
     text,
 )
 from controller.telemetry.record import StoredReport
-from protos.documents import Report, SlotReport
+from protos.documents import MAX_SOAK_SECONDS, Report, SlotReport
 from protos.envelope import unseal
 from protos.errors import DocumentError
 from protos.keys import Key
@@ -98,6 +98,7 @@ def _slot(report: Report, slot: SlotReport, reported_at: int, *, running: bool) 
         reported_at=float(reported_at),
         code=text(slot.code, 64),
         detail=text(slot.detail),
+        soaked=number("soaked", slot.soaked, MAX_SOAK_SECONDS + 1),
     )
 
 

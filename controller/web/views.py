@@ -35,6 +35,7 @@ class SlotAnswer:
     model_sha256: Annotated[str, Field(description="of the file that the runtime loaded")]
     approvals: Annotated[int, Field(description="signatures that the device itself verified")]
     generation: Annotated[int, Field(description="of the directive that the device acts on")]
+    soaked: Annotated[int, Field(description="seconds that it was asked to answer for, and has")]
     reported_at: Time
     code: str
     detail: str
@@ -52,6 +53,7 @@ class SlotAnswer:
             slot.model_sha256,
             slot.approvals,
             slot.generation,
+            slot.soaked,
             slot.reported_at,
             slot.code,
             slot.detail,

@@ -39,6 +39,7 @@ SLOT = SlotState(
     generation=7,
     counter=11,
     reported_at=5.5,
+    soaked=1800,
 )
 TOKEN = JoinToken("t1", "s" * 64, 1.0, 2.0, "ada", {"site": "berlin"})
 OPERATOR = Operator("ada", Role.ADMIN, "a" * 64, 1.0)
@@ -46,7 +47,7 @@ MODEL = Model("digits", 1.0, 2, {"key1": "ada", "key2": "bob"}, "reads digits")
 VERSION = Version("digits", 1, State.DRAFT, b"{}", "m" * 64, 1.0, "ada", ("too slow",))
 PENDING = Pending("digits", 1, Change.ADD, b"{}", 1.0, "ada", ("key1",))
 ROLLOUT = Rollout("r1", "digits", 1, "site=berlin", rollouts.State.RUNNING, 1.0, "ada")
-WANTED = Wanted("dev-1", "digits", "champion", 1, "r1", 1.0)
+WANTED = Wanted("dev-1", "digits", "champion", 1, "r1", 1.0, attempt=2, soak_seconds=1800)
 DIRECTIVE = SignedDirective("dev-1", 1, b"envelope", 1.0)
 WINDOW = StoredWindow(
     device="dev-1",

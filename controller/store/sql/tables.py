@@ -77,6 +77,7 @@ slots: Final = Table(
     Column("reported_at", Double, nullable=False),
     Column("code", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    Column("soaked", Integer, nullable=False),
 )
 
 tokens: Final = Table(
@@ -227,6 +228,7 @@ wanted: Final = Table(
     Column("rollout", Text, nullable=False),
     Column("assigned_at", Double, nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("soak_seconds", Integer, nullable=False),
 )
 
 directives: Final = Table(

@@ -17,6 +17,7 @@ from controller.errors import StoreError
 from controller.rollout.policy import AT_ONCE
 from controller.rollout.rollout import Member
 from controller.store.sql import migrations, tables
+from protos.documents import MAX_SOAK_SECONDS
 from tests.controller.store.database import DEVICE, opened
 
 MIGRATIONS = Path(migrations.__file__).parent
@@ -130,6 +131,39 @@ def test_rollouts_from_before_stages_go_on_with_everybody_released_at_once(tmp_p
     assert {one.policy for one in rollouts.values()} == {AT_ONCE}
     assert (row.attempt, stood.stage, stood.soaks_until) == (1, 0, 0.0)
     assert member.deferred_at == 4.0
+
+
+def test_devices_and_rollouts_from_before_soaks_were_reported_have_reported_none(
+    tmp_path: Path,
+) -> None:
+    made_before(tmp_path, "0010")
+    with closing(sqlite3.connect(tmp_path / "muster.db")) as database, database:
+        database.execute(
+            "INSERT INTO devices (id, enrolled_at, public_key_pem, certificate_serial, "
+            "certificate_expires, status, labels, facts, counter, last_seen, connected, "
+            "connected_since, online_seconds, revision) "
+            "VALUES ('dev-1', 1, x'00', '01', 2, 'active', '{}', '{}', 0, 0, 0, 0, 0, 1)"
+        )
+        database.execute(
+            "INSERT INTO slots (device, model, slot, running, version, state, manifest_sha256, "
+            "model_sha256, approvals, generation, counter, reported_at, code, detail) "
+            "VALUES ('dev-1', 'digits', 'champion', 1, 1, 'committed', '', '', 1, 1, 1, 1, '', '')"
+        )
+        database.execute(
+            "INSERT INTO wanted (device, model, slot, version, rollout, assigned_at, attempt) "
+            "VALUES ('dev-1', 'digits', 'champion', 1, 'r0', 1.0, 1)"
+        )
+
+    store = opened(tmp_path)
+    with store.begin() as tx:
+        (slot,), (row,) = tx.devices.slots(), tx.rollouts.wanted()
+        tx.devices.replace_slots("dev-1", [replace(slot, soaked=MAX_SOAK_SECONDS)])
+    with store.read() as tx:
+        (after,) = tx.devices.slots("dev-1")
+    store.close()
+
+    assert (slot.soaked, row.soak_seconds) == (0, 0)
+    assert after.soaked == MAX_SOAK_SECONDS
 
 
 def test_two_stores_that_open_a_new_database_at_once_make_it_once(tmp_path: Path) -> None:
