@@ -4,11 +4,12 @@ import fcntl
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from agent.errors import NotEnrolled
 from agent.facts import agent_version

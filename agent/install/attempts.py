@@ -1,6 +1,6 @@
 """What a restart of the agent means to an install, and when there have been too many."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from agent.errors import CrashLoop
 from agent.install.machine import COUNTED, MAX_RESUMPTIONS, RESUME

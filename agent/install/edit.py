@@ -5,7 +5,9 @@ here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from agent.install.change import Change, change_of
 from agent.install.fallback import fallback

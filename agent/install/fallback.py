@@ -1,7 +1,9 @@
 """What a slot goes back to, and what a recall leaves of slots and installs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from agent.errors import AgentError
 from agent.install.machine import FINAL, State

@@ -1,6 +1,6 @@
 """How an install moves: a new record for every event, always by the table."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from agent.install.machine import FINAL, Event, State, step
 from agent.install.outcome import INCONCLUSIVE, Outcome

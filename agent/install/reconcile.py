@@ -5,7 +5,9 @@ compared with what is being done, however that came about.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from agent.errors import Quarantined
 from agent.install.machine import State

@@ -13,7 +13,9 @@ Rules:
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from agent.install.change import Change
 from agent.install.record import Deployed, Slot, SlotKey

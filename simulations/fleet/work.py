@@ -5,9 +5,10 @@ are made up.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from agent.errors import DiskFull, ProbationFailed, TransportError
 from agent.install.edit import Edit, proven, put_back, switched

@@ -1,7 +1,8 @@
 """Values for every ``DeviceStore`` to keep, and how one is opened anew."""
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from agent.install.machine import State
 from agent.install.record import Deployed, Install, Slot

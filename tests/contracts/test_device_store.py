@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from agent.errors import StaleDirective, StoreError
@@ -51,11 +52,13 @@ def test_trusted_state_is_replaced_as_a_whole(store: DeviceStore, opened: Opener
 
 
 def test_slots_and_installs_come_back_with_every_field(store: DeviceStore, opened: Opener) -> None:
-    challenger = replace(SLOT, name="challenger", committed=None)
-    store.installs.save_slot(replace(SLOT, committed=None))
+    challenger = msgspec.structs.replace(SLOT, name="challenger", committed=None)
+    store.installs.save_slot(msgspec.structs.replace(SLOT, committed=None))
     store.installs.save_slot(SLOT)
     store.installs.save_slot(challenger)
-    store.installs.save_install(replace(INSTALL, state=State.FETCHING, candidate=None))
+    store.installs.save_install(
+        msgspec.structs.replace(INSTALL, state=State.FETCHING, candidate=None)
+    )
     store.installs.save_install(INSTALL)
 
     again = reopened(store, opened)

@@ -7,10 +7,12 @@ done; ``agent.install.outcome`` says what follows from it.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
+
+from msgspec.structs import replace
 
 from agent.errors import (
     DiskFull,

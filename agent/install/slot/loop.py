@@ -13,7 +13,9 @@ slot goes back to and not what failed.
 
 import asyncio
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from agent.errors import AgentError, ModelLoadFailed, NotReady, ProbationFailed, StoreError
 from agent.install.actions import Bench, Seat

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from agent.errors import SelfTestMismatch
@@ -145,8 +146,10 @@ def test_only_what_was_asked_for_again_and_has_proven_itself_is_redeemed() -> No
         model="digits", slot="champion", version=2, generation=5, target="t", sha256="a" * 64,
         length=9, state=State.PROBATION, since=0.0, attempt=2,
     )  # fmt: skip
-    committed = replace(trial, state=State.COMMITTED)
-    failed = replace(trial, state=State.REVERTING, code="model-load", detail="no", attempt=1)
+    committed = msgspec.structs.replace(trial, state=State.COMMITTED)
+    failed = msgspec.structs.replace(
+        trial, state=State.REVERTING, code="model-load", detail="no", attempt=1
+    )
     kept = quarantine_of(failed, 7.0)
 
     assert is_quarantined(trial, failed)

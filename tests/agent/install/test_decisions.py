@@ -1,11 +1,11 @@
 """The pure decisions around an install, one by one."""
 
-from dataclasses import replace
+import dataclasses
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent import errors
 from agent.errors import AgentError, Recalled, SelfTestMismatch, TransportError
@@ -353,7 +353,7 @@ def test_all_objections_are_named_at_once() -> None:
 
 
 def replace_manifest(needs: Needs, minimum_agent: str = "") -> Manifest:
-    return msgspec.structs.replace(ONE.manifest, needs=needs, minimum_agent=minimum_agent)
+    return replace(ONE.manifest, needs=needs, minimum_agent=minimum_agent)
 
 
 def test_a_device_that_has_everything_is_not_objected_to() -> None:
@@ -448,7 +448,7 @@ def test_every_probation_ends_and_more_failures_never_help(
     if seconds >= POLICY.maximum_seconds:
         assert found is not Verdict.UNDECIDED
     if found is Verdict.FAILED and traffic.failed < requests:
-        worse = replace(traffic, failed=traffic.failed + 1)
+        worse = dataclasses.replace(traffic, failed=traffic.failed + 1)
         assert judge(POLICY, BUDGETS, worse, seconds).verdict is Verdict.FAILED
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import msgspec
 import pytest
 
 from agent.errors import SelfTestMismatch, TransportError
@@ -97,7 +98,10 @@ async def played(story: Story, device: Device) -> None:
 
 def outcome(device: Device) -> tuple[list[Install], list[Slot], set[str], object]:
     """What must not depend on power: all but times and how often it went."""
-    installs = [replace(one, since=0.0, resumptions=0) for one in device.inner.installs.installs()]
+    installs = [
+        msgspec.structs.replace(one, since=0.0, resumptions=0)
+        for one in device.inner.installs.installs()
+    ]
     kept = set(device.blobs.complete)
     slots = list(device.inner.installs.slots())
     refused = [replace(one, at=0.0) for one in device.inner.installs.quarantines()]

@@ -2,11 +2,11 @@
 
 import asyncio
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.errors import DiskFull, ModelLoadFailed, TransportError
 from agent.install.edit import proven, switched
