@@ -1,15 +1,17 @@
 """The store in memory, under a controller that may die in the middle of a turn."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from typing import Final
 
 from simulations.fleet.device import Device
 from simulations.fleet.ground import Ground
 from simulations.fleet.scenario import Moment
 from simulations.fleet.telling import Tellings
 from simulations.memory_store import MemoryStore
-from simulations.memory_store.store import MemoryTransaction
 from simulations.memory_store.telemetry import Told
+
+_RENEWAL: Final = 1
+"""A lease that is renewed is one change, and no plan."""
 
 
 class Crashed(Exception):
@@ -30,15 +32,12 @@ class FragileStore(MemoryStore):
         self.armed: Moment | None = None
         self._tables.totals = Tellings(self._journal, Told(), ground, devices, seed)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[MemoryTransaction]:
-        with super()._transaction() as tx:
-            yield tx
-            # A lease that is renewed is one change, and no plan.
-            planned = self.in_turn and len(self._journal) > 1
-            if planned:
-                self.may_crash(Moment.BEFORE_RECORD)
-        if planned:
+    def _before_commit(self) -> None:
+        if len(self._journal) > _RENEWAL:
+            self.may_crash(Moment.BEFORE_RECORD)
+
+    def _after_commit(self, changes: int) -> None:
+        if changes > _RENEWAL:
             self.may_crash(Moment.AFTER_RECORD)
 
     def may_crash(self, moment: Moment) -> None:

@@ -1,7 +1,8 @@
 """Devices, join tokens and operators in memory."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from controller.access.operator import Operator
 from controller.enrolment.token import JoinToken
@@ -19,6 +20,7 @@ class MemoryDevices:
         self._journal = journal
         self._devices: dict[str, Device] = {}
         self._slots: dict[str, tuple[SlotState, ...]] = {}
+        self._texts: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         self._changed: list[str] = []  # which device changed last; how many have is the revision
 
     def get(self, device: str) -> Device | None:  # noqa: D102 - see the Protocol
@@ -28,11 +30,13 @@ class MemoryDevices:
         return sorted(self._devices.values(), key=lambda device: device.id)
 
     def put(self, device: Device) -> None:  # noqa: D102
-        kept = replace(device, labels=dict(device.labels), facts=dict(device.facts))
         known = self._devices.get(device.id)
-        if known is None or seen_by_selectors(known) != seen_by_selectors(kept):
-            self._journal.append(self._changed, device.id)
-        self._journal.put(self._devices, device.id, kept)
+        if known is None or not _are_seen_alike(known, device):
+            labels, facts = self._shared(device.labels), self._shared(device.facts)
+            device = replace(device, labels=labels, facts=facts)
+            if known is None or seen_by_selectors(known) != seen_by_selectors(device):
+                self._journal.append(self._changed, device.id)
+        self._journal.put(self._devices, device.id, device)
 
     def changed_since(self, revision: int) -> tuple[Sequence[Device], int]:  # noqa: D102
         last_first = dict.fromkeys(reversed(self._changed[revision:]))
@@ -51,22 +55,32 @@ class MemoryDevices:
             self._journal.put(self._devices, device.id, gone)
 
     def slots(self, device: str | None = None) -> Sequence[SlotState]:  # noqa: D102
-        found = (
-            self._slots.get(device, ())
-            if device is not None
-            else [slot for slots in self._slots.values() for slot in slots]
-        )
-        return sorted(found, key=_slot_order)
+        if device is not None:
+            return self._slots.get(device, ())
+        return [slot for one in sorted(self._slots) for slot in self._slots[one]]
 
     def replace_slots(self, device: str, slots: Iterable[SlotState]) -> None:  # noqa: D102
-        kept = tuple(slots)
+        kept = tuple(sorted(slots, key=_slot_order))
         if device not in self._devices and kept:
             raise Conflict(f"slots of device {device!r}, which is not enrolled")
-        if {slot.device for slot in kept} - {device}:
+        if any(slot.device != device for slot in kept):
             raise Conflict(f"slots of another device among those of {device!r}")
-        if len({_slot_order(slot) for slot in kept}) != len(kept):
+        if any(_slot_order(one) == _slot_order(next_) for one, next_ in pairwise(kept)):
             raise Conflict(f"a slot of device {device!r} is there twice")
         self._journal.put(self._slots, device, kept)
+
+    def _shared(self, texts: Mapping[str, str]) -> Mapping[str, str]:
+        """A copy, which all devices share that have the same."""
+        return self._texts.setdefault(tuple(sorted(texts.items())), dict(texts))
+
+
+def _are_seen_alike(known: Device, device: Device) -> bool:
+    """Whether the device still has the very labels and facts that are kept of it."""
+    return (
+        device.labels is known.labels
+        and device.facts is known.facts
+        and device.status is known.status
+    )
 
 
 def _slot_order(slot: SlotState) -> tuple[str, str, str, bool]:

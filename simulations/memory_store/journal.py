@@ -1,19 +1,22 @@
-"""What makes dictionaries transactional: every change leaves behind how it is undone."""
+"""What makes dictionaries transactional: every change leaves behind what was there before."""
 
-from collections.abc import Callable, MutableMapping
-from typing import TypeVar
+from collections.abc import MutableMapping
+from typing import Any, Final, TypeVar
 
 from controller.errors import StoreError
 
 K = TypeVar("K")
 V = TypeVar("V")
 
+_NOTHING: Final = object()  # was there before
+_LAST: Final = object()  # of a list was added
+
 
 class Journal:
     """The changes of the transaction that is open. Not thread-safe: its store holds a lock."""
 
     def __init__(self) -> None:
-        self._undo: list[Callable[[], object]] = []
+        self._undo: list[tuple[Any, Any, Any]] = []  # a table, which key, what was there
         self._open = False
 
     def __len__(self) -> int:
@@ -32,7 +35,13 @@ class Journal:
     def roll_back(self) -> None:
         """Takes the changes back, the last one first."""
         while self._undo:
-            self._undo.pop()()
+            table, key, before = self._undo.pop()
+            if key is _LAST:
+                table.pop()
+            elif before is _NOTHING:
+                del table[key]
+            else:
+                table[key] = before
         self._open = False
 
     def check_open(self) -> None:
@@ -47,22 +56,17 @@ class Journal:
     def put(self, table: MutableMapping[K, V], key: K, value: V) -> None:
         """``table[key] = value``."""
         self.check_open()
-        if key in table:
-            before = table[key]
-            self._undo.append(lambda: table.__setitem__(key, before))
-        else:
-            self._undo.append(lambda: table.__delitem__(key))
+        self._undo.append((table, key, table.get(key, _NOTHING)))
         table[key] = value
 
     def remove(self, table: MutableMapping[K, V], key: K) -> None:
         """Removes the key, if it is there."""
         self.check_open()
         if key in table:
-            before = table.pop(key)
-            self._undo.append(lambda: table.__setitem__(key, before))
+            self._undo.append((table, key, table.pop(key)))
 
     def append(self, table: list[V], value: V) -> None:
         """``table.append(value)``."""
         self.check_open()
-        self._undo.append(table.pop)
+        self._undo.append((table, _LAST, None))
         table.append(value)

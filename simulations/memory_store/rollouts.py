@@ -16,7 +16,7 @@ class MemoryRollouts:
         self._journal = journal
         self._rollouts: dict[str, Rollout] = {}
         self._standings: dict[str, tuple[Standing, ...]] = {}
-        self._wanted: dict[str, dict[tuple[str, str], Wanted]] = {}
+        self._wanted: dict[str, tuple[Wanted, ...]] = {}
         self._directives: dict[str, tuple[SignedDirective, ...]] = {}
 
     def get(self, rollout: str) -> Rollout | None:  # noqa: D102 - see the Protocol
@@ -38,16 +38,24 @@ class MemoryRollouts:
         self._journal.put(self._standings, rollout, kept)
 
     def wanted(self, device: str | None = None) -> Sequence[Wanted]:  # noqa: D102
-        of = [self._wanted.get(device, {})] if device is not None else self._wanted.values()
-        found = [one for slots in of for one in slots.values()]
-        return sorted(found, key=lambda one: (one.device, one.model, one.slot))
+        if device is not None:
+            return self._wanted.get(device, ())
+        return [row for one in sorted(self._wanted) for row in self._wanted[one]]
 
     def put_wanted(self, wanted: Wanted) -> None:  # noqa: D102
-        slots = self._wanted.setdefault(wanted.device, {})
-        self._journal.put(slots, (wanted.model, wanted.slot), wanted)
+        others = self._others(wanted.device, wanted.model, wanted.slot)
+        rows = tuple(sorted((*others, wanted), key=lambda one: (one.model, one.slot)))
+        self._journal.put(self._wanted, wanted.device, rows)
 
     def remove_wanted(self, device: str, model: str, slot: str) -> None:  # noqa: D102
-        self._journal.remove(self._wanted.get(device, {}), (model, slot))
+        others = self._others(device, model, slot)
+        if len(others) < len(self._wanted.get(device, ())):
+            self._journal.put(self._wanted, device, others)
+
+    def _others(self, device: str, model: str, slot: str) -> tuple[Wanted, ...]:
+        """What is wanted of the device in its other slots."""
+        rows = self._wanted.get(device, ())
+        return tuple(one for one in rows if (one.model, one.slot) != (model, slot))
 
     def directive(self, device: str) -> SignedDirective | None:  # noqa: D102
         known = self._directives.get(device)

@@ -1,8 +1,8 @@
 """The store itself: one lock, one journal, and every table."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from controller.audit import Entry, Record, chain
@@ -81,7 +81,7 @@ class MemoryStore:
         Raises:
             StoreError: the store is closed, or the thread holds a transaction already.
         """
-        return self._transaction()
+        return _Turn(self._start, self._end)
 
     def read(self) -> AbstractContextManager[MemoryTransaction]:
         """The same tables between two transactions; nothing can be written.
@@ -89,37 +89,64 @@ class MemoryStore:
         Raises:
             StoreError: as ``begin``, or something was to be written.
         """
-        return self._snapshot()
+        return _Turn(self._enter, self._leave)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[MemoryTransaction]:
-        with self._alone():
-            self._journal.start()
-            done = False
-            try:
-                yield self._tables
-                done = True
-            finally:
-                (self._journal.commit if done else self._journal.roll_back)()
+    def _before_commit(self) -> None:
+        """Raises if what was written must be undone."""
 
-    @contextmanager
-    def _snapshot(self) -> Iterator[MemoryTransaction]:
-        with self._alone():
-            yield self._tables
+    def _after_commit(self, changes: int) -> None:
+        """There were so many."""
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._holder == threading.get_ident():
+    def _enter(self) -> MemoryTransaction:
+        me = threading.get_ident()
+        if self._holder == me:
             raise StoreError("a transaction inside a transaction")
-        with self._lock:
-            if self._closed:
-                raise StoreError("the store is closed")
-            self._holder = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._holder = None
+        self._lock.acquire()
+        if self._closed:
+            self._lock.release()
+            raise StoreError("the store is closed")
+        self._holder = me
+        return self._tables
+
+    def _start(self) -> MemoryTransaction:
+        tables = self._enter()
+        self._journal.start()
+        return tables
+
+    def _end(self, done: bool) -> None:
+        changes = len(self._journal)
+        try:
+            if done:
+                self._before_commit()
+                self._journal.commit()
+        finally:
+            self._journal.roll_back()  # nothing, once it is committed
+            self._leave()
+        if done:
+            self._after_commit(changes)
+
+    def _leave(self, _: bool = True) -> None:
+        self._holder = None
+        self._lock.release()
 
     def close(self) -> None:
         """Nothing can be read or written from here on. May be called twice."""
         self._closed = True
+
+
+class _Turn:
+    """One use of the store, as a context: a generator would cost more than what is done in it."""
+
+    __slots__ = ("_enter", "_leave")
+
+    def __init__(
+        self, enter: Callable[[], MemoryTransaction], leave: Callable[[bool], None]
+    ) -> None:
+        self._enter = enter
+        self._leave = leave
+
+    def __enter__(self) -> MemoryTransaction:
+        return self._enter()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._leave(kind is None)

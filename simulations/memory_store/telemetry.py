@@ -28,7 +28,7 @@ class Told:
     totals: dict[tuple[str, int, str], list[Total]] = field(default_factory=dict)
     events: dict[str, dict[tuple[str, int], StoredEvent]] = field(default_factory=dict)
     resources: dict[str, dict[tuple[str, int], StoredResources]] = field(default_factory=dict)
-    reports: dict[str, dict[int, StoredReport]] = field(default_factory=dict)
+    reports: dict[str, tuple[StoredReport, ...]] = field(default_factory=dict)  # newest first
 
 
 class MemoryTelemetry:
@@ -37,17 +37,18 @@ class MemoryTelemetry:
     def __init__(self, journal: Journal, told: Told) -> None:
         self._journal = journal
         self._told = told
-        self._through: dict[tuple[str, str], int] = {}
+        self._through: dict[str, dict[str, int]] = {}  # by spool, then by device
         self._dropped: dict[tuple[str, str, str], int] = {}
 
     def stored_through(self, device: str, spool: str) -> int:  # noqa: D102 - see the Protocol
-        return self._through.get((device, spool), 0)
+        known = self._through.get(spool)
+        return 0 if known is None else known.get(device, 0)
 
     def advance(  # noqa: D102
         self, device: str, spool: str, through: int, dropped: Mapping[str, int]
     ) -> None:
         reached = max(through, self.stored_through(device, spool))
-        self._journal.put(self._through, (device, spool), reached)
+        self._journal.put(self._through.setdefault(spool, {}), device, reached)
         for kind, count in dropped.items():
             key = (device, spool, kind)
             self._journal.put(self._dropped, key, max(count, self._dropped.get(key, 0)))
@@ -82,10 +83,11 @@ class MemoryTelemetry:
         _add(self._journal, self._told.resources, resources)
 
     def add_report(self, report: StoredReport) -> None:  # noqa: D102
-        table = self._told.reports.setdefault(report.device, {})
-        if report.counter in table:
+        known = self._told.reports.get(report.device, ())
+        if any(one.counter == report.counter for one in known):
             raise Conflict(f"report {report.counter} of device {report.device!r} is there already")
-        self._journal.put(table, report.counter, report)
+        kept = tuple(sorted((report, *known), key=_counter, reverse=True))
+        self._journal.put(self._told.reports, report.device, kept)
 
     def windows(  # noqa: D102
         self, model: str, version: int | None = None, device: str | None = None, since_ms: int = 0
@@ -141,8 +143,7 @@ class MemoryTelemetry:
         return _newest(self._told.resources.get(device, {}).values(), limit)
 
     def reports(self, device: str, limit: int = 100) -> Sequence[StoredReport]:  # noqa: D102
-        table = self._told.reports.get(device, {})
-        return [table[counter] for counter in sorted(table, reverse=True)[:limit]]
+        return self._told.reports.get(device, ())[:limit]
 
 
 class MemoryRetention:
@@ -172,11 +173,16 @@ class MemoryRetention:
         return removed
 
     def trim_reports(self, device: str, keep: int, most: int) -> int:  # noqa: D102
-        table = self._told.reports.get(device, {})
-        beyond = sorted(table, reverse=True)[keep:][:most]
-        for counter in beyond:
-            self._journal.remove(table, counter)
-        return len(beyond)
+        known = self._told.reports.get(device, ())
+        gone = known[keep : keep + most]
+        if gone:
+            kept = known[:keep] + known[keep + most :]
+            self._journal.put(self._told.reports, device, kept)
+        return len(gone)
+
+
+def _counter(report: StoredReport) -> int:
+    return report.counter
 
 
 def _ended_ms(total: Total) -> int:
