@@ -189,8 +189,8 @@ def explain(rollout: RolloutArgument) -> None:
         done = f"{stage['ok']} ok, {stage['failed']} failed, {stage['unreachable']} unreachable"
         size = f"{stage['released']} released ({done})" if stage["opened_at"] else "not begun"
         say(printable(f"{stage['name']}: {stage['state']}, {size}"))
-        if stage["reason"]:
-            say(printable(f"  {stage['reason']}"))
+        for line in stage["reason"].splitlines():
+            say(printable(f"  {line}"))
 
 
 @contextmanager

@@ -8,7 +8,9 @@ Rules:
 2. FAILED is a report, for the present attempt, that says failed.
 3. UNREACHABLE was told, and is silent since for longer than the policy allows; or it had more
    online time than the stage allows and has proven nothing.
-4. DEFERRED waits on purpose, for its window, power or a link; that takes nothing from its time.
+4. DEFERRED waits on purpose: for its window, for power, for a link that costs nothing, for a server
+   that is busy. That takes nothing from its time. Who is put off by anything else, such as a full
+   disk, is WAITING, and its time runs out.
 5. AWAY has no link, and has not been told yet. It is neither good nor bad.
 6. Everything else is WAITING.
 7. Nobody waits for a device that was REVERTED to what it ran before, or that KEEPs what it was
@@ -23,11 +25,16 @@ from typing import Final
 from controller.fleet.device import Device, SlotState
 from controller.fleet.presence import Presence, online_seconds, presence
 from controller.rollout.facts import Release, proven
+from controller.rollout.gate.judgement import GateResult
 from controller.rollout.policy import Stage
 from controller.rollout.rollout import Member, Rollout, StageRecord
 from controller.rollout.standing import Outcome, Standing
-from protos.documents import DEFERRALS
+from protos.documents import HELD
 
+ON_PURPOSE: Final = HELD | {"too-many-calls"}
+"""Codes of devices that wait for what they were told to wait for, or because the server is busy.
+
+All else that puts an install off counts as time: a full disk, a download that never ends."""
 OFFLINE: Final = "offline"
 """The code of a device that was told, has no link now, and is waited for."""
 
@@ -71,6 +78,7 @@ class Progress:
         held: devices of the control group.
         incompatible: devices that match and can't run it, each with the reasons.
         taken: devices that match and that a newer rollout has, by its id.
+        gates: what gates said, if this plan has asked them.
         lines: all of it as sentences; the first one is the sum.
     """
 
@@ -81,6 +89,7 @@ class Progress:
     incompatible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     taken: Mapping[str, str] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
+    gates: tuple[GateResult, ...] = ()
 
     def count(self, outcome: Outcome) -> int:
         """How many devices stand so."""
@@ -154,7 +163,7 @@ def _undecided(device: Device, code: str, question: Question, now: float) -> Out
             return Outcome.AWAY
         silent = now - max(device.last_seen, question.member.released_at)
         return Outcome.UNREACHABLE if silent > question.silence_seconds else Outcome.WAITING
-    if code in DEFERRALS:
+    if code in ON_PURPOSE:
         return Outcome.DEFERRED
     late = spent(question.member, device, now) > question.stage.deadline_seconds
     return Outcome.UNREACHABLE if late else Outcome.WAITING

@@ -141,6 +141,7 @@ def _open(draft: Draft, rollout: Rollout) -> Progress:
         draft.claims.incompatible.get(rollout.id, {}),
         draft.claims.taken.get(rollout.id, {}),
         tuple(taken.lines),
+        taken.gates,
     )
 
 

@@ -26,6 +26,7 @@ from controller.rollout.account import Tally, tally
 from controller.rollout.cohort import control_group, order
 from controller.rollout.gate.evidence import Evidence
 from controller.rollout.gate.judgement import GateResult
+from controller.rollout.gate.look import nearly_at
 from controller.rollout.policy import Breach, Policy, Stage
 from controller.rollout.release import Traffic, admitted
 from controller.rollout.rollout import (
@@ -181,10 +182,15 @@ def _judge(view: View, taken: Step, number: int, stage: Stage) -> bool:
         case Ruling.BREACH:
             _breach(view, taken, number, found.reason, found.broken)
             return False
+        case Ruling.PAUSE:
+            _breach(view, taken, number, found.reason, found.broken, Breach.PAUSE)
+            return False
         case Ruling.GO_ON:
             state = stage_step(record.state, StageEvent.PASSED)
-            _put(taken, replace(record, state=state, passed_at=view.now, reason=found.reason))
+            reason = "\n".join((found.reason, *found.compared))
+            _put(taken, replace(record, state=state, passed_at=view.now, reason=reason))
             taken.lines.append(f"{stage.name}: passed: {found.reason}")
+            taken.lines += [f"{stage.name}: {one}" for one in found.compared]
             return True
         case Ruling.GROW:
             _put(taken, replace(record, size=found.size))
@@ -230,6 +236,11 @@ def _case(view: View, taken: Step, number: int, stage: Stage, due: int) -> Case:
         for one in view.members.values()
         if one.stage == number and one.proven_at and one.device not in view.lapsed
     ]
+    aside = [
+        view.members[device].released_at
+        for device, one in view.standings.items()
+        if one.stage == number and one.outcome in {Outcome.DEFERRED, Outcome.AWAY}
+    ]
     accepted = [accepted_of(one, _tally(view, one.number)) for one in taken.records[: number + 1]]
     return Case(
         policy=view.policy,
@@ -241,6 +252,9 @@ def _case(view: View, taken: Step, number: int, stage: Stage, due: int) -> Case:
         due=due,
         most=_most(view, taken, number),
         settled_at=max(proven, default=taken.records[number].opened_at),
+        nearly_at=nearly_at(proven, own),
+        held_until=max(aside, default=0.0) + stage.deadline_seconds,
+        others=len(view.owned) - sum(one.stage != CONTROL for one in view.members.values()),
         evidence=view.evidence,
     )
 
@@ -270,11 +284,19 @@ def _broken(view: View, taken: Step, number: int) -> bool:
     return bool(reason)
 
 
-def _breach(view: View, taken: Step, number: int, reason: str, gates: tuple[str, ...] = ()) -> None:
+def _breach(
+    view: View,
+    taken: Step,
+    number: int,
+    reason: str,
+    gates: tuple[str, ...] = (),
+    how: Breach | None = None,
+) -> None:
+    """The stage does what its policy says, or ``how``."""
     stage, record = _stage(view, taken, number), taken.records[number]
-    told = f"{stage.name}: {reason}"
+    told, how = f"{stage.name}: {reason}", how or stage.on_breach
     event = StageEvent.BREACH
-    match stage.on_breach:
+    match how:
         case Breach.PAUSE:
             taken.rollout = _moved(taken.rollout, Event.BREACH, told, view.now)
         case Breach.ROLLBACK_STAGE:
@@ -287,7 +309,7 @@ def _breach(view: View, taken: Step, number: int, reason: str, gates: tuple[str,
     taken.released.clear()
     state = stage_step(record.state, event)
     _put(taken, replace(record, state=state, reason=reason, broken_gates=gates))
-    taken.lines.append(f"{told}: {stage.on_breach.value}")
+    taken.lines.append(f"{told}: {how.value}")
 
 
 def _moved(rollout: Rollout, event: Event, reason: str, now: float) -> Rollout:

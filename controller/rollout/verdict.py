@@ -6,18 +6,27 @@ Rules:
    that could have shown by now what becomes of them: a failure is reported sooner than a success, so
    the first report of twenty devices being a failure says little.
 2. What a person has accepted by resuming counts no more, on neither side.
-3. A stage is settled when nobody installs or soaks any more. Devices that are away hold nobody up;
-   those that are deferred do while the proof needs them.
-4. A settled stage that can't prove yet that the version is good grows, if there are devices left up
-   to the size of the next stage. If there are none it passes with what it could show, unless more
-   was lost than the budget allows.
-5. Gates are judged when all else is well. One that can't tell is waited for once more as long as the
-   soak, and then says so.
-6. Proof is of the version, so the devices of all stages so far count.
+3. A stage is settled when nobody installs or soaks any more, and nobody is deferred who was released
+   less than the stage's deadline ago, by the controller's clock: those are of its size, whatever is
+   proven without them. Devices that are away hold nobody up, unless the stage has no others.
+4. A settled stage is judged by its gates for a breach before anything else follows: no device more
+   gets a version that those who have it show to be bad.
+5. Then it grows if it can't prove yet that the version is good, and there are devices left up to the
+   size of the next stage. If there are none it passes with what it could show, unless more was lost
+   than the budget allows.
+6. A gate that can't tell is waited for once more as long as the soak, and then says so.
+7. Every look at the gates is one more chance to take chance for a fault, so looks are few: one at
+   each size, and sizes grow by half; in the wait of rule 6 the same devices only say more of
+   themselves. ``gate/look.py`` says when a stage is judged that only stragglers hold up.
+8. A stage none of whose devices is there to show anything waits for the first of them, for as long
+   as the deadline. Then the rollout pauses, whatever the stage does on a breach: nothing is wrong
+   with the version. Who resumes goes on without these devices.
+9. Proof is of the version, so the devices of all stages so far count.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -25,12 +34,13 @@ from controller.rollout.account import Tally
 from controller.rollout.gate.bounds import lower_bound, upper_bound
 from controller.rollout.gate.evidence import Evidence
 from controller.rollout.gate.judgement import GateResult, GateVerdict, judge
+from controller.rollout.gate.look import LOOK_SECONDS, look
 from controller.rollout.policy import Budget, Policy, Proof, Stage
 from controller.rollout.rollout import StageRecord
 
 GROWTH: Final = 1.5
-LOOK_SECONDS: Final = 60.0
-"""Gates that wait for evidence are asked again after so long."""
+NOBODY_THERE: Final = "nobody there"
+"""Stands among a stage's broken gates when it has shown nothing; no gate can bear this name."""
 
 
 class Ruling(StrEnum):
@@ -40,11 +50,12 @@ class Ruling(StrEnum):
     GROW = "grow"
     GO_ON = "go-on"
     BREACH = "breach"
+    PAUSE = "pause"  # nothing is wrong, and a person must say how to go on
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An open stage, as it stands.
+    """An open stage, as it stands. Times are Unix seconds.
 
     Attributes:
         tally: of its own devices.
@@ -52,7 +63,10 @@ class Case:
         accepted: failed and unreachable devices that were accepted, over all of them.
         due: how many devices it is still to release at its present size.
         most: how far it may grow.
-        settled_at: when the last of its devices had soaked; Unix seconds.
+        settled_at: when the last of its devices had soaked.
+        nearly_at: when nine of ten of them had; infinite while they have not.
+        held_until: how long it waits for those that are deferred or away.
+        others: how many devices of the rollout have not got the version, to compare with.
         evidence: what its gates judge; None if nobody has gathered it.
     """
 
@@ -65,7 +79,16 @@ class Case:
     due: int
     most: int
     settled_at: float
+    nearly_at: float
+    held_until: float
+    others: int
     evidence: Evidence | None
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether there is anything that can be breached."""
+        policy, stage = self.policy, self.stage
+        return bool(policy.gates or stage.gates or policy.expressions or stage.expressions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +99,8 @@ class Verdict:
         size: what the stage grows to.
         gates: what the gates said, if they were asked.
         broken: names of those that are breached.
-        wants_evidence: only the gates are left, and there is nothing for them to judge.
+        compared: what the gates of a stage that passes have compared, each as a sentence.
+        wants_evidence: gates are to be judged, and there is nothing to judge them by.
         again_at: when time alone may change the ruling, beside what devices' standings say.
     """
 
@@ -85,6 +109,7 @@ class Verdict:
     size: int = 0
     gates: tuple[GateResult, ...] = ()
     broken: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
     wants_evidence: bool = False
     again_at: float = math.inf
 
@@ -94,36 +119,87 @@ def verdict(case: Case, now: float) -> Verdict:
     broken = broken_budget(case.policy.budget, case.tally, case.record)
     if broken:
         return Verdict(Ruling.BREACH, broken)
-    missing = unproven(case.policy.proof, case.so_far, case.accepted)
-    waits = _waits(case, missing, now)
+    waits = _waits(case, now)
     if waits:
-        patience = case.record.opened_at + case.stage.deadline_seconds
-        holds = missing and case.tally.deferred and now < patience
-        again_at = patience if holds else math.inf
-        return Verdict(Ruling.WAIT, waits, again_at=again_at)
+        return _meanwhile(case, waits, now)
+    missing = unproven(case.policy.proof, case.so_far, case.accepted)
     if missing and case.record.size < case.most:
         return _grown(case, missing)
     if not case.tally.decided and case.tally.size:
-        return Verdict(Ruling.WAIT, "no device is there to show anything")
+        return _unseen(case, now)
     if missing or case.policy.proof.failing_below >= 1:
         lost = lost_too_many(case.policy.budget, case.so_far, case.accepted)
         if lost:
             return Verdict(Ruling.BREACH, lost)
-    return _gated(case, missing, now)
+    return _at_the_end(case, missing, now)
 
 
-def _waits(case: Case, missing: str, now: float) -> str:
-    """Why nothing can be said yet (rule 3); empty if something can."""
+# --- What is waited for ---------------------------------------------------------------------------
+
+
+def _waits(case: Case, now: float) -> str:
+    """Why the stage is not settled (rule 3); empty if it is."""
     if case.due:
         return f"{case.due} to be released"
     if not case.so_far.size:
-        return f"no device matches {case.stage.selector or 'it'} yet"
-    if case.tally.waiting or case.tally.soaking:
-        return _unsettled(case.tally, case.settled_at, now)
-    patient = now < case.record.opened_at + case.stage.deadline_seconds
-    if missing and case.tally.deferred and patient:
-        return f"{missing}; {case.tally.deferred} deferred"
-    return ""
+        return f"no device matches {case.stage.selector or 'it'} yet: waits until one does"
+    parts = _unsettled(case.tally, case.settled_at, now)
+    held = _is_held(case, now)
+    if held:
+        parts.append(f"{case.tally.deferred} deferred")
+    if not held or case.tally.waiting or case.tally.soaking:
+        return ", ".join(parts)
+    left = span(case.held_until - now)
+    then = "goes on without them" if case.tally.decided else "looks who else is there"
+    return f"{parts[0]}: waits for them {left} at most, then {then}"
+
+
+def _is_held(case: Case, now: float) -> bool:
+    return case.tally.deferred > 0 and now < case.held_until
+
+
+def _unsettled(tally: Tally, settled_at: float, now: float) -> list[str]:
+    parts = [f"{tally.waiting} install"] if tally.waiting else []
+    if tally.soaking:
+        parts.append(f"{tally.soaking} soak, {span(settled_at - now)} left")
+    return parts
+
+
+def _meanwhile(case: Case, waits: str, now: float) -> Verdict:
+    """A stage that is not settled, judged where only stragglers are missing."""
+    found = Verdict(
+        Ruling.WAIT, waits, again_at=case.held_until if _is_held(case, now) else math.inf
+    )
+    if case.due or not case.has_gates:
+        return found
+    looks, next_at = look(case.nearly_at, case.stage.soak_seconds, now)
+    found = replace(found, again_at=min(found.again_at, next_at))
+    if not looks:
+        return found
+    if case.evidence is None:
+        return replace(found, wants_evidence=True)
+    results = _judged(case, case.evidence)
+    return _breached(case, results) or replace(found, gates=results)
+
+
+def _unseen(case: Case, now: float) -> Verdict:
+    """A stage none of whose devices is there (rule 8)."""
+    tally, id_ = case.tally, case.record.rollout
+    who = [f"{n} {how}" for n, how in ((tally.away, "away"), (tally.deferred, "deferred")) if n]
+    nobody = f"nobody is there ({', '.join(who)})"
+    if NOBODY_THERE in case.record.accepted_gates:
+        return Verdict(Ruling.GO_ON, f"{nobody}, which was accepted")
+    if now < case.held_until:
+        told = (
+            f"{nobody}: waits for the first of them, and pauses in {span(case.held_until - now)} "
+            f"if none comes; then `muster rollout resume {id_}` goes on without them"
+        )
+        return Verdict(Ruling.WAIT, told, again_at=case.held_until)
+    told = f"{nobody}, and the deadline is over; `muster rollout resume {id_}` goes on without them"
+    return Verdict(Ruling.PAUSE, told, broken=(NOBODY_THERE,))
+
+
+# --- Budgets and proof ----------------------------------------------------------------------------
 
 
 def broken_budget(budget: Budget, tally: Tally, record: StageRecord) -> str:
@@ -168,78 +244,118 @@ def unproven(proof: Proof, so_far: Tally, accepted: tuple[int, int]) -> str:
     failed = so_far.failed - accepted[0]
     decided = so_far.decided - so_far.unreachable - accepted[0]
     if decided < proof.minimum_devices:
-        return f"{decided} of {proof.minimum_devices} devices are decided"
+        return f"{decided} of at least {proof.minimum_devices} devices have tried it to the end"
     if proof.failing_below >= 1:
         return ""
     upper = upper_bound(failed, decided, proof.confidence)
     if upper < proof.failing_below:
         return ""
     return (
-        f"{failed} of {decided} failed: up to {percent(upper)} may fail, "
-        f"and below {percent(proof.failing_below)} is to be shown"
+        f"{failed} of {decided} failed, yet it could be {percent(upper)} of all devices, and less "
+        f"than {percent(proof.failing_below)} must be shown"
     )
 
 
-def _unsettled(tally: Tally, settled_at: float, now: float) -> str:
-    parts = [f"{tally.waiting} install"] if tally.waiting else []
-    if tally.soaking:
-        parts.append(f"{tally.soaking} soak, {span(settled_at - now)} left")
-    return ", ".join(parts)
+# --- Gates ----------------------------------------------------------------------------------------
 
 
 def _grown(case: Case, missing: str) -> Verdict:
+    """More devices, unless those that have the version show that it is bad (rule 4)."""
+    results: tuple[GateResult, ...] = ()
+    if case.has_gates:
+        if case.evidence is None:
+            return _to_be_judged()
+        results = _judged(case, case.evidence)
+        if breach := _breached(case, results):
+            return breach
     size = min(case.most, max(case.record.size + 1, int(case.record.size * GROWTH)))
-    return Verdict(Ruling.GROW, f"{missing}: grows from {case.record.size} to {size}", size)
+    told = f"{missing}: grows from {case.record.size} to {size}"
+    return Verdict(Ruling.GROW, told, size, gates=results)
 
 
-def _gated(case: Case, missing: str, now: float) -> Verdict:
+def _at_the_end(case: Case, missing: str, now: float) -> Verdict:
+    """The stage has shown all that it can, but for what its gates say."""
+    asked = case.policy.proof.minimum_inferences
+    if not (case.has_gates or asked):
+        return Verdict(Ruling.GO_ON, _shown(case, missing))
+    if case.evidence is None:
+        return _to_be_judged()
+    results = _judged(case, case.evidence)
+    if breach := _breached(case, results):
+        return breach
+    answered = sum(one.inferences for one in case.evidence.stage)
+    if answered < asked:
+        seen = f"{answered:,} of {asked:,} inferences"
+        return Verdict(Ruling.WAIT, seen, gates=results, again_at=now + LOOK_SECONDS)
+    alone = not case.others
+    told = [one for one in results if not (alone and one.name in _only_compare(case))]
+    open_ = [one.reason for one in told if one.verdict is GateVerdict.UNDECIDED]
+    patience = case.settled_at + case.stage.soak_seconds
+    if open_ and now < patience:
+        again_at = min(patience, now + LOOK_SECONDS)
+        return Verdict(Ruling.WAIT, "; ".join(open_), gates=results, again_at=again_at)
+    shown = _shown(case, missing) + ("; nobody is left to compare with" if alone else "")
+    return Verdict(Ruling.GO_ON, shown, gates=results, compared=tuple(map(_sentence, told)))
+
+
+def _to_be_judged() -> Verdict:
+    return Verdict(Ruling.WAIT, "the gates are to be judged", wants_evidence=True)
+
+
+def _judged(case: Case, evidence: Evidence) -> tuple[GateResult, ...]:
     gates = (*case.policy.gates, *case.stage.gates)
     expressions = (*case.policy.expressions, *case.stage.expressions)
-    shown = _shown(case, missing)
-    asked = case.policy.proof.minimum_inferences
-    if not (gates or expressions or asked):
-        return Verdict(Ruling.GO_ON, shown)
-    if case.evidence is None:
-        return Verdict(Ruling.WAIT, "the gates are to be judged", wants_evidence=True)
-    results = judge(gates, expressions, case.evidence, _seed(case))
+    seed = case.record.number * 1_000_003 + case.record.size
+    return judge(gates, expressions, evidence, seed)
+
+
+def _breached(case: Case, results: Sequence[GateResult]) -> Verdict | None:
+    """The breach that gates show whom nobody has accepted."""
     broken = [
         one
         for one in results
         if one.verdict is GateVerdict.BREACHED and one.name not in case.record.accepted_gates
     ]
-    if broken:
-        return Verdict(
-            Ruling.BREACH,
-            "; ".join(one.reason for one in broken),
-            gates=results,
-            broken=tuple(one.name for one in broken),
-        )
-    answered = sum(one.inferences for one in case.evidence.stage)
-    if answered < asked:
-        seen = f"{answered:,} of {asked:,} inferences"
-        return Verdict(Ruling.WAIT, seen, gates=results, again_at=now + LOOK_SECONDS)
-    open_ = [one for one in results if one.verdict is GateVerdict.UNDECIDED]
-    if open_ and not case.evidence.control:
-        shown += "; nobody is left to compare with"
-        only_compare = {gate.metric.value for gate in gates if gate.limit is None}
-        open_ = [one for one in open_ if one.name not in only_compare]
-    patience = case.settled_at + case.stage.soak_seconds
-    if open_ and now < patience:
-        told = "; ".join(one.reason for one in open_)
-        return Verdict(Ruling.WAIT, told, gates=results, again_at=min(patience, now + LOOK_SECONDS))
-    doubts = [f"{one.reason} (not decided)" for one in open_]
-    return Verdict(Ruling.GO_ON, "; ".join([shown, *doubts]), gates=results)
+    if not broken:
+        return None
+    return Verdict(
+        Ruling.BREACH,
+        "; ".join(one.reason for one in broken),
+        gates=tuple(results),
+        broken=tuple(one.name for one in broken),
+    )
+
+
+def _only_compare(case: Case) -> set[str]:
+    gates = (*case.policy.gates, *case.stage.gates)
+    return {gate.metric.value for gate in gates if gate.limit is None}
+
+
+def _sentence(result: GateResult) -> str:
+    match result.verdict:
+        case GateVerdict.PASSED:
+            return result.reason
+        case GateVerdict.BREACHED:
+            return f"{result.reason} (breached, and accepted)"
+        case GateVerdict.UNDECIDED:
+            return f"{result.reason} (not decided)"
+
+
+# --- Words ----------------------------------------------------------------------------------------
 
 
 def _shown(case: Case, missing: str) -> str:
     so_far = case.so_far
     lost = so_far.failed + so_far.unreachable
     text = f"{so_far.ok} of {so_far.ok + lost} run it"
-    return f"{text}; {missing}, and there are no more devices for it" if missing else text
-
-
-def _seed(case: Case) -> int:
-    return case.record.number * 1_000_003 + case.record.size
+    late = [
+        f"{count} {how}"
+        for count, how in ((case.tally.deferred, "deferred"), (case.tally.away, "away"))
+        if count
+    ]
+    if late:
+        text += f", {' and '.join(late)}"
+    return f"{text}; {missing}; there are no more devices for it" if missing else text
 
 
 def percent(share: float) -> str:

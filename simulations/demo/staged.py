@@ -42,7 +42,8 @@ class Staged:
                 lambda: self._traffic.each_answered_with(str(version)),
             )
         held = ended["state"] == "succeeded" and ended["ok"] == len(self._stage.devices)
-        self._timeline.saw(f"then all: {ended['stages'][-1]['reason']}", held=held)
+        passed = ended["stages"][-1]["reason"].partition("\n")[0]
+        self._timeline.saw(f"then all: {passed}", held=held)
         self._operator.see_proof(version)
         asked, failed = self._traffic.asked - asked, self._traffic.failed - failed
         self._timeline.saw(
@@ -94,9 +95,10 @@ class Staged:
             found = self._lookout.wait("end of the first stage", passed)
         first = [one["device"] for one in found["standings"] if one["stage"] == 0]
         stage = found["stages"][0]
+        why = stage["reason"].partition("\n")[0]
         self._timeline.saw(
             f"the fleet's file says one camera first: {', '.join(first)} alone has it, and keeps "
-            f"it for {SOAK_SECONDS} s: {stage['reason']}",
+            f"it for {SOAK_SECONDS} s: {why}",
             held=stage["state"] == "passed" and len(first) == 1 and early <= set(first),
         )
 

@@ -23,6 +23,7 @@ from simulations.fleet.track import Track
 _NUMBER: Final = re.compile(r"[0-9]+(?:[.,:][0-9]+)*")
 _COUNTS_ON: Final = re.compile(
     r"releases|more wait|assigned|proven|not yet back|learn it|inferences|deferred|of the control group"
+    r"|nobody is there"
 )
 """Sentences that say the same with other numbers from one plan to the next."""
 _WAITS: Final = re.compile(r"^[0-9]+ (?P<what>install|soak)")

@@ -76,7 +76,7 @@ class Certainty:
         missing = [name for name in used if name not in self._values]
         if held is None and missing:
             if self._alone and any(name.startswith("control.") for name in missing):
-                return None, "no control group to compare with"
+                return None, "nobody to compare with has told anything"
             return None, f"no device reports {', '.join(missing)}"
         said = {True: "holds", False: "does not hold", None: "is not decided"}[held]
         seen = ", ".join(

@@ -155,7 +155,7 @@ class _Case:
     def _compared(self) -> GateResult:
         stage, control = self._stage, self._control
         if not self._evidence.control:
-            return self._undecided("no control group to compare with")
+            return self._undecided("nobody to compare with has told anything")
         if not len(control):
             who = "no device of the control group"
             return self._undecided(self._nobody(self._evidence.control, who))

@@ -69,6 +69,26 @@ def test_stages_and_soak_are_as_asked_for(muster: Muster, office: Office) -> Non
     assert [name for name, _ in stages(muster, rollout)] == ["5-percent", "25-percent", "all"]
 
 
+def test_what_the_gates_of_a_stage_have_compared_is_explained(
+    muster: Muster, office: Office
+) -> None:
+    far = [f"far-{number}" for number in range(12)]
+    office.enrolled(*far, site="rome")
+    wish = ("rollout", "start", "digits/1", "--to", "site=rome", "--stages", "50,100")
+    rollout = str(muster.ok(*wish, "--soak", "0s", "-o", "json").json["id"])
+    for name in far:
+        office.reported(name, 1)
+    for _ in range(5):
+        office.turn()
+
+    why = muster.ok("rollout", "explain", rollout).lines
+
+    passed = why.index("50-percent: passed, 10 released (10 ok, 0 failed, 0 unreachable)")
+    assert why[passed + 1].startswith("  10 of 10 run it; 0 of 10 failed, yet it could be 37 %")
+    assert why[passed + 2] == "  error-rate: no device reports it (not decided)"
+    assert why[passed + 3] == "  latency-p99: no device reports it (not decided)"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from controller.fleet.device import Device, SlotState
 from controller.registry import version as registry
-from controller.rollout.account import Question, changes_at, spent, standing, tally, timed
+from controller.rollout.account import (
+    ON_PURPOSE,
+    Question,
+    changes_at,
+    spent,
+    standing,
+    tally,
+    timed,
+)
 from controller.rollout.facts import Facts, Release
 from controller.rollout.policy import Stage
 from controller.rollout.reversal import is_back, reversal
@@ -27,7 +35,7 @@ MEMBER = Member("r", "d1", 0, START, 0.0, before=1)
 QUESTION = Question(MEMBER, STAGE, RELEASES["digits", 2], 1, 600.0)
 ROLLOUT = Rollout("r", "digits", 2, "all", State.ROLLING_BACK, START, "ada")
 ROW = Wanted("d1", "digits", "champion", 2, "r", START)
-WAITS = sorted(DEFERRALS)[0]
+WAITS = sorted(ON_PURPOSE)[0]
 
 
 def linked(since: float = START) -> Device:
@@ -67,7 +75,21 @@ def test_who_was_told_and_is_silent_is_unreachable_and_who_was_not_is_away() -> 
     assert (silent.outcome, silent.code) == (Outcome.UNREACHABLE, "silent")
 
 
-@pytest.mark.parametrize("code", sorted(DEFERRALS))
+@pytest.mark.parametrize("code", sorted(DEFERRALS - ON_PURPOSE))
+def test_whatever_else_puts_an_install_off_uses_its_time_up(code: str) -> None:
+    one, put_off = linked(), slot(2, "fetching", code=code)
+
+    assert stands(one, START + 1000, put_off).outcome is Outcome.WAITING
+    late = stands(one, START + 1001, put_off)
+    assert (late.outcome, late.code) == (Outcome.UNREACHABLE, code)
+
+
+def test_only_conditions_and_a_busy_server_are_waited_for_on_purpose() -> None:
+    assert {"outside-window", "battery-low", "metered-link", "too-many-calls"} == ON_PURPOSE
+    assert ON_PURPOSE < DEFERRALS  # each is a code that devices have
+
+
+@pytest.mark.parametrize("code", sorted(ON_PURPOSE))
 def test_a_wait_on_purpose_takes_nothing_from_the_deadline(code: str) -> None:
     one, now = linked(), START + 400
     waits = stands(one, now, slot(2, "waiting", code=code))
@@ -129,7 +151,7 @@ def test_time_alone_changes_nobody_before_it_was_foretold(
         connected_since=START if connected else 0.0,
         online_seconds=online,
     )
-    code = state if state in DEFERRALS else ""
+    code = state if state in ON_PURPOSE else ""
     said = (slot(2, state or "idle", running=state == "committed", code=code),) if state else ()
     now = START + later
     before = standing(one, said, QUESTION, now)

@@ -4,11 +4,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from controller.rollout.account import Tally
-from controller.rollout.policy import Budget, Policy, Proof, Stage
+from controller.rollout.policy import Budget, Expression, Policy, Proof, Stage
 from controller.rollout.rollout import StageRecord, StageState
 from controller.rollout.verdict import (
+    NOBODY_THERE,
     Case,
     Ruling,
     accepted_of,
@@ -57,6 +59,9 @@ def case(
         due=due,
         most=most,
         settled_at=NOW,
+        nearly_at=NOW,
+        held_until=OPEN.opened_at + STAGE.deadline_seconds,
+        others=0,
         evidence=None,
     )
 
@@ -67,7 +72,7 @@ def case(
         # One of three does not kill, and none of three does not bless.
         (case(Tally(ok=2, failed=1), due=3), Ruling.WAIT, "3 to be released"),
         (case(Tally(ok=2, failed=1, waiting=9)), Ruling.WAIT, "9 install"),
-        (case(Tally(ok=3), most=20), Ruling.GROW, "0 of 3 failed: up to 63 % may fail"),
+        (case(Tally(ok=3), most=20), Ruling.GROW, "0 of 3 failed, yet it could be 63 % of all"),
         (case(Tally(ok=10)), Ruling.GO_ON, "10 of 10 run it"),
         (case(Tally(ok=5, failed=5)), Ruling.BREACH, "5 of 10 failed: above 10 %"),
         (case(Tally(ok=5, unreachable=5)), Ruling.BREACH, "5 of 10 are unreachable: above 20 %"),
@@ -76,16 +81,30 @@ def case(
         (case(Tally(ok=3)), Ruling.GO_ON, "there are no more devices for it"),
         (case(Tally(ok=10, soaking=4)), Ruling.WAIT, "4 soak"),
         # Who is away holds nobody up; who is deferred does for as long as the deadline.
-        (case(Tally(ok=10, away=30)), Ruling.GO_ON, "10 of 10 run it"),
-        (case(Tally(ok=10, deferred=30)), Ruling.GO_ON, "10 of 10 run it"),
-        (case(Tally(ok=1, deferred=30)), Ruling.WAIT, "30 deferred"),
-        (case(Tally(away=3)), Ruling.WAIT, "no device is there to show anything"),
-        (case(Tally()), Ruling.WAIT, "no device matches it yet"),
+        (case(Tally(ok=10, away=30)), Ruling.GO_ON, "10 of 10 run it, 30 away"),
+        (
+            case(Tally(ok=10, deferred=30)),
+            Ruling.WAIT,
+            "30 deferred: waits for them 15 min at most, then goes on without them",
+        ),
+        (
+            case(Tally(deferred=30), most=20),
+            Ruling.WAIT,
+            "30 deferred: waits for them 15 min at most, then looks who else is there",
+        ),
+        (case(Tally(ok=10, waiting=2, deferred=30)), Ruling.WAIT, "2 install, 30 deferred"),
+        (case(Tally(away=3), most=20), Ruling.GROW, "0 of at least 2 devices have tried it"),
+        (
+            case(Tally(away=3)),
+            Ruling.WAIT,
+            "nobody is there (3 away): waits for the first of them, and pauses in 15 min",
+        ),
+        (case(Tally()), Ruling.WAIT, "no device matches it yet: waits until one does"),
         # Silence proves nothing.
         (
             case(Tally(ok=1, unreachable=20), budget=Budget(unreachable=1.0), most=30),
             Ruling.GROW,
-            "1 of 2 devices are decided",
+            "1 of at least 2 devices have tried it",
         ),
     ],
 )
@@ -98,12 +117,35 @@ def test_a_stage_is_ruled_by_what_its_devices_show(
 
 
 def test_deferred_devices_hold_a_stage_up_until_its_deadline_and_no_longer() -> None:
-    told = case(Tally(ok=1, deferred=30), proof=Proof(minimum_devices=2))
-    end = OPEN.opened_at + STAGE.deadline_seconds
+    for tally in (Tally(ok=1, deferred=30), Tally(ok=10, deferred=30)):
+        told = case(tally, proof=Proof(minimum_devices=2))
 
-    waits = verdict(told, end - 1)
-    assert (waits.ruling, waits.again_at) == (Ruling.WAIT, end)
-    assert verdict(told, end).ruling is Ruling.GO_ON
+        waits = verdict(told, told.held_until - 1)
+        assert (waits.ruling, waits.again_at) == (Ruling.WAIT, told.held_until)
+        after = verdict(told, told.held_until)
+        assert (after.ruling, "30 deferred" in after.reason) == (Ruling.GO_ON, True)
+
+
+def test_a_stage_of_which_nobody_is_there_pauses_at_its_deadline_until_that_is_accepted() -> None:
+    told = case(Tally(away=3, deferred=1))
+
+    waits = verdict(told, told.held_until - 1)
+    assert (waits.ruling, waits.again_at) == (Ruling.WAIT, told.held_until)
+    paused = verdict(told, told.held_until)
+    assert (paused.ruling, paused.broken) == (Ruling.PAUSE, (NOBODY_THERE,))
+    assert "(3 away, 1 deferred), and the deadline is over" in paused.reason
+    assert "`muster rollout resume r` goes on without them" in paused.reason
+
+    accepted = replace(told, record=replace(OPEN, accepted_gates=paused.broken))
+    assert verdict(accepted, told.held_until).ruling is Ruling.GO_ON
+    # Somebody comes after all, and is judged like any other.
+    late = replace(accepted, tally=Tally(failed=4), so_far=Tally(failed=4))
+    assert verdict(late, told.held_until).ruling is Ruling.BREACH
+
+
+def test_no_gate_can_bear_the_name_that_stands_for_nobody() -> None:
+    with pytest.raises(ValidationError):
+        Expression(name=NOBODY_THERE, holds="stage.devices > 1")
 
 
 def test_a_stage_grows_to_the_size_of_the_next_and_no_further() -> None:
@@ -167,13 +209,18 @@ def test_silence_never_proves(tally: Tally, more: int) -> None:
 def test_no_verdict_passes_while_somebody_installs_or_soaks(
     tally: Tally, due: int, most: int, later: float
 ) -> None:
-    found = verdict(case(tally, due=due, most=most), NOW + later)
+    told = case(tally, due=due, most=most)
+    found = verdict(told, NOW + later)
 
     assert found.reason
     if found.ruling in {Ruling.GO_ON, Ruling.GROW}:
         assert due + tally.waiting + tally.soaking == 0
+        assert not tally.deferred or NOW + later >= told.held_until
     if found.ruling is Ruling.GROW:
         assert OPEN.size < found.size <= most
+    if found.ruling is Ruling.PAUSE:
+        assert tally.decided == 0 < tally.away + tally.deferred
+        assert NOW + later >= told.held_until
     assert found.again_at > NOW + later or math.isinf(found.again_at)
 
 

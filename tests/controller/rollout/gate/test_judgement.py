@@ -108,7 +108,7 @@ GOOD, BAD = [0.001, 0.002, 0.003, 0.0] * 5, [0.05, 0.06, 0.04, 0.07] * 5
             Gate(metric=Metric.ERROR_RATE, margin=0.5, limit=0.01), BAD, GOOD, BREACHED,
             "error-rate: 5.5 % on 20 devices; 1 % at most",
         ),
-        (ERRORS, GOOD, [], UNDECIDED, "error-rate: no control group to compare with"),
+        (ERRORS, GOOD, [], UNDECIDED, "error-rate: nobody to compare with has told anything"),
         (ERRORS, [], GOOD, UNDECIDED, "error-rate: no device reports it"),
         (
             ERRORS, [0.5, 0.0, 0.0], [0.0] * 3, UNDECIDED,
@@ -302,7 +302,7 @@ def test_an_expression_over_the_control_group_needs_one() -> None:
 
     assert (result.verdict, result.reason) == (
         UNDECIDED,
-        "mine: no control group to compare with",
+        "mine: nobody to compare with has told anything",
     )
 
 
