@@ -283,19 +283,19 @@ def _at_the_end(case: Case, missing: str, now: float) -> Verdict:
     results = _judged(case, case.evidence)
     if breach := _breached(case, results):
         return breach
+    alone = not case.others
+    told = tuple(one for one in results if not (alone and one.name in _only_compare(case)))
     answered = sum(one.inferences for one in case.evidence.stage)
     if answered < asked:
         seen = f"{answered:,} of {asked:,} inferences"
-        return Verdict(Ruling.WAIT, seen, gates=results, again_at=now + LOOK_SECONDS)
-    alone = not case.others
-    told = [one for one in results if not (alone and one.name in _only_compare(case))]
+        return Verdict(Ruling.WAIT, seen, gates=told, again_at=now + LOOK_SECONDS)
     open_ = [one.reason for one in told if one.verdict is GateVerdict.UNDECIDED]
     patience = case.settled_at + case.stage.soak_seconds
     if open_ and now < patience:
         again_at = min(patience, now + LOOK_SECONDS)
-        return Verdict(Ruling.WAIT, "; ".join(open_), gates=results, again_at=again_at)
+        return Verdict(Ruling.WAIT, "; ".join(open_), gates=told, again_at=again_at)
     shown = _shown(case, missing) + ("; nobody is left to compare with" if alone else "")
-    return Verdict(Ruling.GO_ON, shown, gates=results, compared=tuple(map(_sentence, told)))
+    return Verdict(Ruling.GO_ON, shown, gates=told, compared=tuple(map(_sentence, told)))
 
 
 def _to_be_judged() -> Verdict:

@@ -13,7 +13,8 @@ from simulations.fleet.expectations import Finding
 from simulations.fleet.page_style import SCRIPT, STYLE
 from simulations.fleet.simulation import Cost, Simulation
 from simulations.fleet.tally import Doing, Part, Point
-from simulations.fleet.track import Span
+from simulations.fleet.track import Span, Track
+from simulations.fleet.transcript import OVER, UNJUDGED
 
 _HUES: Final = ("--v1", "--v2", "--v3", "--v4", "--v5", "--v6")
 _ORDER: Final = (Doing.RUNS, Doing.PROBATION, Doing.INSTALLING, Doing.REFUSED, Doing.NOTHING)
@@ -31,8 +32,12 @@ _STATES: Final = {
     "rolling-back": "--bad",
     "rolled-back": "--bad",
     "aborted": "--bad",
+    "superseded": "--away",
+    "undecided": "--warn",
+    UNJUDGED: "--wait",
+    OVER: "--wait",
 }
-_QUIET: Final = frozenset({"pending", "held"})
+_QUIET: Final = frozenset({"pending", "held", UNJUDGED, OVER})
 MOST_DRAWN: Final = 400
 EMPTY: Final = '<p class="none">None.</p>'
 
@@ -49,7 +54,12 @@ def page(simulation: Simulation, cost: Cost, findings: Sequence[Finding]) -> str
         _section(
             "Rollouts",
             "What opened and closed their stages, and why.",
-            *_rollouts(simulation, end),
+            *_lanes(simulation.transcript.track, end),
+        ),
+        _section(
+            "Gates",
+            "What each gate said when it was asked, and what it had compared.",
+            *_lanes(simulation.transcript.gates, end),
         ),
         _section(
             "Failures",
@@ -169,11 +179,13 @@ def _colour(part: Part, hues: dict[str, str]) -> str:
             return hue
 
 
-def _rollouts(simulation: Simulation, end: float) -> tuple[str, ...]:
-    lanes = simulation.transcript.track.lanes(end)
+def _lanes(track: Track, end: float) -> tuple[str, ...]:
+    lanes = track.lanes(end)
     if not lanes:
         return (EMPTY,)
-    rows = [plot.Row(lane, [_span(one, end) for one in spans]) for lane, spans in lanes.items()]
+    rows = [
+        plot.Row(lane, [_span(lane, one, end) for one in spans]) for lane, spans in lanes.items()
+    ]
     drawn = {one.state for spans in lanes.values() for one in spans}
     keys: dict[str, list[str]] = {}
     for state, colour in _STATES.items():
@@ -194,16 +206,21 @@ def _changes(lanes: Mapping[str, Sequence[Span]]) -> str:
     rows = "".join(
         f"<tr><td>{duration.clock(at)}</td><td>{escape(lane)}</td>"
         f'<td><b style="color:var({_STATES.get(span.state, "--none")})">'
-        f"{escape(span.state.replace('-', ' '))}</b> {escape(span.reason)}</td></tr>"
+        f"{escape(span.state.replace('-', ' '))}</b> {escape(_said(lane, span))}</td></tr>"
         for at, lane, span in found
         if span.state not in _QUIET or span.reason
     )
     return f'<table class="changes"><tbody>{rows}</tbody></table>'
 
 
-def _span(span: Span, end: float) -> plot.Span:
+def _said(lane: str, span: Span) -> str:
+    """The reason in a line: what else a stage's reason tells stands with its gates."""
+    return span.reason.partition("\n")[0].removeprefix(f"{lane.rpartition('  ')[2]}: ")
+
+
+def _span(lane: str, span: Span, end: float) -> plot.Span:
     colour = f"var({_STATES.get(span.state, '--none')})"
-    title = f"{duration.clock(span.start)} {span.state}: {span.reason}"
+    title = f"{duration.clock(span.start)} {span.state}: {_said(lane, span)}"
     return plot.Span(span.start, min(span.end, end), colour, span.state, title.rstrip(": "))
 
 

@@ -15,7 +15,7 @@ LEFT: Final = 64
 RIGHT: Final = 16
 TOP: Final = 10
 BOTTOM: Final = 28
-ROW: Final = 26
+ROW: Final = 28
 _TICKS: Final = (
     1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 10_800, 21_600, 43_200,
     86_400, 172_800, 259_200, 432_000, 604_800, 1_209_600, 2_592_000,
@@ -108,7 +108,7 @@ def spans(rows: Sequence[Row], end: float) -> str:
         for one in row.spans:
             x, width = frame.x(one.start), max(2.0, frame.x(one.end) - frame.x(one.start))
             parts.append(
-                f'<rect x="{x:.1f}" y="{y + 13}" width="{width:.1f}" height="9" rx="2" '
+                f'<rect x="{x:.1f}" y="{y + 15}" width="{width:.1f}" height="9" rx="2" '
                 f'fill="{one.colour}"><title>{escape(one.title or one.words)}</title></rect>'
             )
     return _svg(height, _times(frame, grid=True) + "".join(parts))

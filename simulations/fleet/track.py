@@ -30,6 +30,11 @@ class Track:
         spans.append(Span(at, at, state, reason))
         return True
 
+    def state(self, lane: str) -> str:
+        """In which it is now; empty if it was never noted."""
+        spans = self._lanes.get(lane)
+        return spans[-1].state if spans else ""
+
     def lanes(self, end: float) -> Mapping[str, Sequence[Span]]:
         """All lanes, as they are until then."""
         return {

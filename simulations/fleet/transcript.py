@@ -13,7 +13,9 @@ from agent.install.change import Change
 from controller.rollout.account import Progress
 from controller.rollout.draft import Plan
 from controller.rollout.explain import named
-from controller.rollout.rollout import StageState
+from controller.rollout.gate.judgement import GateVerdict
+from controller.rollout.policy import Policy
+from controller.rollout.rollout import OPEN, StageState
 from controller.rollout.staging import stages_of
 from simulations.fleet import duration
 from simulations.fleet.device import Device
@@ -28,6 +30,8 @@ _COUNTS_ON: Final = re.compile(
 """Sentences that say the same with other numbers from one plan to the next."""
 _WAITS: Final = re.compile(r"^[0-9]+ (?P<what>install|soak)")
 _NAMES: Final = re.compile(r"[a-z]+-[0-9]{3,}(?:, [a-z]+-[0-9]{3,})*(?: and [0-9]+ more)?")
+UNJUDGED: Final = "not judged yet"
+OVER: Final = "over"
 _TOLD: Final = {
     "install.verifying": "begin {of}",
     "install.committed": "commit {of}",
@@ -64,6 +68,7 @@ class Transcript:
 
     Attributes:
         spread: devices that do the same within so many seconds are one line.
+        track: of rollouts and their stages; ``gates`` of what each gate says.
     """
 
     queue: Queue
@@ -71,6 +76,7 @@ class Transcript:
     lines: list[Line] = field(default_factory=list)
     failures: list[tuple[float, str]] = field(default_factory=list)
     track: Track = field(default_factory=Track)
+    gates: Track = field(default_factory=Track)
     _pending: dict[tuple[str, str], _Counted] = field(default_factory=dict)
     _shapes: dict[str, set[str]] = field(default_factory=dict)
 
@@ -134,9 +140,26 @@ class Transcript:
         names = [stage.name for stage in stages_of(rollout.policy, control=True)]
         for record in progress.stages:
             if record.state is not StageState.PENDING:
-                lane = f"{rollout.id}  {names[record.number]}"
-                turned |= self.track.note(now, lane, record.state, record.reason)
+                lane, state = f"{rollout.id}  {names[record.number]}", str(record.state)
+                if rollout.state not in OPEN and record.state in {StageState.OPEN, StageState.HELD}:
+                    state = OVER
+                turned |= self.track.note(now, lane, state, record.reason)
+        self._note_gates(progress)
         return turned
+
+    def _note_gates(self, progress: Progress) -> None:
+        """What each gate says stands until it is asked again, or the rollout has ended."""
+        rollout, now = progress.rollout, self.queue.now
+        said: dict[str, tuple[str, str]] = dict.fromkeys(gate_names(rollout.policy), (UNJUDGED, ""))
+        said |= {one.name: (one.verdict, one.reason) for one in progress.gates}
+        for name, (state, reason) in said.items():
+            lane = f"{rollout.id}  {name}"
+            before = self.gates.state(lane)
+            asked_on = before == state == GateVerdict.UNDECIDED  # every minute, with new numbers
+            if rollout.state not in OPEN and state != GateVerdict.BREACHED:
+                self.gates.note(now, lane, OVER)
+            elif not (asked_on or (before and state == UNJUDGED)):
+                self.gates.note(now, lane, state, reason)
 
     def _tell(self, who: str, said: Sequence[str]) -> None:
         """The lines whose like was not said since a state changed."""
@@ -150,6 +173,14 @@ class Transcript:
     def text(self) -> str:
         """All lines."""
         return "".join(f"{line}\n" for line in self.lines)
+
+
+def gate_names(policy: Policy) -> list[str]:
+    """What the gates of all its stages are called, each once."""
+    gates = [*policy.gates, *(gate for stage in policy.stages for gate in stage.gates)]
+    own = [*policy.expressions, *(one for stage in policy.stages for one in stage.expressions)]
+    found = [*(gate.metric.value for gate in gates), *(one.name for one in own)]
+    return list(dict.fromkeys(found))
 
 
 def likeness(sentence: str) -> str:

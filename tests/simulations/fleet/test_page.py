@@ -1,8 +1,10 @@
 import re
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from controller.rollout.policy import GATES
 from simulations.fleet.page import page
 from simulations.fleet.plot import Series, counted, sized, stacked, stepped
 from simulations.fleet.scenario_parser import parse
@@ -41,7 +43,7 @@ def test_a_page_needs_nothing_but_itself(html: str) -> None:
 def test_every_plot_is_well_formed(html: str) -> None:
     plots = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
 
-    assert len(plots) >= 5
+    assert len(plots) >= 6
     for one in plots:
         ET.fromstring(one)  # noqa: S314 - our own
     assert "nan" not in "".join(plots)
@@ -54,6 +56,50 @@ def test_a_page_tells_what_was_expected_and_what_happened(html: str) -> None:
     assert "canary:" in html
     assert "above 2 % with 95 % confidence" in html
     assert "self-test-mismatch" in html
+
+
+POISON = """\
+# A poison
+fleet 60 devices
+version digits/1
+version digits/2
+  errors 20% after 40m
+running digits/1
+at 0m rollout start digits/2 to all
+until 1d
+expect rollout digits-2-1 paused
+"""
+
+
+def test_gates_have_lanes_that_open_and_close_with_what_they_compared() -> None:
+    simulation = Simulation(parse("test", POISON), 1)
+    cost = simulation.run()
+    told = page(simulation, cost, simulation.findings())
+    lanes = simulation.transcript.gates.lanes(86_400.0)
+
+    errors = lanes["digits-2-1  error-rate"]
+    assert [one.state for one in errors] == ["not judged yet", "passed", "breached"]
+    assert all(one.end == later.start for one, later in pairwise(errors))
+    assert all(one.reason.startswith("error-rate: ") for one in errors[1:])
+    assert [gate.partition("  ")[2] for gate in lanes] == [one.metric for one in GATES]
+    rows = re.findall(r"<tr>(?:(?!</tr>).)*digits-2-1  error-rate(?:(?!</tr>).)*</tr>", told)
+    assert len(rows) == 2
+    assert re.search(r"breached</b> [0-9.]+ % on [0-9]+ devices, .* of the control group", rows[1])
+
+
+def test_gates_of_a_rollout_that_has_ended_are_over_and_a_stage_tells_one_line() -> None:
+    good = POISON.replace("  errors 20% after 40m\n", "").replace("paused", "succeeded")
+    simulation = Simulation(parse("test", good), 1)
+    cost = simulation.run()
+    told = page(simulation, cost, simulation.findings())
+    lanes = simulation.transcript.gates.lanes(86_400.0)
+
+    assert simulation.findings()[0].holds
+    assert {spans[-1].state for spans in lanes.values()} == {"over"}
+    assert {one.state for spans in lanes.values() for one in spans[1:-1]} == {"passed"}
+    passed = re.search(r"digits-2-1  canary</td><td><b[^>]*>passed</b> ([^<]*)<", told)
+    assert passed is not None
+    assert "error-rate" not in passed[1]
 
 
 def test_areas_stand_upon_each_other() -> None:
