@@ -3,11 +3,13 @@
 Rules:
 
 1. OK is *proven running*: a report signed by the device says that this version answers requests,
-   with the right manifest digest, committed. Nothing else is OK. It soaks until it has been so for
-   as long as the stage asks.
+   with the right manifest digest, committed. Nothing else is OK. It soaks until such a report says
+   that the version has answered for as long as the stage asks: the device counts that by its own
+   monotonic clock, so no clock that is set here ends or lengthens a soak.
 2. FAILED is a report, for the present attempt, that says failed.
 3. UNREACHABLE was told, and is silent since for longer than the policy allows; or it had more
-   online time than the stage allows and has proven nothing.
+   online time than the stage allows and has proven nothing; or it had as much more as the soak takes,
+   and has not said that it has soaked.
 4. DEFERRED waits on purpose: for its window, for power, for a link that costs nothing, for a server
    that is busy. That takes nothing from its time. Who is put off by anything else, such as a full
    disk, is WAITING, and its time runs out.
@@ -35,6 +37,8 @@ ON_PURPOSE: Final = HELD | {"too-many-calls"}
 """Codes of devices that wait for what they were told to wait for, or because the server is busy.
 
 All else that puts an install off counts as time: a full disk, a download that never ends."""
+SOAK: Final = "soak"
+"""The code of a device that runs the version, has a link, and does not come to the end of its soak."""
 OFFLINE: Final = "offline"
 """The code of a device that was told, has no link now, and is waited for."""
 
@@ -119,15 +123,7 @@ def standing(
     """How one device stands at ``now`` (Unix seconds), by what reports say of the place."""
     said, number = tuple(slots), question.member.stage
     if proven(said, question.release):
-        since = question.member.proven_at or now
-        until = since + question.stage.soak_seconds
-        return Standing(
-            device.id,
-            Outcome.OK,
-            "committed",
-            stage=number,
-            soaks_until=until if until > now else 0.0,
-        )
+        return _proven(device, soaked(said, question.release), question, now)
     version = None if question.release is None else question.release.version
     tried = [one for one in said if one.version == version and one.state != "idle"]
     latest = max(tried, key=lambda one: (one.counter, not one.running), default=None)
@@ -146,6 +142,39 @@ def standing(
     return Standing(device.id, outcome, doing, code, detail, number)
 
 
+def soaked(slots: Iterable[SlotState], release: Release | None) -> int:
+    """For how many seconds the version has answered, as the reports prove."""
+    return max((one.soaked for one in slots if proven((one,), release)), default=0)
+
+
+def _proven(device: Device, seconds: int, question: Question, now: float) -> Standing:
+    """How a device stands that runs the version, and has soaked for so many seconds."""
+    member, soak = question.member, question.stage.soak_seconds
+    told = Standing(device.id, Outcome.OK, "committed", stage=member.stage)
+    if seconds >= soak:
+        return told
+    outcome, code, detail = Outcome.OK, "", ""
+    if presence(device, now) is Presence.OFFLINE:
+        outcome = _gone(device, question, now) or Outcome.OK
+        code = "silent" if outcome is Outcome.UNREACHABLE else ""
+    elif spent(member, device, now) > question.stage.deadline_seconds + soak:
+        outcome, code = Outcome.UNREACHABLE, SOAK
+        detail = (
+            f"runs it, and has not said that it has for {soak:g} s at a stretch: see in its log why "
+            "it restarts, or update its agent if that is too old to say so"
+        )
+    until = (member.proven_at or now) + soak if outcome is Outcome.OK else 0.0
+    return replace(told, outcome=outcome, code=code, detail=detail, soaks_until=until)
+
+
+def _gone(device: Device, question: Question, now: float) -> Outcome | None:
+    """What a device without a link is; None while it is waited for."""
+    if online_seconds(device, now) <= question.member.online_at:
+        return Outcome.AWAY
+    silent = now - max(device.last_seen, question.member.released_at)
+    return Outcome.UNREACHABLE if silent > question.silence_seconds else None
+
+
 def _doing(latest: SlotState | None) -> tuple[str, str, str]:
     if latest is None:
         return "", "", ""
@@ -156,13 +185,8 @@ def _doing(latest: SlotState | None) -> tuple[str, str, str]:
 
 def _undecided(device: Device, code: str, question: Question, now: float) -> Outcome:
     """Rules 3 to 6."""
-    online = online_seconds(device, now) - question.member.online_at
-    offline = presence(device, now) is Presence.OFFLINE
-    if offline:
-        if online <= 0:
-            return Outcome.AWAY
-        silent = now - max(device.last_seen, question.member.released_at)
-        return Outcome.UNREACHABLE if silent > question.silence_seconds else Outcome.WAITING
+    if presence(device, now) is Presence.OFFLINE:
+        return _gone(device, question, now) or Outcome.WAITING
     if code in ON_PURPOSE:
         return Outcome.DEFERRED
     late = spent(question.member, device, now) > question.stage.deadline_seconds
@@ -171,14 +195,14 @@ def _undecided(device: Device, code: str, question: Question, now: float) -> Out
 
 def changes_at(device: Device, stands: Standing, question: Question, now: float) -> float:
     """When time alone makes another standing of it, in Unix seconds; infinite if it never does."""
-    if stands.soaks_until:
-        return stands.soaks_until
-    if stands.outcome is not Outcome.WAITING:
+    if stands.outcome is not Outcome.WAITING and not stands.soaks_until:
         return math.inf
     released_at = question.member.released_at
     if presence(device, now) is Presence.OFFLINE:
         return max(device.last_seen, released_at) + question.silence_seconds
-    return now + max(0.0, question.stage.deadline_seconds - spent(question.member, device, now))
+    soak = question.stage.soak_seconds if stands.soaks_until else 0.0
+    due = question.stage.deadline_seconds + soak
+    return now + max(0.0, due - spent(question.member, device, now))
 
 
 def spent(member: Member, device: Device, now: float) -> float:

@@ -9,6 +9,7 @@ from controller.fleet.presence import online_seconds
 from controller.rollout.account import Progress
 from controller.rollout.claims import Claims, claim
 from controller.rollout.facts import Facts, Place, place, slots_by_place
+from controller.rollout.policy import soak_asked
 from controller.rollout.reversal import before, reversal
 from controller.rollout.rollout import CONTROL, Member, Rollout, StageRecord, Wanted
 
@@ -146,10 +147,11 @@ class Draft:
         """The version is wanted of the member."""
         where = (member.device, rollout.model, rollout.slot)
         row = self.rows.get(where)
-        same = (rollout.id, rollout.version, member.attempt)
-        if row is not None and (row.rollout, row.version, row.attempt) == same:
+        soak = soak_asked(rollout.policy, member.stage)
+        same = (rollout.id, rollout.version, member.attempt, soak)
+        if row and (row.rollout, row.version, row.attempt, row.soak_seconds) == same:
             return
-        wanted = Wanted(*where, rollout.version, rollout.id, self.now, member.attempt)
+        wanted = Wanted(*where, rollout.version, rollout.id, self.now, member.attempt, soak)
         self.assign[where] = wanted
         instead = row is not None and row.version != rollout.version
         before_it = f" instead of {row.model}/{row.version}" if row is not None and instead else ""
@@ -186,7 +188,7 @@ class Draft:
             self.restore[where] = replace(row, rollout="")
             self.note(rollout.id, "no longer match, keep running it", row.device)
         else:
-            self.restore[where] = replace(row, version=proven[0], rollout="")
+            self.restore[where] = replace(row, version=proven[0], rollout="", soak_seconds=0)
             note = f"no longer match, put back to {row.model}/{proven[0]}"
             self.note(rollout.id, note, row.device)
 

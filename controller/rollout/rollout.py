@@ -211,7 +211,8 @@ class Member:
         released_at: Unix seconds.
         online_at: the device's ``online_seconds`` when it was released.
         before: the version that the place ran or was to run then; 0 if none.
-        proven_at: since when it has proven that it runs the version; 0 while it has not.
+        proven_at: since when it has proven that it runs the version; 0 while it has not. The start of
+            its soak for people; its reports say when that ends.
         reverted: it was put back.
         attempt: how often people have asked for it.
         deferred_at: the device's ``online_seconds`` when it began to wait on purpose; None if it

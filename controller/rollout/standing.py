@@ -26,7 +26,8 @@ class Standing:
         code: why it failed, or what it waits for.
         detail: of the code; of a REVERTED device, what it was put back to.
         stage: the number of its stage.
-        soaks_until: Unix seconds; 0 if it does not soak.
+        soaks_until: when it will have soaked, in Unix seconds, if nothing comes between: an estimate
+            for people. 0 if it does not soak; what a device reports ends a soak.
     """
 
     device: str

@@ -161,7 +161,10 @@ def _is_held(case: Case, now: float) -> bool:
 def _unsettled(tally: Tally, settled_at: float, now: float) -> list[str]:
     parts = [f"{tally.waiting} install"] if tally.waiting else []
     if tally.soaking:
-        parts.append(f"{tally.soaking} soak, {span(settled_at - now)} left")
+        left = settled_at - now  # devices that restart begin again, so it may be over
+        parts.append(
+            f"{tally.soaking} soak, {f'{span(left)} left' if left > 0 else 'not over yet'}"
+        )
     return parts
 
 

@@ -76,12 +76,13 @@ rollouts = st.builds(
     policies,
 )
 slots = st.builds(
-    lambda name, version, running, state, generation, odd: slot(
+    lambda name, version, running, state, generation, odd, soaked: slot(
         name,
         version,
         state,
         running=running,
         generation=generation,
+        soaked=soaked,
         **({"manifest_sha256": "f" * 64} if odd else {}),
     ),
     st.sampled_from(["d1", "d2", "d3", "d4", "d5"]),
@@ -90,6 +91,7 @@ slots = st.builds(
     st.sampled_from(STATES),
     st.integers(1, 4),
     st.integers(0, 5).map(lambda roll: roll == 0),
+    st.sampled_from([0, 59, 60]),
 )
 releases = st.tuples(
     *(

@@ -21,7 +21,7 @@ from controller.rollout.rollout import SignedDirective, Wanted
 from controller.rollout.steering import actions as steering
 from controller.rollout.turn.actions import Newest, Tenure, planned, take_turn
 from controller.store.store import Transaction
-from protos.documents import Directive
+from protos.documents import Assignment, Directive
 from protos.envelope import peek, seal
 from protos.keys import CryptoSigner
 from simulations.memory_store import MemoryStore
@@ -43,6 +43,7 @@ class Fleet:
         self.tenure = Tenure("one")
         self.counter = 0
         self.fallbacks: dict[str, list[SlotState]] = {}
+        self.runs: dict[str, tuple[int, float]] = {}  # which version, and since when
         with self.store.begin() as tx:
             tx.registry.put_model(registry.Model("digits", START, 1))
             for version in VERSIONS:
@@ -114,10 +115,19 @@ class Fleet:
                 self.counter,
                 self.now,
                 code,
+                soaked=self._soaked(name, one, running=state == "committed"),
             )
             tx.devices.replace_slots(name, [slot] if slot.running else [*fallback[:1], slot])
         if slot.running and not (before and before[0].version == slot.version):
             self.fallbacks[name] = before
+
+    def _soaked(self, name: str, asked: Assignment, *, running: bool) -> int:
+        """For how long the device has answered with the version, if that is as long as it was asked."""
+        version, since = self.runs.get(name, (0, 0.0))
+        if not running or version != asked.version:
+            self.runs[name] = (asked.version if running else 0, self.now)
+            return 0
+        return asked.soak_seconds if self.now - since >= asked.soak_seconds else 0
 
     # --- People -----------------------------------------------------------------------------------
 

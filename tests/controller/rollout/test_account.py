@@ -49,6 +49,9 @@ def slot(version: int, state: str, *, running: bool = False, code: str = "") -> 
     )
 
 
+RUNS_IT = slot(2, "committed", running=True)
+
+
 def stands(one: Device, now: float, *slots: SlotState, member: Member = MEMBER) -> Standing:
     return standing(one, slots, replace(QUESTION, member=member), now)
 
@@ -117,11 +120,77 @@ def test_a_link_that_goes_ends_no_wait() -> None:
 
 def test_only_what_runs_and_is_committed_is_proven() -> None:
     assert stands(linked(), START, slot(2, "committed")).outcome is Outcome.WAITING
-    soaks = stands(linked(), START, slot(2, "committed", running=True))
+    soaks = stands(linked(), START, RUNS_IT)
     assert (soaks.outcome, soaks.soaks_until) == (Outcome.OK, START + 60)
-    member = replace(MEMBER, proven_at=START)
-    done = stands(linked(), START + 60, slot(2, "committed", running=True), member=member)
-    assert done.soaks_until == 0
+    done = stands(linked(), START, replace(RUNS_IT, soaked=60))
+    assert (done.outcome, done.soaks_until) == (Outcome.OK, 0)
+
+
+# --- Soaks ----------------------------------------------------------------------------------------
+
+CLOCKS = st.floats(-1e9, 1e9).map(lambda seconds: START + seconds)
+BY_WHOM = st.sampled_from(
+    [
+        RUNS_IT,
+        replace(RUNS_IT, running=False),
+        replace(RUNS_IT, state="probation"),
+        replace(RUNS_IT, manifest_sha256="f" * 64),
+        replace(RUNS_IT, version=1),
+    ]
+)
+
+
+@given(CLOCKS, CLOCKS, CLOCKS, st.booleans(), st.integers(0, 120), BY_WHOM)
+def test_no_clock_ends_a_soak_or_lengthens_it(
+    now: float, proven_at: float, heard: float, connected: bool, soaked: int, said: SlotState
+) -> None:
+    one = replace(linked(heard), connected=connected)
+    member = replace(MEMBER, proven_at=proven_at, released_at=heard)
+
+    found = stands(one, now, replace(said, soaked=soaked), member=member)
+
+    done = found.outcome is Outcome.OK and not found.soaks_until
+    assert done is (said is RUNS_IT and soaked >= STAGE.soak_seconds)
+
+
+def test_a_stage_that_asks_for_no_soak_has_none() -> None:
+    at_once = replace(QUESTION, stage=STAGE.model_copy(update={"soak_seconds": 0.0}))
+
+    found = standing(linked(), [RUNS_IT], at_once, START + 1e6)
+
+    assert (found.outcome, found.soaks_until) == (Outcome.OK, 0)
+
+
+def test_who_never_comes_to_the_end_of_its_soak_is_given_up_in_time_online() -> None:
+    member = replace(MEMBER, proven_at=START + 10)
+    gone = replace(linked(), connected=False, connected_since=0.0, online_seconds=900.0)
+    back = replace(gone, connected=True, connected_since=START + 9000, last_seen=START + 9000)
+
+    waits = stands(linked(), START + 1060, RUNS_IT, member=member)
+    assert (waits.outcome, waits.soaks_until) == (Outcome.OK, START + 70)
+    late = stands(linked(), START + 1061, RUNS_IT, member=member)
+    assert (late.outcome, late.code, late.soaks_until) == (Outcome.UNREACHABLE, "soak", 0)
+    assert "60 s at a stretch" in late.detail
+    assert stands(back, START + 9160, RUNS_IT, member=member).outcome is Outcome.OK
+    assert stands(back, START + 9161, RUNS_IT, member=member).code == "soak"
+    comes_back = stands(linked(), START + 1061, replace(RUNS_IT, soaked=60), member=member)
+    assert comes_back.outcome is Outcome.OK
+
+
+def test_who_falls_silent_while_it_soaks_is_unreachable_as_any_other() -> None:
+    told = replace(linked(), connected=False, connected_since=0.0, online_seconds=5.0)
+
+    assert stands(told, START + 600, RUNS_IT).soaks_until > 0
+    silent = stands(told, START + 601, RUNS_IT)
+    assert (silent.outcome, silent.code, silent.soaks_until) == (Outcome.UNREACHABLE, "silent", 0)
+    assert stands(told, START + 1e6, replace(RUNS_IT, soaked=60)).outcome is Outcome.OK
+
+
+def test_who_ran_it_before_and_was_not_told_is_away() -> None:
+    gone = replace(linked(), connected=False, connected_since=0.0)
+
+    assert stands(gone, START + 1e6, RUNS_IT).outcome is Outcome.AWAY
+    assert stands(gone, START + 1e6, replace(RUNS_IT, soaked=60)).outcome is Outcome.OK
 
 
 @given(st.lists(st.sampled_from(Outcome).map(lambda outcome: Standing("d", outcome)), max_size=30))
@@ -140,10 +209,11 @@ def test_a_tally_counts_everybody_once_but_those_that_nobody_waits_for(
     st.floats(0, 5000),
     st.floats(0, 5000),
     st.sampled_from(["", "fetching", "committed", "failed", WAITS]),
+    st.sampled_from([0, 59, 60]),
     st.floats(0.01, 0.99),
 )
 def test_time_alone_changes_nobody_before_it_was_foretold(
-    connected: bool, online: float, later: float, state: str, share: float
+    connected: bool, online: float, later: float, state: str, soaked: int, share: float
 ) -> None:
     one = replace(
         linked(),
@@ -152,7 +222,8 @@ def test_time_alone_changes_nobody_before_it_was_foretold(
         online_seconds=online,
     )
     code = state if state in ON_PURPOSE else ""
-    said = (slot(2, state or "idle", running=state == "committed", code=code),) if state else ()
+    tried = slot(2, state or "idle", running=state == "committed", code=code)
+    said = (replace(tried, soaked=soaked),) if state else ()
     now = START + later
     before = standing(one, said, QUESTION, now)
     member = MEMBER if before.outcome is not Outcome.OK else replace(MEMBER, proven_at=now)
@@ -161,7 +232,7 @@ def test_time_alone_changes_nobody_before_it_was_foretold(
 
     assert at >= now
     between = standing(one, said, asked, now + (at - now) * share)
-    assert between.outcome is before.outcome
+    assert (between.outcome, between.soaks_until) == (before.outcome, before.soaks_until)
 
 
 # --- The way back ---------------------------------------------------------------------------------

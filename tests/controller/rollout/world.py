@@ -285,7 +285,8 @@ class World:
     def _report(self, name: str, *rest: str) -> None:
         """``report pi-01 run digits/1 committed try digits/2 failed:self-test-mismatch``.
 
-        Several devices report the same: ``report pi-01,pi-02 run digits/1 committed``.
+        Several devices report the same: ``report pi-01,pi-02 run digits/1 committed``. What has
+        soaked is committed, and has answered for so many seconds: ``run digits/1 soaked:60``.
         """
         for one in name.split(","):
             self._reported(one, *rest)
@@ -326,6 +327,7 @@ class World:
     ) -> tuple[SlotReport, bool]:
         model, version = reference.split("/")
         state, _, code = state.partition(":")
+        soaked, code = (int(code), "") if state == "soaked" else (0, code)
         with self.store.begin() as tx:
             known = tx.registry.version(model, int(version))
         assert known is not None
@@ -335,9 +337,10 @@ class World:
                 model=model,
                 slot="champion",
                 version=int(version),
-                state=state,
+                state="committed" if soaked else state,
                 manifest_sha256=digest,
                 code=code,
+                soaked=soaked,
             ),
             running,
         )
@@ -366,6 +369,7 @@ def slot_state(report: Report, slot: SlotReport, running: bool) -> SlotState:
         report.reported_at,
         slot.code,
         slot.detail,
+        slot.soaked,
     )
 
 
