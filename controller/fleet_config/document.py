@@ -142,7 +142,9 @@ class StageTable(Table):
     deadline: Annotated[Lasting, Field(serialization_alias="deadline_seconds")] = (
         Stage.model_fields["deadline_seconds"].default
     )
-    """Of online time, in which a device must prove that it runs the version."""
+    """Of online time, in which a device must prove that it runs the version; waits on purpose, as
+    for a window, take nothing from it. So long by the clock a stage waits for devices that do so,
+    and, if all are away, for the first of them, and pauses if none comes."""
 
     on_breach: Annotated[Breach, Field(strict=False)] = Breach.PAUSE
     """What happens when the stage breaks its budget or a gate: `pause` holds the rollout;

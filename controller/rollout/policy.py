@@ -178,7 +178,8 @@ class Stage(Part):
         not_before: Unix time before which it does not begin.
         approval: somebody must approve before it begins.
         soak_seconds: a device must have run the version for so long.
-        deadline_seconds: of *online* time in which a device must prove that it runs the version.
+        deadline_seconds: of *online* time in which a device must prove that it runs the version. So
+            long by the clock the stage waits for those that are deferred, or if all are away.
         gates, expressions: beside the policy's own.
     """
 
