@@ -1,14 +1,13 @@
 """What others are told when an install or a slot has changed."""
 
-from dataclasses import dataclass
+import msgspec
 
 from agent.install.gates import OutsideWindow
 from agent.install.machine import State
 from agent.install.record import Install
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One durable change, named as an event is: "install.committed", "slot.retired".
 
     Attributes:

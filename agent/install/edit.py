@@ -5,8 +5,8 @@ here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from agent.install.change import Change, change_of
@@ -18,8 +18,7 @@ from agent.install.record import Deployed, Install, Slot, SlotKey
 from agent.store.device_store import Quarantine
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(msgspec.Struct, frozen=True):
     """What becomes durable together.
 
     Attributes:

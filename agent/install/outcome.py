@@ -10,8 +10,9 @@
 5. What waits for its window is put off until that opens; everything else for a while that grows.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from agent.errors import (
     AgentError,
@@ -53,8 +54,7 @@ INCONCLUSIVE: Final = frozenset(error.code for error in (SelfTestSlow, SelfTestT
 """Codes of failures that a busy device brings about, too: several prove what one does not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What follows from an error.
 
     Attributes:

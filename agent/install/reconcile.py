@@ -5,8 +5,8 @@ compared with what is being done, however that came about.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from agent.errors import Quarantined
@@ -20,8 +20,7 @@ from protos.documents import Assignment, Directive
 QuarantineLookup = Callable[[str], Quarantine | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """Replace whatever was being tried in the slot by ``install``, and the slot by ``slot``, if any."""
 
     install: Install
@@ -29,16 +28,14 @@ class Start:
     slot: Slot | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
+class Renew(msgspec.Struct, frozen=True):
     """The newer directive wants the same: it goes on under its generation."""
 
     install: Install
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Retire:
+class Retire(msgspec.Struct, frozen=True):
     """Nothing is to run in the slot any more."""
 
     model: str
@@ -46,8 +43,7 @@ class Retire:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Nothing can be done yet."""
 
     model: str
@@ -58,8 +54,7 @@ class Wait:
 Step = Start | Renew | Retire | Wait
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """What the device has, as far as it matters here."""
 
     slots: Sequence[Slot]
@@ -90,8 +85,7 @@ def reconcile(directive: Directive | None, device: Device, now: float) -> Sequen
     return steps
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """An assignment of a generation, beside what its slot has."""
 
     assignment: Assignment

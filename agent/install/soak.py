@@ -13,8 +13,8 @@ Rules:
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from agent.install.change import Change
@@ -22,16 +22,14 @@ from agent.install.record import Deployed, Slot, SlotKey
 from protos.documents import Assignment, Directive
 
 
-@dataclass(frozen=True, slots=True)
-class Answering:
+class Answering(msgspec.Struct, frozen=True):
     """A proven version that answers in a slot, and since when: monotonic seconds of this run."""
 
     deployed: Deployed
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class Soaks:
+class Soaks(msgspec.Struct, frozen=True):
     """What follows from a look at the slots.
 
     Attributes:
