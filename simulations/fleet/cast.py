@@ -19,8 +19,9 @@ from controller.rollout.rollout import SignedDirective, Wanted
 from controller.store.store import Transaction
 from controller.telemetry.report import checked_report
 from protos.documents import Directive
-from simulations.fleet.device import Birth, Device
-from simulations.fleet.ground import Ground, unsigned
+from simulations.fleet.device import Birth, Device, World
+from simulations.fleet.ground import unsigned
+from simulations.fleet.intake import UNKEPT
 from simulations.fleet.line import AGENT_VERSION
 from simulations.fleet.queue import EPOCH
 from simulations.fleet.scenario import Scenario, Share
@@ -136,38 +137,42 @@ def enrol(tx: Transaction, devices: Sequence[Device], births: Sequence[Birth]) -
         device.linked = True
 
 
-def settle(tx: Transaction, ground: Ground, devices: Sequence[Device], edition: Edition) -> None:
+def settle(tx: Transaction, ground: World, devices: Sequence[Device], edition: Edition) -> None:
     """Every device has proven this version before the beginning, and was told so."""
     version = edition.version
     found = tx.registry.version(version.model, version.number)
     if found is None:
         raise ValueError(f"{version.reference} is not registered")
     releases = {(version.model, version.number): release_of(found)}
+    asked = assignments([_wanted("any", edition)], releases, {})
+    slot, install, count = _proven(edition)
+    part = Part(Doing.RUNS, version.reference)
     for device in devices:
-        row = Wanted(device.id, version.model, CHAMPION, version.number, "", EPOCH - 3600)
-        tx.rollouts.put_wanted(row)
+        tx.rollouts.put_wanted(_wanted(device.id, edition))
         directive = Directive(
-            device=device.id,
-            generation=1,
-            issued_at=int(EPOCH) - 3600,
-            assignments=assignments([row], releases, {}),
+            device=device.id, generation=1, issued_at=int(EPOCH) - 3600, assignments=asked
         )
         tx.rollouts.put_directive(
             SignedDirective(device.id, 1, unsigned(directive), directive.issued_at)
         )
         device.directive = directive
-        _prove(device, edition)
+        device.slots, device.installs = ground.shared((slot,)), (install,)
+        device.counts = ((slot.key, count),)
         _report(tx, device, edition)
-        device.part = Part(Doing.RUNS, version.reference)
-        ground.tally.parts[device.part] += 1
+        device.part = part
+    ground.tally.parts[part] += len(devices)
 
 
-def _prove(device: Device, edition: Edition) -> None:
+def _wanted(device: str, edition: Edition) -> Wanted:
+    version = edition.version
+    return Wanted(device, version.model, CHAMPION, version.number, "", EPOCH - 3600)
+
+
+def _proven(edition: Edition) -> tuple[Slot, Install, Answering]:
+    """What a device has once it has proven the version: the same on each."""
     version, deployed = edition.version, edition.deployed
-    key = (version.model, CHAMPION)
-    device.slots[key] = Slot(*key, active=deployed, committed=deployed)
-    device.counts[key] = Answering(deployed, -3600.0)
-    device.installs[key] = Install(
+    slot = Slot(version.model, CHAMPION, active=deployed, committed=deployed)
+    install = Install(
         model=version.model,
         slot=CHAMPION,
         version=version.number,
@@ -180,6 +185,7 @@ def _prove(device: Device, edition: Edition) -> None:
         approvals=deployed.approvals,
         candidate=deployed,
     )
+    return slot, install, Answering(deployed, -3600.0)
 
 
 def _report(tx: Transaction, device: Device, edition: Edition) -> None:
@@ -191,9 +197,9 @@ def _report(tx: Transaction, device: Device, edition: Edition) -> None:
         reported_at=int(EPOCH) - 3600,
         agent_version=AGENT_VERSION,
         slots=tuple(device.slots.values()),
-        installs=tuple(device.installs.values()),
+        installs=device.installs,
         loaded=dict.fromkeys(device.slots, edition.deployed.model_sha256),
     )
-    kept = checked_report(device.id, said, unsigned(said), 0, EPOCH)
+    kept = checked_report(device.id, said, UNKEPT, 0, EPOCH)
     tx.devices.replace_slots(device.id, kept.slots)
     tx.telemetry.add_report(kept.stored)

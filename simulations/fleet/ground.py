@@ -1,13 +1,12 @@
-"""What all devices and the controller of a simulation share."""
+"""What all devices and the controller of a simulation share: time, chance, what is true of versions."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
 
+import msgspec
 import numpy as np
 
-from agent.install.change import Change
 from agent.install.probation import DEFAULT_POLICY, ProbationPolicy
 from protos.documents import Directive, Report, canonical
 from protos.v1 import common_pb2
@@ -15,9 +14,6 @@ from simulations.fleet.queue import EPOCH, Queue
 from simulations.fleet.scenario import Quality
 from simulations.fleet.tally import Tally
 from simulations.fleet.truth import Edition
-
-if TYPE_CHECKING:
-    from simulations.fleet.device import Device
 
 
 def unsigned(document: Directive | Report) -> bytes:
@@ -27,83 +23,33 @@ def unsigned(document: Directive | Report) -> bytes:
     ).SerializeToString()
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """One record of a device's spool, and its envelope."""
+def envelope_size(document: Directive | Report) -> int:
+    """How many bytes its envelope has, which need not be made for that."""
+    payload, kind = len(canonical(document)), len(document.payload_type)
+    return _field_size(payload) + _field_size(kind)
+
+
+def _field_size(length: int) -> int:
+    """Of a field of bytes: its tag, its length in groups of seven bits, and the bytes."""
+    return 1 + max(1, -(-length.bit_length() // 7)) + length
+
+
+class Packet(msgspec.Struct, frozen=True):
+    """One record of a device's spool: a report, and the size of the envelope that nobody signs."""
 
     sequence: int
     report: Report
-    envelope: bytes
+    size: int
 
     @classmethod
     def of(cls, sequence: int, report: Report) -> "Packet":
-        """The report, in its envelope."""
-        return cls(sequence, report, unsigned(report))
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return len(self.envelope)
-
-
-class Chronicle(Protocol):
-    """Takes down what happens."""
-
-    def changed(self, device: "Device", change: Change) -> None:
-        """An install or a slot has changed."""
-        ...
-
-    def happened(self, device: "Device", what: str) -> None:
-        """Something else has happened on the device: ``restarted in self-test``."""
-        ...
-
-
-class Centre(Protocol):
-    """The controller, as devices see it."""
-
-    @property
-    def is_up(self) -> bool: ...  # noqa: D102 - whether it can be dialled
-
-    def connected(self, device: "Device") -> None:
-        """A link has come up."""
-        ...
-
-    def lost(self, device: "Device") -> None:
-        """A link has ended."""
-        ...
-
-    def upload(self, device: "Device", packets: Sequence[Packet]) -> int:
-        """Stores them; up to which sequence nothing needs to be sent again."""
-        ...
-
-
-class Lines(Protocol):
-    """The links, as devices see them."""
-
-    def tell(self, device: "Device") -> None:
-        """The device reports what has changed, now or as soon as it can."""
-        ...
-
-    def dial(self, device: "Device") -> None:
-        """The device tries to get a link until it has one."""
-        ...
-
-    def hang_up(self, device: "Device") -> None:
-        """The link ends, if there is one."""
-        ...
-
-    def block(self, device: "Device") -> None:
-        """Nothing gets through to the device, or from it."""
-        ...
-
-    def unblock(self, device: "Device") -> None:
-        """Takes one ``block`` back."""
-        ...
+        """The report, as it is spooled."""
+        return cls(sequence, report, envelope_size(report))
 
 
 @dataclass(eq=False)
 class Ground:
-    """The world that devices stand on.
+    """What everything stands on that takes part.
 
     Attributes:
         editions: by reference; ``by_digest`` by the manifest's.
@@ -117,12 +63,9 @@ class Ground:
     editions: Mapping[str, Edition]
     quality: Quality
     requests_per_second: float
-    chronicle: Chronicle
     tally: Tally
     gathering: float = 0.0
     probation: ProbationPolicy = DEFAULT_POLICY
-    centre: Centre = field(init=False)
-    line: Lines = field(init=False)
     by_digest: Mapping[str, Edition] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ They decide with the same modules; what takes time here is due later in the queu
 """
 
 import math
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -29,7 +30,7 @@ from agent.install.soak import answering, soaks
 from agent.trust.directive import check_newer
 from protos.documents import Directive
 from simulations.fleet import work
-from simulations.fleet.device import Device
+from simulations.fleet.device import Device, without
 
 RETRY_SECONDS: Final = 5.0
 RETRY_CAP_SECONDS: Final = 300.0
@@ -54,22 +55,23 @@ def follow(device: Device) -> None:
     """Does what the directive asks for, as far as it can be done now, and tells what changed."""
     again = True
     while again:
-        slots, installs = tuple(device.slots.values()), tuple(device.installs.values())
-        known = Known(slots, installs, device.quarantined)
+        known = Known(tuple(device.slots.values()), device.installs, device.quarantined)
         for step in reconcile(device.directive, known, device.clock()):
             _carry_out(device, step)
         # What has come to its end may be asked for anew, or something else instead of it.
-        again = any([_go_on(device, key) for key in device.idle()])  # noqa: C419 - all of them
+        again = False
+        for key in device.idle():
+            again |= _go_on(device, key)
     _note_soaks(device)
     device.ground.line.tell(device)
 
 
 def wake(device: Device) -> None:
     """Tries at once what was put off."""
-    for key, install in device.installs.items():
+    for install in device.installs:
         if install.state not in FINAL and install.not_before:
-            device.turns.pop(key, None)
-            _go_on(device, key, nudged=True)
+            device.end_turn(install.key)
+            _go_on(device, install.key, nudged=True)
     follow(device)
 
 
@@ -77,10 +79,9 @@ def restart(device: Device, how: str, seconds: float = BOOT_SECONDS) -> None:
     """The agent ends in the middle of whatever it does, and is back after so long."""
     if not device.powered:
         return
-    under_way = [one.state for one in device.installs.values() if one.state not in FINAL]
+    under_way = [one.state for one in device.installs if one.state not in FINAL]
     device.ground.chronicle.happened(device, f"{how} in {under_way[0]}" if under_way else how)
-    device.turns.clear()
-    device.counts.clear()
+    device.turns, device.counts = {}, ()
     device.powered = False
     device.ground.line.hang_up(device)
     device.ground.queue.after(seconds, partial(_boot, device))
@@ -89,7 +90,7 @@ def restart(device: Device, how: str, seconds: float = BOOT_SECONDS) -> None:
 def _boot(device: Device) -> None:
     """The agent starts: what the restart means to its installs is written before they go on."""
     device.powered, now = True, device.clock()
-    resumed = [(one, resume(one, now)) for one in device.installs.values()]
+    resumed = [(one, resume(one, now)) for one in device.installs]
     _write(device, Edit(installs=tuple(after for before, after in resumed if after != before)))
     _answers_anew(device)
     for slot in device.slots.values():
@@ -102,14 +103,14 @@ def _boot(device: Device) -> None:
 def _carry_out(device: Device, step: Step) -> None:
     match step:
         case Start(install=install, slot=slot):
-            device.turns.pop(install.key, None)
+            device.end_turn(install.key)
             slots = (slot,) if slot is not None else ()
             _write(device, Edit(installs=(install,), slots=slots))
         case Renew(install=install):
-            _write(device, renewed(device.installs[install.key], install))
+            _write(device, renewed(device.install(install.key), install))
             device.dirty = True
         case Retire(model=model, slot=slot_name):
-            device.turns.pop((model, slot_name), None)
+            device.end_turn((model, slot_name))
             _write(device, Edit(forgotten=((model, slot_name),)))
         case _:
             pass
@@ -117,7 +118,7 @@ def _carry_out(device: Device, step: Step) -> None:
 
 def _go_on(device: Device, key: SlotKey, *, nudged: bool = False) -> bool:
     """Leads the install on until it takes time; whether it came to its end."""
-    while (install := device.installs[key]).state not in FINAL:
+    while (install := device.install(key)).state not in FINAL:
         if install.not_before > device.clock() and not nudged:
             if _may_retry(device, install):
                 _later(device, key, install.not_before - device.clock(), due=False)
@@ -134,7 +135,7 @@ def _go_on(device: Device, key: SlotKey, *, nudged: bool = False) -> bool:
             _later(device, key, seconds, due=True)
             return False
         if work.is_plain(device, install):  # no decision, and nobody tells of it
-            device.installs[key] = passed(install, device.clock())
+            device.put_install(passed(install, device.clock()))
             device.dirty = True
         else:
             _complete(device, key)
@@ -149,16 +150,15 @@ def _may_retry(device: Device, install: Install) -> bool:
 
 
 def _later(device: Device, key: SlotKey, seconds: float, *, due: bool) -> None:
-    device.retries += 1
-    device.turns[key] = device.retries
-    device.ground.queue.after(seconds, partial(_turn, device, key, device.retries, due=due))
+    turn = device.take_turn(key)
+    device.ground.queue.after(seconds, partial(_turn, device, key, turn, due))
 
 
-def _turn(device: Device, key: SlotKey, turn: int, *, due: bool) -> None:
+def _turn(device: Device, key: SlotKey, turn: int, due: bool) -> None:
     if device.turns.get(key) != turn:
         return  # it was stopped, or the power went
-    del device.turns[key]
-    install = device.installs[key]
+    device.end_turn(key)
+    install = device.install(key)
     if due and install.state is State.PROBATION and _crashes(device, install):
         restart(device, "crash")
         return
@@ -176,7 +176,7 @@ def _crashes(device: Device, install: Install) -> bool:
 
 def _complete(device: Device, key: SlotKey) -> None:
     """Writes down what the state's work has come to."""
-    install = device.installs[key]
+    install = device.install(key)
     try:
         edit = work.result(device, install)
     except AgentError as error:
@@ -199,15 +199,17 @@ def _answers_anew(device: Device) -> None:
 def _count(device: Device, slot: Slot) -> None:
     """Notes since when what answers in the slot does, if it is proven."""
     proven = slot.active if slot.active == slot.committed else None
-    count = answering(device.counts.pop(slot.key, None), proven, device.ground.queue.now)
+    counts = dict(device.counts)
+    count = answering(counts.pop(slot.key, None), proven, device.ground.queue.now)
     if count is not None:
-        device.counts[slot.key] = count
+        counts[slot.key] = count
+    device.counts = tuple(counts.items())
 
 
 def _note_soaks(device: Device) -> None:
     """Writes down who has soaked, and looks again when the next one will have."""
     queue = device.ground.queue
-    found = soaks(device.directive, device.slots.values(), device.counts, queue.now)
+    found = soaks(device.directive, device.slots.values(), dict(device.counts), queue.now)
     if found.reached:
         _write(device, Edit(slots=found.reached))
         device.dirty = True
@@ -235,21 +237,27 @@ def _reject(device: Device, install: Install, error: AgentError) -> None:
 
 
 def _write(device: Device, edit: Edit) -> None:
-    for change in changes_of(edit, device.installs):
+    installs = {one.key: one for one in device.installs}
+    for change in changes_of(edit, installs):
         device.ground.chronicle.changed(device, change)
         device.dirty = True
-    for key in edit.forgotten:
-        device.slots.pop(key, None)
-        device.installs.pop(key, None)
-        device.counts.pop(key, None)
+    if edit.forgotten:
+        _forget(device, edit.forgotten)
     for slot in edit.slots:
-        device.slots[slot.key] = slot
-        _count(device, slot)
+        slots = {**device.slots, slot.key: slot}
         if is_empty(slot):
-            del device.slots[slot.key]
+            del slots[slot.key]
+        device.put_slots(slots)
+        _count(device, slot)
     for install in edit.installs:
-        _keep_out(device, device.installs.get(install.key), install)
-        device.installs[install.key] = install
+        _keep_out(device, installs.get(install.key), install)
+        device.put_install(install)
+
+
+def _forget(device: Device, keys: Collection[SlotKey]) -> None:
+    device.put_slots({key: slot for key, slot in device.slots.items() if key not in keys})
+    device.installs = tuple(one for one in device.installs if one.key not in keys)
+    device.counts = tuple(one for one in device.counts if one[0] not in keys)
 
 
 def _keep_out(device: Device, before: Install | None, install: Install) -> None:
@@ -257,9 +265,10 @@ def _keep_out(device: Device, before: Install | None, install: Install) -> None:
     kept = device.quarantine.get(install.sha256)
     if is_quarantined(before, install):
         if kept is None or not kept.refuses(install.rollout, install.attempt):
-            device.quarantine[install.sha256] = quarantine_of(install, device.clock())
+            put_out = quarantine_of(install, device.clock())
+            device.quarantine = {**device.quarantine, install.sha256: put_out}
     elif is_redeemed(before, install, kept):
-        del device.quarantine[install.sha256]
+        device.quarantine = without(device.quarantine, install.sha256)
 
 
 def _power_goes(device: Device, install: Install, seconds: float) -> bool:
@@ -268,7 +277,6 @@ def _power_goes(device: Device, install: Install, seconds: float) -> bool:
     if install.state != state:
         return False
     device.cuts = (state, times - 1) if times > 1 else None
-    device.retries += 1
-    device.turns[install.key] = device.retries  # nothing else goes on there
+    device.take_turn(install.key)  # nothing else goes on there
     device.ground.queue.after(seconds / 2, partial(restart, device, "lose power"))
     return True

@@ -116,21 +116,22 @@ class Line:
         if not device.linked or device.link_since != link:
             return  # the link was lost with it
         self._gather(device)
-        size = sum(packet.size + OVERHEAD_BYTES for packet in device.spool)
+        sent = device.spool
+        size = sum([packet.size + OVERHEAD_BYTES for packet in sent])
         ground.tally.up_bytes += size
         ground.tally.messages += 1
         loss = device.quality.loss
         lost = bool(loss) and ground.rng.random() < loss
         if not lost:
-            through = ground.centre.upload(device, tuple(device.spool))
+            through = ground.centre.upload(device, sent)
             if device.quality.duplication and ground.rng.random() < device.quality.duplication:
-                ground.centre.upload(device, tuple(device.spool))
+                ground.centre.upload(device, sent)
             lost = bool(loss) and ground.rng.random() < loss  # the reply
         if lost:
             wait = RETRY.delay(attempt, ground.rng)
             ground.queue.after(wait, partial(self._upload, device, link, attempt + 1))
             return
-        device.spool = [packet for packet in device.spool if packet.sequence > through]
+        device.spool = tuple([packet for packet in sent if packet.sequence > through])
         device.in_flight = False
         self._speak(device)
 
@@ -142,20 +143,20 @@ class Line:
         device.counter += 1
         device.sequence += 1
         said = _told(device)
-        device.spool.append(Packet.of(device.sequence, said))
-        del device.spool[:-MOST_WAITING]
+        device.spool = (*device.spool, Packet.of(device.sequence, said))[-MOST_WAITING:]
         if device.replays:
             device.sequence += 1
             old = msgspec.structs.replace(said, counter=max(1, device.counter - 1))
-            device.spool.append(Packet.of(device.sequence, old))
+            device.spool = (*device.spool, Packet.of(device.sequence, old))
 
 
 def _told(device: Device) -> Report:
     """What the device reports: the truth, unless it lies."""
+    installs = {one.key: one for one in device.installs}
     loaded = {
         key: active.model_sha256
         for key, slot in device.slots.items()
-        if (active := goal(slot, device.installs.get(key))) is not None
+        if (active := goal(slot, installs.get(key))) is not None
     }
     said = report(
         device=device.id,
@@ -164,7 +165,7 @@ def _told(device: Device) -> Report:
         reported_at=int(device.clock()),
         agent_version=AGENT_VERSION,
         slots=tuple(device.slots.values()),
-        installs=tuple(device.installs.values()),
+        installs=device.installs,
         loaded=loaded,
     )
     return said if not device.lie else _lied(device, said)

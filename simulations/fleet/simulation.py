@@ -12,11 +12,10 @@ from typing import Final
 
 from simulations.fleet import cast
 from simulations.fleet.centre import Controller
-from simulations.fleet.device import Device
+from simulations.fleet.device import Device, World
 from simulations.fleet.expectations import Finding, findings
 from simulations.fleet.faults import Faults
 from simulations.fleet.fragile_store import FragileStore
-from simulations.fleet.ground import Ground
 from simulations.fleet.line import Line
 from simulations.fleet.operator import Operator
 from simulations.fleet.queue import Queue
@@ -54,7 +53,7 @@ class Simulation:
         queue = Queue()
         tally = Tally(queue)
         self.transcript = Transcript(queue, max(SPREAD_SECONDS, scenario.until / 500))
-        self.ground = Ground(
+        self.ground = World(
             queue=queue,
             rng=random.Random(f"{seed} events"),  # noqa: S311 - nothing secret
             numbers=cast.numbers(seed),

@@ -22,7 +22,7 @@ def played(lines: str = "", seed: int = 1, head: str = HEAD) -> Simulation:
 
 
 def states(simulation: Simulation) -> set[str]:
-    return {one.state for device in simulation.devices for one in device.installs.values()}
+    return {one.state for device in simulation.devices for one in device.installs}
 
 
 def test_every_device_proves_the_version() -> None:
