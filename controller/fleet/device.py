@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 
 class DeviceStatus(StrEnum):
     """Whether the device may connect."""
@@ -42,8 +44,7 @@ class Device:
     online_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class SlotState:
+class SlotState(msgspec.Struct, frozen=True):
     """What a device's signed reports say of one slot.
 
     Attributes:

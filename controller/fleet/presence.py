@@ -1,6 +1,5 @@
 """Whether a device can be reached now, and for how long it could be in all."""
 
-from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
@@ -40,18 +39,28 @@ def online_seconds(device: Device, now: float) -> float:
     return device.online_seconds + heard + silent
 
 
-def seen(device: Device, at: float, *, connected: bool) -> Device:
+def seen(device: Device, at: float, *, connected: bool, counter: int = 0) -> Device:
     """The device as it is once it was heard or lost at ``at`` (Unix seconds).
 
     A link that stays counts from where it began, unless the clock was set back meanwhile: what was
-    counted until then is kept, and it counts anew from ``at``.
+    counted until then is kept, and it counts anew from ``at``. ``counter`` is of what it signed.
     """
     if connected and device.connected_since and at >= device.last_seen:
-        return replace(device, last_seen=at)
-    return replace(
-        device,
-        last_seen=at,
-        connected=connected,
-        connected_since=at if connected else 0.0,
-        online_seconds=online_seconds(device, at),
+        since, online = device.connected_since, device.online_seconds
+    else:
+        since, online = at if connected else 0.0, online_seconds(device, at)
+    return Device(  # written out: every upload comes by here, and ``replace`` takes twice as long
+        device.id,
+        device.enrolled_at,
+        device.public_key_pem,
+        device.certificate_serial,
+        device.certificate_expires,
+        device.status,
+        device.labels,
+        device.facts,
+        max(device.counter, counter),
+        at,
+        connected,
+        since,
+        online,
     )

@@ -91,9 +91,8 @@ def store_accepted(tx: Transaction, device: Device, accepted: Accepted, now: flo
     if accepted.reports:
         newest = accepted.reports[-1]
         tx.devices.replace_slots(device.id, newest.slots)
-        counter = max(device.counter, newest.stored.counter)
-        heard = seen(device, now, connected=device.connected)
-        tx.devices.put(replace(heard, counter=counter))
+        counter = newest.stored.counter
+        tx.devices.put(seen(device, now, connected=device.connected, counter=counter))
     else:
         tx.devices.touch(device.id, now, connected=device.connected)
     tx.telemetry.advance(device.id, accepted.spool, accepted.through, accepted.dropped)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class StoredWindow:
@@ -83,8 +85,7 @@ class Rejections:
     untold: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StoredReport:
+class StoredReport(msgspec.Struct, frozen=True):
     """One signed report, kept as evidence."""
 
     device: str

@@ -1,7 +1,8 @@
 """Signed reports, verified: what a device does run, in its own name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from controller.fleet.device import SlotState
 from controller.telemetry.bounds import (
@@ -24,8 +25,7 @@ from protos.keys import Key
 REPLAYED = "counter-replayed"
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedReport:
+class VerifiedReport(msgspec.Struct, frozen=True):
     """A report that bears the device's signature, and the slots that it tells of."""
 
     stored: StoredReport

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from controller.access.operator import Operator, Role
@@ -161,8 +162,10 @@ def test_a_change_that_is_rolled_back_is_none(store: Store) -> None:
 
 
 def test_a_report_replaces_all_slots_of_its_device_and_of_no_other(store: Store) -> None:
-    trying = replace(SLOT, running=False, version=4, state="fetching", code="c", detail="d")
-    others = replace(SLOT, device="dev-2")
+    trying = msgspec.structs.replace(
+        SLOT, running=False, version=4, state="fetching", code="c", detail="d"
+    )
+    others = msgspec.structs.replace(SLOT, device="dev-2")
 
     with store.begin() as tx:
         tx.devices.put(DEVICE)
@@ -182,13 +185,13 @@ def test_a_report_replaces_all_slots_of_its_device_and_of_no_other(store: Store)
 
 @pytest.mark.parametrize(
     "slots",
-    [[replace(SLOT, device="dev-2")], [SLOT, SLOT]],
+    [[msgspec.structs.replace(SLOT, device="dev-2")], [SLOT, SLOT]],
     ids=["of another device", "the same twice"],
 )
 def test_slots_that_contradict_themselves_are_refused(store: Store, slots: list[SlotState]) -> None:
     with store.begin() as tx:
         tx.devices.put(DEVICE)
-        tx.devices.replace_slots("dev-1", [replace(SLOT, version=9)])
+        tx.devices.replace_slots("dev-1", [msgspec.structs.replace(SLOT, version=9)])
 
     with pytest.raises(Conflict), store.begin() as tx:
         tx.devices.replace_slots("dev-1", slots)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+import msgspec
 import pytest
 
 from controller.errors import Conflict
@@ -161,13 +162,13 @@ def test_events_and_readings_come_newest_first_and_once(store: Store) -> None:
 
 
 def test_reports_are_evidence_and_their_counters_are_unique(store: Store) -> None:
-    second = replace(REPORT, counter=2)
+    second = msgspec.structs.replace(REPORT, counter=2)
 
     with store.begin() as tx:
         tx.telemetry.add_report(REPORT)
         tx.telemetry.add_report(second)
     with pytest.raises(Conflict), store.begin() as tx:
-        tx.telemetry.add_report(replace(REPORT, envelope=b"forged"))
+        tx.telemetry.add_report(msgspec.structs.replace(REPORT, envelope=b"forged"))
 
     with store.begin() as tx:
         assert list(tx.telemetry.reports("dev-1")) == [second, REPORT]
@@ -217,8 +218,8 @@ def test_records_expire_in_portions_until_none_are_left(store: Store) -> None:
 def test_a_devices_newest_reports_stay_and_the_oldest_go_in_portions(store: Store) -> None:
     with store.begin() as tx:
         for counter in range(1, 8):
-            tx.telemetry.add_report(replace(REPORT, counter=counter))
-        tx.telemetry.add_report(replace(REPORT, device="dev-2"))
+            tx.telemetry.add_report(msgspec.structs.replace(REPORT, counter=counter))
+        tx.telemetry.add_report(msgspec.structs.replace(REPORT, device="dev-2"))
 
     removed = []
     for _ in range(4):

@@ -5,6 +5,7 @@ from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, CursorResult, Insert, Table, case
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -94,8 +95,10 @@ def _upsert(table: Table, names: tuple[str, ...], dialect: str, raised: str = ""
     return insert.on_conflict_do_update(index_elements=keys, set_=changes)
 
 
-def columns(value: "DataclassInstance") -> dict[str, Any]:
+def columns(value: "DataclassInstance | msgspec.Struct") -> dict[str, Any]:
     """A frozen value's fields, by name: what its row holds."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.fleet.device import Device
+from controller.fleet.device import Device, DeviceStatus
 from controller.fleet.presence import (
     STALE_AFTER_SECONDS,
     Presence,
@@ -56,6 +56,20 @@ def test_what_is_heard_of_a_device_without_a_link_is_no_time_online() -> None:
     heard = seen(seen(DEVICE, NOW, connected=False), NOW + 60, connected=False)
 
     assert heard == replace(DEVICE, last_seen=NOW + 60)
+
+
+def test_nothing_else_changes_when_a_device_is_heard() -> None:
+    known = Device(
+        "pi-01", 1.0, b"pem", "01", 2.0, DeviceStatus.REVOKED, {"a": "b"}, {"c": "d"},
+        counter=7, last_seen=NOW, connected=True, connected_since=NOW - 5, online_seconds=3.0,
+    )  # fmt: skip
+
+    assert seen(known, NOW + 1, connected=True) == replace(known, last_seen=NOW + 1)
+    assert seen(known, NOW, connected=True, counter=6) == known
+    assert seen(known, NOW, connected=True, counter=9) == replace(known, counter=9)
+    assert seen(known, NOW, connected=False) == replace(
+        known, connected=False, connected_since=0.0, online_seconds=8.0
+    )
 
 
 def test_a_link_that_hangs_comes_to_every_deadline() -> None:

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.operations import Operations
@@ -157,7 +158,7 @@ def test_devices_and_rollouts_from_before_soaks_were_reported_have_reported_none
     store = opened(tmp_path)
     with store.begin() as tx:
         (slot,), (row,) = tx.devices.slots(), tx.rollouts.wanted()
-        tx.devices.replace_slots("dev-1", [replace(slot, soaked=MAX_SOAK_SECONDS)])
+        tx.devices.replace_slots("dev-1", [msgspec.structs.replace(slot, soaked=MAX_SOAK_SECONDS)])
     with store.read() as tx:
         (after,) = tx.devices.slots("dev-1")
     store.close()
