@@ -297,6 +297,48 @@ def test_a_good_version_goes_on_where_it_was_whenever_the_controller_dies(
     assert fleet.audit_holds()
 
 
+def test_a_stage_waits_until_its_device_has_said_that_it_ran_for_so_long_at_a_stretch(
+    fleet: Fleet, cast: Cast
+) -> None:
+    version = fleet.publish(MODEL, model_file(1.7))
+    first = Stage(name="plain", selector=f"id={cast.plain.name}", soak_seconds=5.0)
+    rollout = begin(fleet, version, first, Stage(name="all", percent=100.0, soak_seconds=2.5))
+
+    fleet.wait("its soak", lambda: soaking(fleet, rollout, cast.plain))
+    cast.plain.daemon.kill()  # what it has run so far counts for nothing
+    cast.plain.daemon.start()
+    ended = fleet.ended(rollout)
+
+    assert (ended["state"], states(ended)) == ("succeeded", ["passed"] * 2)
+    assert {one["outcome"] for one in ended["standings"]} == {"ok"}
+    soaked = {one.name: fleet.proven(MODEL, version, one)["soaked"] for one in fleet.stage.devices}
+    assert soaked == {**dict.fromkeys(soaked, 3), cast.plain.name: 5}
+    assert fleet.lookout.event(cast.plain.name, "slot.soaked")
+
+
+def test_who_is_asked_for_a_longer_soak_answers_by_what_it_ran_already(
+    fleet: Fleet, cast: Cast
+) -> None:
+    version = running(fleet)
+    installs = {one.name: fleet.install(one, MODEL) for one in fleet.stage.devices}
+
+    with answered(cast, *fleet.stage.devices):
+        ended = fleet.ended(begin(fleet, version, Stage(name="all", percent=100, soak_seconds=6)))
+
+    assert (ended["state"], states(ended)) == ("succeeded", ["passed"])
+    assert [fleet.proven(MODEL, version, one)["soaked"] for one in fleet.stage.devices] == [6] * 4
+    for one in fleet.stage.devices:
+        before, after = installs[one.name], fleet.install(one, MODEL)
+        assert before is not None
+        assert after is not None
+        assert after.since == before.since  # nothing was installed anew
+
+
+def soaking(fleet: Fleet, rollout: str, device: Device) -> bool | None:
+    stands = {one["device"]: one for one in seen(fleet, rollout)["standings"]}
+    return bool(device.name in stands and stands[device.name]["soaks_until"]) or None
+
+
 def killed(fleet: Fleet, rollout: str) -> dict[str, Any]:
     """The rollout before the controller was killed; it is back."""
     before = seen(fleet, rollout)
