@@ -1,6 +1,8 @@
 """What a thief of the controller tries, and what the devices answer."""
 
 import asyncio
+import re
+from typing import Final
 
 from simulations.demo.evidence import Attack
 from simulations.demo.lookout import Lookout
@@ -8,6 +10,8 @@ from simulations.demo.operator import APPROVERS, MODEL, Operator
 from simulations.demo.stage import Device, Stage
 from simulations.demo.thief import Thief
 from simulations.demo.timeline import Timeline
+
+_DIGEST: Final = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 class Attacks:
@@ -99,7 +103,8 @@ class Attacks:
 
     def _note(self, attack: Attack) -> None:
         self.made.append(attack)
+        detail = _DIGEST.sub(lambda found: found[0][:12], attack.detail)
         self._timeline.saw(
-            f"{attack.name}: {attack.device} refuses it [{attack.code}] {attack.detail}",
+            f"{attack.name}: {attack.device} refuses it [{attack.code}] {detail}",
             held=attack.refused,
         )

@@ -24,13 +24,17 @@ def demo(
     They are separate processes that talk over real TLS. Status 0 only if everything that must be
     observed was observed.
     """
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        raise CommandFailed("conflict", f"{keep} is not empty", "Name another folder with --keep.")
+    console().print(
+        f"A controller and {devices} devices, each a process on this machine. A line with ✓ was "
+        "observed: asked of the controller or the devices."
+    )
     from simulations.demo.processes import ProcessFailed  # noqa: PLC0415 - a quick --help
     from simulations.demo.stage import Stage  # noqa: PLC0415
     from simulations.demo.story import Story  # noqa: PLC0415
     from simulations.demo.timeline import Timeline  # noqa: PLC0415
 
-    if keep is not None and keep.exists() and any(keep.iterdir()):
-        raise CommandFailed("conflict", f"{keep} is not empty", "Name another folder with --keep.")
     folder = (keep or Path(tempfile.mkdtemp(prefix="muster-demo-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     timeline = Timeline(console())
@@ -43,7 +47,8 @@ def demo(
         raise CommandFailed("demo", str(error), f"The logs are in {folder}.") from error
     finally:
         story.stop()
-        stage.stop()
+        with timeline.waiting("ending every process"):
+            stage.stop()
     if json_file is not None:
         json_file.write_bytes(evidence.encode())
     if keep is None:
@@ -54,3 +59,7 @@ def demo(
         missed = "; ".join(moment.line for moment in timeline.failed())
         raise CommandFailed("demo", f"not as it must be: {missed}")
     console().print(f"\n[bold green]All of it was observed, in {evidence.seconds:.0f} s.[/]")
+    if keep is None:
+        console().print(
+            "README.md has all of it by hand; --keep FOLDER leaves the fleet to go on with."
+        )

@@ -170,8 +170,8 @@ class Stage:
         """Ends every process."""
         with ThreadPoolExecutor(max_workers=STOPPING) as pool:
             list(pool.map(lambda device: device.daemon.stop(), self.devices))
+        self.close()  # the controller would wait for who is still connected
         self.controller.stop()
-        self.close()
 
     def close(self) -> None:
         """Ends the administrator's connection."""

@@ -16,7 +16,7 @@ from simulations.demo.traffic import Traffic
 
 BROKEN: Final = 2
 LEAST_ACCURACY: Final = 0.9
-ANSWERS: Final = 150
+ANSWERS: Final = 60
 
 
 class Story:

@@ -5,12 +5,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.float32]
+
+BATCH: Final = 16
+PAUSE_SECONDS: Final = 0.08
+"""A camera sends so many photographs at a time, and then rests."""
 
 
 @dataclass
@@ -56,11 +61,11 @@ class Camera:
         rng = np.random.default_rng(self._seed)
         with httpx.Client(timeout=10, trust_env=False) as http:
             while not self._stopping.is_set():
-                rows = rng.integers(0, len(self._images), size=8)
+                rows = rng.integers(0, len(self._images), size=BATCH)
                 self._ask(
                     http, np.ascontiguousarray(self.show(self._images[rows])), self._truth[rows]
                 )
-                self._stopping.wait(0.04)
+                self._stopping.wait(PAUSE_SECONDS)
 
     def _ask(self, http: httpx.Client, images: Images, truth: NDArray[np.int64]) -> None:
         answers = self.answers

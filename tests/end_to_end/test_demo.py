@@ -8,6 +8,7 @@ import pytest
 
 from simulations.demo.evidence import Evidence
 from simulations.demo.processes import SCRIPTS
+from simulations.demo.traffic import BATCH
 
 DEVICES = 5
 DEADLINE = 400.0
@@ -55,7 +56,7 @@ def test_every_device_proves_what_it_runs_and_drops_no_request(evidence: Evidenc
         if one.device != evidence.stopped.canary:
             assert one.requests_failed == 0
         assert one.requests_served >= 150
-        assert one.images == 8 * one.requests_served
+        assert one.images == BATCH * one.requests_served
         assert sum(one.answered_by_version.values()) == one.requests_served
         assert {"1", "2"} <= set(one.answered_by_version)
         assert one.accuracy_before_drift >= 0.9
