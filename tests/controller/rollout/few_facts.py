@@ -1,6 +1,6 @@
 """One device, one rollout: facts to begin from."""
 
-import dataclasses
+import msgspec
 
 from controller.fleet.device import SlotState
 from controller.registry import version as registry
@@ -44,7 +44,7 @@ def slot(name: str, version: int, state: str, *, running: bool, **fields: object
     made = SlotState(
         name, "digits", "champion", version, running, state, f"{version:064x}", "", 1, 1, 1, START
     )
-    return dataclasses.replace(made, **fields)  # type: ignore[arg-type]
+    return msgspec.structs.replace(made, **fields)
 
 
 MEMBER = Member("r0", "d1", 0, START)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed
 
 from controller.fleet.device import Device, SlotState
 from controller.registry import version as registry
@@ -122,7 +123,7 @@ def test_only_what_runs_and_is_committed_is_proven() -> None:
     assert stands(linked(), START, slot(2, "committed")).outcome is Outcome.WAITING
     soaks = stands(linked(), START, RUNS_IT)
     assert (soaks.outcome, soaks.soaks_until) == (Outcome.OK, START + 60)
-    done = stands(linked(), START, replace(RUNS_IT, soaked=60))
+    done = stands(linked(), START, changed(RUNS_IT, soaked=60))
     assert (done.outcome, done.soaks_until) == (Outcome.OK, 0)
 
 
@@ -132,10 +133,10 @@ CLOCKS = st.floats(-1e9, 1e9).map(lambda seconds: START + seconds)
 BY_WHOM = st.sampled_from(
     [
         RUNS_IT,
-        replace(RUNS_IT, running=False),
-        replace(RUNS_IT, state="probation"),
-        replace(RUNS_IT, manifest_sha256="f" * 64),
-        replace(RUNS_IT, version=1),
+        changed(RUNS_IT, running=False),
+        changed(RUNS_IT, state="probation"),
+        changed(RUNS_IT, manifest_sha256="f" * 64),
+        changed(RUNS_IT, version=1),
     ]
 )
 
@@ -147,7 +148,7 @@ def test_no_clock_ends_a_soak_or_lengthens_it(
     one = replace(linked(heard), connected=connected)
     member = replace(MEMBER, proven_at=proven_at, released_at=heard)
 
-    found = stands(one, now, replace(said, soaked=soaked), member=member)
+    found = stands(one, now, changed(said, soaked=soaked), member=member)
 
     done = found.outcome is Outcome.OK and not found.soaks_until
     assert done is (said is RUNS_IT and soaked >= STAGE.soak_seconds)
@@ -173,7 +174,7 @@ def test_who_never_comes_to_the_end_of_its_soak_is_given_up_in_time_online() -> 
     assert "60 s at a stretch" in late.detail
     assert stands(back, START + 9160, RUNS_IT, member=member).outcome is Outcome.OK
     assert stands(back, START + 9161, RUNS_IT, member=member).code == "soak"
-    comes_back = stands(linked(), START + 1061, replace(RUNS_IT, soaked=60), member=member)
+    comes_back = stands(linked(), START + 1061, changed(RUNS_IT, soaked=60), member=member)
     assert comes_back.outcome is Outcome.OK
 
 
@@ -183,14 +184,14 @@ def test_who_falls_silent_while_it_soaks_is_unreachable_as_any_other() -> None:
     assert stands(told, START + 600, RUNS_IT).soaks_until > 0
     silent = stands(told, START + 601, RUNS_IT)
     assert (silent.outcome, silent.code, silent.soaks_until) == (Outcome.UNREACHABLE, "silent", 0)
-    assert stands(told, START + 1e6, replace(RUNS_IT, soaked=60)).outcome is Outcome.OK
+    assert stands(told, START + 1e6, changed(RUNS_IT, soaked=60)).outcome is Outcome.OK
 
 
 def test_who_ran_it_before_and_was_not_told_is_away() -> None:
     gone = replace(linked(), connected=False, connected_since=0.0)
 
     assert stands(gone, START + 1e6, RUNS_IT).outcome is Outcome.AWAY
-    assert stands(gone, START + 1e6, replace(RUNS_IT, soaked=60)).outcome is Outcome.OK
+    assert stands(gone, START + 1e6, changed(RUNS_IT, soaked=60)).outcome is Outcome.OK
 
 
 @given(st.lists(st.sampled_from(Outcome).map(lambda outcome: Standing("d", outcome)), max_size=30))
@@ -223,7 +224,7 @@ def test_time_alone_changes_nobody_before_it_was_foretold(
     )
     code = state if state in ON_PURPOSE else ""
     tried = slot(2, state or "idle", running=state == "committed", code=code)
-    said = (replace(tried, soaked=soaked),) if state else ()
+    said = (changed(tried, soaked=soaked),) if state else ()
     now = START + later
     before = standing(one, said, QUESTION, now)
     member = MEMBER if before.outcome is not Outcome.OK else replace(MEMBER, proven_at=now)
