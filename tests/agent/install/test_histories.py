@@ -79,10 +79,15 @@ class Histories(RuleBasedStateMachine):
 
         asyncio.run(live())
 
+    @property
+    def soak(self) -> int:
+        """What the newest directive asks for: nothing, a minute or two."""
+        return 60 * (self.generation % 3)
+
     def direct(self, chosen: Sequence[Bundle], asked: Conditions) -> None:
         self.generation += 1
         wanted = [
-            one.assignment(conditions=asked, attempt=self.attempt)
+            one.assignment(conditions=asked, attempt=self.attempt, soak=self.soak)
             for one in assignments(chosen).values()
         ]
         self.device.direct(self.generation, *wanted)
@@ -92,6 +97,35 @@ class Histories(RuleBasedStateMachine):
         self.direct(chosen, asked)
         self.run_agent()
         self.check_settled()
+
+    @rule(seconds=st.integers(0, 300))
+    def answer_for_a_while(self, seconds: int) -> None:
+        """What is settled and asked for has soaked, if it has answered for so long."""
+        before = {slot.key: slot for slot in self.device.inner.installs.slots()}
+        self.restart()
+
+        async def live() -> float:
+            await self.device.enforce(recalling(*self.recalled))
+            async with self.device.running():
+                await asyncio.sleep(0)
+                await self.device.until(lambda: self.device.loop.is_settled)
+                began = self.device.clock.seconds
+                passing = asyncio.ensure_future(self.device.clock.sleep(seconds))
+                await self.device.until(passing.done)
+                await self.device.spin()
+            return began
+
+        began = asyncio.run(live())
+        envelope = self.device.inner.installs.directive()
+        asked = peek(envelope, Directive).assignments if envelope else ()
+        shas = {(one.model, one.slot): one.sha256 for one in asked}
+        for slot in self.device.inner.installs.slots():
+            known = before.get(slot.key)
+            reached = known.soaked if known and known.committed == slot.committed else 0
+            is_asked = slot.committed and shas.get(slot.key) == slot.committed.manifest_sha256
+            if is_asked and self.soak <= seconds:
+                reached = max(reached, self.soak)
+            assert reached <= slot.soaked <= max(reached, int(began + seconds))
 
     @rule(
         chosen=st.lists(st.sampled_from(ALL), min_size=1, max_size=3),
@@ -211,6 +245,7 @@ class Histories(RuleBasedStateMachine):
         assert self.untimely == []
         assert installs.generation() == self.generation
         for slot in installs.slots():
+            assert slot.soaked in ({0, 60, 120} if slot.committed else {0})
             committed = slot.committed
             assert committed is None or committed.manifest_sha256 not in {
                 *self.outside.failing, FAILS_SERVICE.sha256, REFUSED.sha256,

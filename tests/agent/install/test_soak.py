@@ -318,6 +318,26 @@ async def test_what_was_recalled_or_does_not_load_soaks_no_more(outside: Outside
     assert soaked(device) == 0
 
 
+async def test_what_answers_no_more_soaks_no_more_whatever_the_disk_still_says(
+    outside: Outside,
+) -> None:
+    device = Device(outside)
+    device.direct(1, ONE.assignment(soak=600))
+
+    def full(*_: str) -> None:
+        raise DiskFull("no room")
+
+    async with device.running():
+        since = await until_proven(device)
+        device.inner.installs.save_install = full  # type: ignore[assignment]
+        with pytest.raises(DiskFull):
+            await device.enforce(recalling(ONE.sha256))
+        assert (device.versions(), device.deployments.answers()) == ((1, 1), None)
+        await passing(device, since + DAY)
+
+    assert soaked(device) == 0
+
+
 async def test_a_full_disk_delays_what_is_noted_and_nothing_else(outside: Outside) -> None:
     device = Device(outside)
     device.direct(1, ONE.assignment(soak=600))

@@ -169,6 +169,8 @@ def test_who_never_comes_to_the_end_of_its_soak_is_given_up_in_time_online() -> 
 
     waits = stands(linked(), START + 1060, RUNS_IT, member=member)
     assert (waits.outcome, waits.soaks_until) == (Outcome.OK, START + 70)
+    asked = replace(QUESTION, member=member)
+    assert changes_at(linked(), waits, asked, START + 1001) == START + 1060
     late = stands(linked(), START + 1061, RUNS_IT, member=member)
     assert (late.outcome, late.code, late.soaks_until) == (Outcome.UNREACHABLE, "soak", 0)
     assert "60 s at a stretch" in late.detail
@@ -182,6 +184,7 @@ def test_who_falls_silent_while_it_soaks_is_unreachable_as_any_other() -> None:
     told = replace(linked(), connected=False, connected_since=0.0, online_seconds=5.0)
 
     assert stands(told, START + 600, RUNS_IT).soaks_until > 0
+    assert changes_at(told, stands(told, START, RUNS_IT), QUESTION, START) == START + 600
     silent = stands(told, START + 601, RUNS_IT)
     assert (silent.outcome, silent.code, silent.soaks_until) == (Outcome.UNREACHABLE, "silent", 0)
     assert stands(told, START + 1e6, changed(RUNS_IT, soaked=60)).outcome is Outcome.OK
