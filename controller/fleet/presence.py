@@ -64,3 +64,9 @@ def seen(device: Device, at: float, *, connected: bool, counter: int = 0) -> Dev
         since,
         online,
     )
+
+
+def stays(before: Device, after: Device) -> bool:
+    """Whether the device was only heard again, over a link that it has: time alone tells the rest."""
+    link = before.connected_since, before.online_seconds
+    return after.connected and link == (after.connected_since, after.online_seconds)

@@ -21,16 +21,15 @@ Rules:
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.fleet.device import Device, SlotState
 from controller.fleet.presence import Presence, online_seconds, presence
 from controller.rollout.facts import Release, proven
-from controller.rollout.gate.judgement import GateResult
 from controller.rollout.policy import Stage
-from controller.rollout.rollout import Member, Rollout, StageRecord
-from controller.rollout.standing import Outcome, Standing
+from controller.rollout.rollout import Member
+from controller.rollout.standing import Census, Kind, Outcome, Standing
 from protos.documents import HELD
 
 ON_PURPOSE: Final = HELD | {"too-many-calls"}
@@ -69,35 +68,6 @@ class Tally:
     def size(self) -> int:
         """All of them."""
         return self.told + self.deferred + self.away
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One rollout's accounts.
-
-    Attributes:
-        rollout: as it is after the plan.
-        standings: the devices that it has released, by id.
-        stages: as they are after the plan, by number.
-        held: devices of the control group.
-        incompatible: devices that match and can't run it, each with the reasons.
-        taken: devices that match and that a newer rollout has, by its id.
-        gates: what gates said, if this plan has asked them.
-        lines: all of it as sentences; the first one is the sum.
-    """
-
-    rollout: Rollout
-    standings: tuple[Standing, ...] = ()
-    stages: tuple[StageRecord, ...] = ()
-    held: tuple[str, ...] = ()
-    incompatible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    taken: Mapping[str, str] = field(default_factory=dict)
-    lines: tuple[str, ...] = ()
-    gates: tuple[GateResult, ...] = ()
-
-    def count(self, outcome: Outcome) -> int:
-        """How many devices stand so."""
-        return sum(standing.outcome is outcome for standing in self.standings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +197,22 @@ def timed(member: Member, device: Device, outcome: Outcome, now: float) -> Membe
 
 def tally(standings: Iterable[Standing]) -> Tally:
     """What they come to; REVERTED and KEPT ones count nowhere."""
+    return _sum((Kind.of(one), 1) for one in standings)
+
+
+def tallied(census: Census, *, first: int = 0, last: float = math.inf) -> Tally:
+    """Likewise, of the stages from ``first`` to ``last``."""
+    return _sum(
+        (kind, len(devices)) for kind, devices in census.groups() if first <= kind.stage <= last
+    )
+
+
+def _sum(counted: Iterable[tuple[Kind, int]]) -> Tally:
     counts = dict.fromkeys(Outcome, 0)
     soaking = 0
-    for one in standings:
-        counts[one.outcome] += 1
-        soaking += one.soaks_until > 0
+    for kind, count in counted:
+        counts[kind.outcome] += count
+        soaking += count if kind.soaks else 0
     return Tally(
         ok=counts[Outcome.OK],
         failed=counts[Outcome.FAILED],

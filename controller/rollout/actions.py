@@ -12,18 +12,18 @@ from typing import Final
 from controller.audit import Entry
 from controller.errors import Conflict, InvalidInput, NotFound
 from controller.fleet.attributes import attributes
-from controller.fleet.device import DeviceStatus
+from controller.fleet.device import DeviceStatus, SlotState
 from controller.fleet.selector import matches
 from controller.fleet.selector_parser import parse
 from controller.registry.version import Version
-from controller.rollout.account import Progress
 from controller.rollout.compatibility import objections
 from controller.rollout.draft import EvidenceWish
 from controller.rollout.facts import Facts, Place, Release, place
 from controller.rollout.gate.actions import read_evidence
 from controller.rollout.gate.evidence import Evidence
-from controller.rollout.plan import account, account_ended, accounts, plan
+from controller.rollout.plan import account, accounts, plan
 from controller.rollout.policy import STAGED, Policy
+from controller.rollout.progress import Progress, accounts_of
 from controller.rollout.rollout import FINAL, Rollout, SignedDirective, State, Wanted
 from controller.store.store import Transaction
 from protos.documents import Directive
@@ -161,7 +161,7 @@ def gather(tx: Transaction) -> Facts:
         for one in facts.rollouts
         if one.state is State.ROLLING_BACK
     }
-    return dataclasses.replace(facts, asked=_asked(tx, facts), closed=closed)
+    return dataclasses.replace(facts, asked=asked(tx, facts.wanted, facts.slots), closed=closed)
 
 
 def with_evidence(tx: Transaction, facts: Facts, now: float) -> Facts:
@@ -192,11 +192,15 @@ def release_of(version: Version) -> Release:
     )
 
 
-def _asked(tx: Transaction, facts: Facts) -> Mapping[Place, int]:
+def asked(
+    tx: Transaction, wanted: Iterable[Wanted], slots: Iterable[SlotState]
+) -> Mapping[Place, int]:
     """``Facts.asked``, for the places where a failure is reported: only there it decides."""
-    failed = {place(slot): slot.version for slot in facts.slots if slot.state == "failed"}
+    failed = {place(slot): slot.version for slot in slots if slot.state == "failed"}
+    if not failed:
+        return {}
     found = {}
-    for row in facts.wanted:
+    for row in wanted:
         if failed.get(place(row)) == row.version:
             generation = _first_asked(row, tx.rollouts.directives(row.device))
             if generation:
@@ -281,5 +285,5 @@ def rollout_of(tx: Transaction, rollout_id: str) -> Rollout:
 def progress_of(tx: Transaction, rollout: Rollout, now: float) -> Progress:
     """How the rollout stands."""
     if rollout.state in FINAL:
-        return account_ended(rollout, tx.rollouts.standings(rollout.id), tx.stages.all(rollout.id))
+        return accounts_of(rollout, tx.rollouts.standings(rollout.id), tx.stages.all(rollout.id))
     return account(rollout, with_evidence(tx, gather(tx), now), now)

@@ -12,10 +12,10 @@ from controller.fleet.attributes import attributes
 from controller.fleet.device import Device, DeviceStatus
 from controller.fleet.selector import matches
 from controller.fleet.selector_parser import parse
-from controller.rollout.account import tally
+from controller.rollout.account import tallied
 from controller.rollout.compatibility import objections
 from controller.rollout.draft import Plan
-from controller.rollout.facts import Facts, Place, age, place, proven, slots_by_place
+from controller.rollout.facts import Known, age, place, proven
 from controller.rollout.release import MINUTE, rate
 from controller.rollout.rollout import (
     ASSIGNING,
@@ -40,43 +40,47 @@ class InvalidPlan(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """The facts, found quickly, and what the plan makes of them. ``rows``: whose each place is."""
+class _Case:
+    """The facts, and what the plan makes of them.
 
-    facts: Facts
+    Attributes:
+        members: those that the plan changes, by rollout and device.
+        stages: as they are after the plan.
+    """
+
+    known: Known
     plan: Plan
-    devices: Mapping[str, Device]
-    rollouts: Mapping[str, Rollout]
     members: Mapping[tuple[str, str], Member]
-    after: Mapping[tuple[str, str], Member]
     stages: Mapping[str, tuple[StageRecord, ...]]
-    rows: Mapping[Place, str]
     now: float
 
+    def before(self, rollout: str, device: str) -> Member | None:
+        """The membership as the plan found it."""
+        return self.known.members_of(rollout).get(device)
 
-def violations(facts: Facts, plan: Plan, now: float) -> tuple[str, ...]:
+    def after(self, rollout: str, device: str) -> Member | None:
+        """The membership as the plan leaves it."""
+        return self.members.get((rollout, device)) or self.before(rollout, device)
+
+
+def violations(known: Known, plan: Plan, now: float) -> tuple[str, ...]:
     """Every rule that the plan breaks, in words; empty if it may be carried out."""
     if plan.empty:
         return ()
-    members = {(one.rollout, one.device): one for one in facts.members}
-    known = _Known(
-        facts,
+    case = _Case(
+        known,
         plan,
-        {one.id: one for one in facts.devices},
-        {one.id: one for one in facts.rollouts},
-        members,
-        {**members, **{(one.rollout, one.device): one for one in plan.members}},
+        {(one.rollout, one.device): one for one in plan.members},
         {one.rollout.id: one.stages for one in plan.progress},
-        {place(row): row.rollout for row in facts.wanted},
         now,
     )
     return (
-        *_one_row_per_place(facts, plan),
-        *(line for row in plan.assign for line in _assigned(row, known)),
-        *_restored(known),
-        *_members(known),
-        *_releases(known),
-        *_states(known),
+        *_one_row_per_place(case),
+        *(line for row in plan.assign for line in _assigned(row, case)),
+        *_restored(case),
+        *_members(case),
+        *_releases(case),
+        *_states(case),
     )
 
 
@@ -97,20 +101,21 @@ def directive_violations(previous: Directive | None, directive: Directive) -> tu
     return tuple(found)
 
 
-def _one_row_per_place(facts: Facts, plan: Plan) -> Iterator[str]:
+def _one_row_per_place(case: _Case) -> Iterator[str]:
+    plan = case.plan
     touched = Counter(place(row) for row in (*plan.assign, *plan.restore, *plan.remove))
     yield from (
         f"{where} is changed {count} times" for where, count in touched.items() if count > 1
     )
-    present = {place(row) for row in facts.wanted}
     for row in (*plan.restore, *plan.remove):
-        if place(row) not in present:
+        if case.known.row(place(row)) is None:
             yield f"{place(row)} has no row to restore or remove"
 
 
-def _assigned(row: Wanted, known: _Known) -> Iterator[str]:
-    release = known.facts.releases.get((row.model, row.version))
-    rollout, device = known.rollouts.get(row.rollout), known.devices.get(row.device)
+def _assigned(row: Wanted, case: _Case) -> Iterator[str]:
+    known = case.known
+    release = known.releases.get((row.model, row.version))
+    rollout, device = known.rollouts.get(row.rollout), known.device(row.device)
     if release is None or not release.published:
         yield f"{row.model}/{row.version} is not published"
     if rollout is None or rollout.state not in OPEN | ASSIGNING:
@@ -125,45 +130,45 @@ def _assigned(row: Wanted, known: _Known) -> Iterator[str]:
         yield f"{row.device} does not match {rollout.selector}"
     if release is not None and objections(release, device):
         yield f"{row.device} can't run {release.reference}"
-    member = known.after.get((rollout.id, row.device))
+    member = case.after(rollout.id, row.device)
     if member is None or member.stage == CONTROL or member.reverted:
         yield f"{row.device} is assigned and not released by {rollout.id}"
     yield from _newer(row, rollout, device, known)
 
 
-def _newer(row: Wanted, rollout: Rollout, device: Device, known: _Known) -> Iterator[str]:
+def _newer(row: Wanted, rollout: Rollout, device: Device, known: Known) -> Iterator[str]:
     """An open rollout that is newer has the place, or will."""
-    for one in known.facts.rollouts:
+    present = known.row(place(row))
+    for one in known.rollouts.values():
         if one.state not in OPEN or age(one) <= age(rollout) or one.model != row.model:
             continue
-        better = known.facts.releases.get((one.model, one.version))
+        better = known.release(one)
         if one.slot != row.slot or better is None or not better.published:
             continue
         meant = matches(parse(one.selector), attributes(device)) and not objections(better, device)
-        holds = known.rows.get(place(row)) == one.id
+        holds = present is not None and present.rollout == one.id
         if meant and (rollout.state in OPEN or holds):
             yield f"{row.device} belongs to {one.id}, which is newer than {rollout.id}"
 
 
-def _restored(known: _Known) -> Iterator[str]:
-    slots = slots_by_place(known.facts.slots)
-    for row in known.plan.restore:
-        release = known.facts.releases.get((row.model, row.version))
-        member = known.after.get((row.rollout, row.device))
+def _restored(case: _Case) -> Iterator[str]:
+    for row in case.plan.restore:
+        release = case.known.releases.get((row.model, row.version))
+        member = case.after(row.rollout, row.device)
         ran = member is not None and member.reverted and member.before == row.version
-        if not ran and not proven(slots.get(place(row), ()), release):
+        if not ran and not proven(case.known.said(place(row)), release):
             yield f"{row.device} has not proven that it runs {row.model}/{row.version}"
         if release is None or not release.published:
             yield f"{row.model}/{row.version} is not published"
 
 
-def _members(known: _Known) -> Iterator[str]:
+def _members(case: _Case) -> Iterator[str]:
     """The control group is left alone, and nobody moves from one stage to another."""
-    for member in known.plan.members:
-        before = known.members.get((member.rollout, member.device))
+    for member in case.plan.members:
+        before = case.before(member.rollout, member.device)
         if before is None or before.stage == member.stage:
             continue
-        records = known.stages.get(member.rollout, ())
+        records = case.stages.get(member.rollout, ())
         passed = all(one.state is StageState.PASSED for one in records[: member.stage])
         if before.stage != CONTROL:
             yield f"{member.device} moves from stage {before.stage} to {member.stage}"
@@ -171,60 +176,64 @@ def _members(known: _Known) -> Iterator[str]:
             yield f"{member.device} is in the control group of {member.rollout}"
 
 
-def _releases(known: _Known) -> Iterator[str]:
+def _releases(case: _Case) -> Iterator[str]:
     """Who runs releases, into an open stage, within its budget, size and pace."""
     new: dict[str, list[Member]] = {}
-    for member in known.plan.members:
-        before = known.members.get((member.rollout, member.device))
+    for member in case.plan.members:
+        before = case.before(member.rollout, member.device)
         again = before is not None and before.released_at != member.released_at
         if member.stage != CONTROL and (before is None or before.stage == CONTROL or again):
             new.setdefault(member.rollout, []).append(member)
     for rollout_id, released in new.items():
-        rollout = known.rollouts.get(rollout_id)
+        rollout = case.known.rollouts.get(rollout_id)
         if rollout is None or rollout.state is State.SUCCEEDED:
             continue  # a standing order
-        yield from _released(rollout, released, known)
+        yield from _released(rollout, released, case)
 
 
-def _released(rollout: Rollout, released: list[Member], known: _Known) -> Iterator[str]:
+def _released(rollout: Rollout, released: list[Member], case: _Case) -> Iterator[str]:
     if rollout.state is not State.RUNNING:
         yield f"{rollout.id} is {rollout.state} and releases {len(released)} devices"
-    records = known.stages.get(rollout.id, ())
-    again = {one.device for one in released if (rollout.id, one.device) in known.members}
+    records = case.stages.get(rollout.id, ())
+    again = {one.device for one in released if case.before(rollout.id, one.device)}
     for number, device in {(one.stage, one.device) for one in released}:
         state = records[number].state if number < len(records) else StageState.PENDING
         back = state is StageState.PASSED and device in again
         if state is not StageState.OPEN and not back:
             yield f"{rollout.id} releases {device} into stage {number}, which is not open"
-    progress = next(one for one in known.plan.progress if one.rollout.id == rollout.id)
+    progress = next(one for one in case.plan.progress if one.rollout.id == rollout.id)
     for record in records:
-        own = [one for one in progress.standings if one.stage == record.number]
-        if record.state in JUDGED and broken_budget(rollout.policy.budget, tally(own), record):
+        own = tallied(progress.census, first=record.number, last=record.number)
+        if record.state in JUDGED and broken_budget(rollout.policy.budget, own, record):
             yield f"{rollout.id} releases devices though stage {record.number} broke its budget"
-    pace = rollout.policy.pace
-    limit = rate(pace, len(progress.standings))
-    span = max(MINUTE, MINUTE / limit) if limit else MINUTE
-    mine = [one for (of, _), one in known.after.items() if of == rollout.id]
-    recent = sum(one.released_at > known.now - span for one in mine if one.stage != CONTROL)
+    if rollout.policy.pace.per_minute:
+        yield from _paced(rollout, progress.census.size, case)
+
+
+def _paced(rollout: Rollout, decided: int, case: _Case) -> Iterator[str]:
+    limit = rate(rollout.policy.pace, decided)
+    span = max(MINUTE, MINUTE / limit)
+    changed = {one.device: one for one in case.plan.members if one.rollout == rollout.id}
+    after = {**case.known.members_of(rollout.id), **changed}.values()
+    recent = sum(one.released_at > case.now - span for one in after if one.stage != CONTROL)
     if recent > max(1.0, limit * span / MINUTE):
         yield f"{rollout.id} releases {recent} devices in {span:g} s"
 
 
-def _states(known: _Known) -> Iterator[str]:
-    reachable = _reachable()
-    for rollout in known.plan.rollouts:
-        before = known.rollouts.get(rollout.id)
+def _states(case: _Case) -> Iterator[str]:
+    for rollout in case.plan.rollouts:
+        before = case.known.rollouts.get(rollout.id)
         if before is None or (before.state, rollout.state) not in _STEPS:
             yield f"{rollout.id} can't become {rollout.state}"
-        records = known.stages.get(rollout.id, ())
+        records = case.stages.get(rollout.id, ())
         passed = records and all(one.state is StageState.PASSED for one in records)
         if rollout.state is State.SUCCEEDED and not passed:
             yield f"{rollout.id} succeeded with stages that have not passed"
-    stages = {(one.rollout, one.number): one for one in known.facts.stages}
-    for record in known.plan.stages:
-        old = stages.get((record.rollout, record.number))
+    for record in case.plan.stages:
+        known = case.known.records.get(record.rollout, ())
+        old = known[record.number] if record.number < len(known) else None
         start = StageState.PENDING if old is None else old.state
-        if record.state not in reachable[start]:
+        if record.state not in _REACHABLE[start]:
             yield f"{record.rollout}: stage {record.number} can't become {record.state}"
         if old is not None and record.size < old.size:
             yield f"{record.rollout}: stage {record.number} shrinks"
@@ -242,3 +251,6 @@ def _reachable() -> dict[StageState, set[StageState]]:
                 if state in found[start]:
                     found[start].add(after)
     return found
+
+
+_REACHABLE = _reachable()

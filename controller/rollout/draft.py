@@ -1,15 +1,18 @@
 """A plan, and how it is drafted: what is wanted, withdrawn and noted, with every reason."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controller.fleet.device import Device, SlotState
+from controller.fleet.device import Device
 from controller.fleet.presence import online_seconds
-from controller.rollout.account import Progress
-from controller.rollout.claims import Claims, claim
-from controller.rollout.facts import Facts, Place, place, slots_by_place
+from controller.rollout.explain import told
+from controller.rollout.facts import Place, place
+from controller.rollout.gate.evidence import Evidence
+from controller.rollout.ledger import Ledger
+from controller.rollout.part import wants
 from controller.rollout.policy import soak_asked
+from controller.rollout.progress import Progress
 from controller.rollout.reversal import before, reversal
 from controller.rollout.rollout import CONTROL, Member, Rollout, StageRecord, Wanted
 
@@ -54,7 +57,7 @@ class Plan:
     @property
     def because(self) -> tuple[str, ...]:
         """The whole plan in sentences."""
-        return (*(line for one in self.progress for line in one.lines), *self.later)
+        return (*(line for one in self.progress for line in told(one)), *self.later)
 
     @property
     def empty(self) -> bool:
@@ -64,26 +67,19 @@ class Plan:
 
 
 class Draft:
-    """The facts, found quickly, and what is changed of them so far.
+    """The facts, and what is changed of them so far.
 
     Attributes:
-        rows, slots, devices, members, records: the facts' own, by place, device and rollout.
+        rosters: of the open rollouts, by id.
+        changed: members by rollout and device.
         notes: devices by sentence, by rollout.
     """
 
-    def __init__(self, facts: Facts, now: float) -> None:
-        self.facts = facts
+    def __init__(self, ledger: Ledger, evidence: Mapping[str, Evidence], now: float) -> None:
+        self.known = ledger.known
+        self.rosters = ledger.rosters
+        self.evidence = evidence
         self.now = now
-        self.rows = {place(row): row for row in facts.wanted}
-        self.slots = slots_by_place(facts.slots)
-        self.devices = {one.id: one for one in facts.devices}
-        self.claims: Claims = claim(facts, self.rows)
-        self.members: dict[str, dict[str, Member]] = {}
-        for member in facts.members:
-            self.members.setdefault(member.rollout, {})[member.device] = member
-        self.records: dict[str, list[StageRecord]] = {}
-        for record in sorted(facts.stages, key=lambda one: one.number):
-            self.records.setdefault(record.rollout, []).append(record)
         self.assign: dict[Place, Wanted] = {}
         self.restore: dict[Place, Wanted] = {}
         self.remove: dict[Place, Wanted] = {}
@@ -92,11 +88,7 @@ class Draft:
         self.rollouts: list[Rollout] = []
         self.wishes: list[EvidenceWish] = []
         self.notes: dict[str, dict[str, list[str]]] = {}
-        self.again_at = math.inf
-
-    def said(self, where: Place) -> Sequence[SlotState]:
-        """What reports say of the place."""
-        return self.slots.get(where, ())
+        self.again_at = ledger.again_at
 
     def note(self, rollout: str, sentence: str, device: str) -> None:
         """The sentence holds for the device, too."""
@@ -106,24 +98,14 @@ class Draft:
         """The member as it is from now on."""
         self.changed.setdefault(member.rollout, {})[member.device] = member
 
-    def lapsed(self, rollout: Rollout) -> frozenset[str]:
-        """Members that were put back, or whose place was not the rollout's for a while."""
-        found = set()
-        for device, member in self.members.get(rollout.id, {}).items():
-            row = self.rows.get((device, rollout.model, rollout.slot))
-            away = row is None or row.rollout != rollout.id
-            if member.stage != CONTROL and (member.reverted or away):
-                found.add(device)
-        return frozenset(found)
-
-    def members_after(self, rollout: str) -> Mapping[str, Member]:
-        """The rollout's members as they are from now on, by device."""
-        return {**self.members.get(rollout, {}), **self.changed.get(rollout, {})}
+    def member(self, rollout: Rollout, device: str) -> Member | None:
+        """The device's membership as it is from now on."""
+        changed = self.changed.get(rollout.id, {}).get(device)
+        return changed or self.known.members_of(rollout.id).get(device)
 
     def is_released(self, rollout: Rollout, device: str) -> bool:
         """Whether the rollout has released the device, by this plan or before."""
-        member = self.changed.get(rollout.id, {}).get(device)
-        member = member or self.members.get(rollout.id, {}).get(device)
+        member = self.member(rollout, device)
         return member is not None and member.stage != CONTROL
 
     def release(self, rollout: Rollout, device: Device, stage: int) -> None:
@@ -131,37 +113,43 @@ class Draft:
 
         One that was a member before, and was put back or away, stays in its stage.
         """
+        known = self.known
         where = (device.id, rollout.model, rollout.slot)
-        earlier = before(rollout, self.rows.get(where), self.said(where), self.facts)
+        earlier = before(rollout, known.row(where), known.said(where), known.releases)
         online = online_seconds(device, self.now)
         member = Member(rollout.id, device.id, stage, self.now, online, earlier)
-        known = self.members_after(rollout.id).get(device.id)
-        if known is not None and known.stage != CONTROL:
-            attempt = known.attempt + known.reverted
-            earlier = earlier or known.before
-            member = replace(member, stage=known.stage, before=earlier, attempt=attempt)
+        was = self.member(rollout, device.id)
+        if was is not None and was.stage != CONTROL:
+            attempt = was.attempt + was.reverted
+            earlier = earlier or was.before
+            member = replace(member, stage=was.stage, before=earlier, attempt=attempt)
         self.put(member)
         self.want(rollout, member)
 
     def want(self, rollout: Rollout, member: Member) -> None:
         """The version is wanted of the member."""
         where = (member.device, rollout.model, rollout.slot)
-        row = self.rows.get(where)
-        soak = soak_asked(rollout.policy, member.stage)
-        same = (rollout.id, rollout.version, member.attempt, soak)
-        if row and (row.rollout, row.version, row.attempt, row.soak_seconds) == same:
+        row = self.known.row(where)
+        if wants(row, rollout, member):
             return
-        wanted = Wanted(*where, rollout.version, rollout.id, self.now, member.attempt, soak)
+        wanted = Wanted(
+            *where,
+            rollout.version,
+            rollout.id,
+            self.now,
+            member.attempt,
+            soak_asked(rollout.policy, member.stage),
+        )
         self.assign[where] = wanted
         instead = row is not None and row.version != rollout.version
         before_it = f" instead of {row.model}/{row.version}" if row is not None and instead else ""
         self.note(rollout.id, f"assigned{before_it}", member.device)
 
-    def revert(self, rollout: Rollout, members: Sequence[Member]) -> None:
+    def revert(self, rollout: Rollout, members: Iterable[Member]) -> None:
         """The members go back to what they ran before."""
-        changed = self.changed.get(rollout.id, {})
+        changed, known = self.changed.get(rollout.id, {}), self.known
         due = [changed.get(one.device, one) for one in members]
-        found = reversal(rollout, due, self.rows, self.slots, self.facts.releases)
+        found = reversal(rollout, due, known.row, known.said, known.releases)
         for row in found.restore:
             self.restore[place(row)] = row
             self.note(rollout.id, f"put back to {row.model}/{row.version}", row.device)

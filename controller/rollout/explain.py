@@ -1,22 +1,23 @@
 """Rollouts in sentences, for people: the CLI, the web and the log show these."""
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
-from controller.rollout.account import OFFLINE, Progress
+from controller.rollout.account import OFFLINE
+from controller.rollout.progress import Progress
 from controller.rollout.rollout import OPEN, Rollout, State
-from controller.rollout.standing import Outcome, Standing
+from controller.rollout.standing import Kind, Outcome
 
 SHOWN = 5
 """This many devices are named; the rest are counted."""
 
 
-def named(devices: Iterable[str]) -> str:
+def named(devices: Collection[str]) -> str:
     """``pi-01, pi-02 and 7 more``."""
-    names = sorted(devices)
-    shown = ", ".join(names[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
+    shown = ", ".join(heapq.nsmallest(SHOWN, devices))  # quicker than to sort a whole fleet
+    return shown if len(devices) <= SHOWN else f"{shown} and {len(devices) - SHOWN} more"
 
 
 def title(rollout: Rollout) -> str:
@@ -30,34 +31,36 @@ def summary(progress: Progress) -> str:
 
     Of an ended rollout it says who proved it then: they may run another version by now.
     """
-    total = len(progress.standings)
+    total = progress.census.size
     if total == 0:
         return f"{title(progress.rollout)}: {_nobody(progress)}"
     does = "run it" if progress.rollout.state in OPEN else "proved that they run it"
     parts = [f"{progress.count(Outcome.OK)} of {total} {does}"]
-    by_outcome: dict[Outcome, list[Standing]] = {}
-    for one in progress.standings:
-        by_outcome.setdefault(one.outcome, []).append(one)
     for outcome, words in _COUNTED.items():
-        if found := by_outcome.get(outcome):
-            parts.append(f"{len(found)} {words} ({_reasons(found)})")
-    waiting = [one for one in by_outcome.get(Outcome.WAITING, []) if one.code != OFFLINE]
-    parts += _waiting(waiting)
+        if count := progress.count(outcome):
+            parts.append(f"{count} {words} ({_reasons(progress, outcome)})")
+    parts += _waiting(progress)
     if offline := _offline(progress):
         parts.append(f"{len(offline)} offline")
     for outcome, words in _PLAIN.items():
-        if found := by_outcome.get(outcome):
-            parts.append(f"{len(found)} {words}")
+        if count := progress.count(outcome):
+            parts.append(f"{count} {words}")
     if progress.held and progress.rollout.state in OPEN:
         parts.append(f"{len(progress.held)} held back as control group")
     return f"{title(progress.rollout)}: {', '.join(parts)}"
 
 
-def _waiting(waiting: Sequence[Standing]) -> list[str]:
-    busy = [one for one in waiting if one.doing]
-    said = [f"{len(busy)} installing ({_states(busy)})"] if busy else []
-    if len(waiting) > len(busy):
-        said.append(f"{len(waiting) - len(busy)} not reported yet")
+def _waiting(progress: Progress) -> list[str]:
+    waiting = [
+        (kind, len(devices))
+        for kind, devices in progress.census.groups()
+        if kind.outcome is Outcome.WAITING and kind.code != OFFLINE
+    ]
+    busy = [(kind, count) for kind, count in waiting if kind.doing]
+    installing = sum(count for _, count in busy)
+    said = [f"{installing} installing ({_states(busy)})"] if busy else []
+    if silent := sum(count for _, count in waiting) - installing:
+        said.append(f"{silent} not reported yet")
     return said
 
 
@@ -72,15 +75,18 @@ _PLAIN = {
 }
 
 
-def told(progress: Progress, notes: Mapping[str, Iterable[str]]) -> Progress:
-    """The progress with all of it in sentences, the sum first."""
-    lines = [summary(progress)]
-    lines += [f"  {sentence}: {named(devices)}" for sentence, devices in sorted(notes.items())]
-    lines += [f"  {line}" for line in progress.lines]
+def told(progress: Progress) -> tuple[str, ...]:
+    """All of it in sentences, the sum first."""
+    lines = [summary(progress), *_noted(progress.notes)]
+    lines += [f"  {line}" for line in progress.steps]
     lines += details(progress)
     if progress.rollout.state is not State.RUNNING:
         lines.append(f"  {ended(progress)}")
-    return replace(progress, lines=tuple(lines))
+    return tuple(lines)
+
+
+def _noted(notes: Mapping[str, Collection[str]]) -> list[str]:
+    return [f"  {sentence}: {named(devices)}" for sentence, devices in sorted(notes.items())]
 
 
 def back(done: int, waiting: Sequence[str], away: Sequence[str]) -> tuple[str, ...]:
@@ -111,17 +117,17 @@ def details(progress: Progress) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _offline(progress: Progress) -> list[str]:
-    return [
-        one.device
-        for one in progress.standings
-        if one.outcome is Outcome.AWAY or (one.outcome, one.code) == (Outcome.WAITING, OFFLINE)
-    ]
+def _offline(progress: Progress) -> AbstractSet[str]:
+    found: set[str] = set()
+    for kind, devices in progress.census.groups():
+        if kind.outcome is Outcome.AWAY or (kind.outcome, kind.code) == (Outcome.WAITING, OFFLINE):
+            found |= devices
+    return found
 
 
-def later(rollout: Rollout, notes: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+def later(rollout: Rollout, notes: Mapping[str, Collection[str]]) -> tuple[str, ...]:
     """What a rollout that has succeeded does for devices that match by now; empty if nothing."""
-    done = [f"  {sentence}: {named(devices)}" for sentence, devices in sorted(notes.items())]
+    done = _noted(notes)
     return (f"{title(rollout)}: has succeeded, and goes on", *done) if done else ()
 
 
@@ -142,15 +148,18 @@ def _nobody(progress: Progress) -> str:
     return "no device"
 
 
-def _reasons(failed: Sequence[Standing]) -> str:
-    by_code: dict[str, list[str]] = {}
-    for one in failed:
-        by_code.setdefault(one.code or "no code", []).append(one.device)
+def _reasons(progress: Progress, outcome: Outcome) -> str:
+    by_code: dict[str, set[str]] = {}
+    for kind, devices in progress.census.groups():
+        if kind.outcome is outcome:
+            by_code.setdefault(kind.code or "no code", set()).update(devices)
     return "; ".join(f"{code}: {named(devices)}" for code, devices in sorted(by_code.items()))
 
 
-def _states(busy: Sequence[Standing]) -> str:
-    counts = Counter(f"{one.doing}, {one.code}" if one.code else one.doing for one in busy)
+def _states(busy: Iterable[tuple[Kind, int]]) -> str:
+    counts = Counter[str]()
+    for kind, count in busy:
+        counts[f"{kind.doing}, {kind.code}" if kind.code else kind.doing] += count
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{count} {doing}" for doing, count in sorted(counts.items()))

@@ -1,9 +1,10 @@
 """What a plan is made from: frozen values, gathered by ``actions.gather``, and how they are found."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from controller.fleet.device import Device, SlotState
+from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.registry import version as registry
 from controller.rollout.gate.evidence import Evidence
 from controller.rollout.rollout import Member, Rollout, StageRecord, Wanted
@@ -12,6 +13,9 @@ from protos.manifest import Needs
 
 Place = tuple[str, str, str]
 """Device, model, slot: where one version at a time runs."""
+
+Spot = tuple[str, str]
+"""Model and slot: a place of a device that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,10 @@ class Release:
         return self.state is registry.State.PUBLISHED
 
 
+Releases = Mapping[tuple[str, int], Release]
+"""By model and version."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that is known when a plan is made.
@@ -56,12 +64,129 @@ class Facts:
     devices: tuple[Device, ...] = ()
     wanted: tuple[Wanted, ...] = ()
     slots: tuple[SlotState, ...] = ()
-    releases: Mapping[tuple[str, int], Release] = field(default_factory=dict)
+    releases: Releases = field(default_factory=dict)
     asked: Mapping[Place, int] = field(default_factory=dict)
     members: tuple[Member, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     closed: Mapping[str, tuple[Standing, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """What is known of one device, but for its part in rollouts.
+
+    Attributes:
+        device: None if it is not in the fleet (any more).
+        asked: as ``Facts.asked``, by model and slot.
+    """
+
+    id: str
+    device: Device | None = None
+    rows: tuple[Wanted, ...] = ()
+    slots: tuple[SlotState, ...] = ()
+    asked: Mapping[Spot, int] = field(default_factory=dict)
+
+    def row(self, model: str, slot: str) -> Wanted | None:
+        """What is wanted there."""
+        for row in self.rows:
+            if row.model == model and row.slot == slot:
+                return row
+        return None
+
+    def said(self, model: str, slot: str) -> tuple[SlotState, ...]:
+        """What reports say of the place."""
+        return tuple(one for one in self.slots if one.model == model and one.slot == slot)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is in the fleet."""
+        return self.device is not None and self.device.status is DeviceStatus.ACTIVE
+
+
+NOBODY: Final[Mapping[str, Member]] = {}
+
+
+class Known:
+    """The facts, found quickly. Whoever owns it changes it as they change (``ledger.py``).
+
+    Attributes:
+        rollouts, by_device, members, records: by id; members by rollout and device.
+        releases, evidence, closed: as in ``Facts``.
+    """
+
+    def __init__(self) -> None:
+        self.rollouts: dict[str, Rollout] = {}
+        self.by_device: dict[str, DeviceFacts] = {}
+        self.members: dict[str, dict[str, Member]] = {}
+        self.records: dict[str, tuple[StageRecord, ...]] = {}
+        self.releases: Releases = {}
+        self.evidence: Mapping[str, Evidence] = {}
+        self.closed: Mapping[str, tuple[Standing, ...]] = {}
+
+    def release(self, rollout: Rollout) -> Release | None:
+        """The rollout's version."""
+        return self.releases.get((rollout.model, rollout.version))
+
+    def device(self, device: str) -> Device | None:
+        """The device, if it is in the fleet."""
+        known = self.by_device.get(device)
+        return None if known is None else known.device
+
+    def is_active(self, device: str) -> bool:
+        """Whether it is in the fleet, and not revoked."""
+        known = self.by_device.get(device)
+        return known is not None and known.is_active
+
+    def row(self, where: Place) -> Wanted | None:
+        """What is wanted there."""
+        known = self.by_device.get(where[0])
+        return None if known is None else known.row(where[1], where[2])
+
+    def said(self, where: Place) -> Sequence[SlotState]:
+        """What reports say of the place."""
+        known = self.by_device.get(where[0])
+        return () if known is None else known.said(where[1], where[2])
+
+    def members_of(self, rollout: str) -> Mapping[str, Member]:
+        """By device."""
+        return self.members.get(rollout, NOBODY)
+
+
+def by_device(facts: Facts) -> Mapping[str, DeviceFacts]:
+    """What is known of each device, also of those that are gone and of which something is left."""
+    rows: dict[str, list[Wanted]] = {}
+    for row in facts.wanted:
+        rows.setdefault(row.device, []).append(row)
+    slots: dict[str, list[SlotState]] = {}
+    for slot in facts.slots:
+        slots.setdefault(slot.device, []).append(slot)
+    asked: dict[str, dict[Spot, int]] = {}
+    for (device, *spot), generation in facts.asked.items():
+        asked.setdefault(device, {})[spot[0], spot[1]] = generation
+    devices = {one.id: one for one in facts.devices}
+    members = {one.device for one in facts.members}
+    return {
+        device: DeviceFacts(
+            device,
+            devices.get(device),
+            tuple(rows.get(device, ())),
+            tuple(slots.get(device, ())),
+            asked.get(device, _NOTHING),
+        )
+        for device in {**devices, **rows, **slots, **dict.fromkeys(members)}
+    }
+
+
+_NOTHING: Final[Mapping[Spot, int]] = {}
+
+
+def records_by_rollout(stages: Iterable[StageRecord]) -> dict[str, tuple[StageRecord, ...]]:
+    """The stages of each rollout, by number."""
+    found: dict[str, list[StageRecord]] = {}
+    for record in sorted(stages, key=lambda one: one.number):
+        found.setdefault(record.rollout, []).append(record)
+    return {rollout: tuple(records) for rollout, records in found.items()}
 
 
 def place(row: Wanted | SlotState) -> Place:
@@ -95,8 +220,8 @@ def proven(slots: Iterable[SlotState], release: Release | None) -> bool:
     )
 
 
-def runs(model: str, slots: Iterable[SlotState], facts: Facts) -> tuple[Release, ...]:
+def runs(model: str, slots: Iterable[SlotState], releases: Releases) -> tuple[Release, ...]:
     """The versions of the model that may be run and that the reports prove."""
     said = tuple(slots)
-    found = (facts.releases.get((model, one.version)) for one in said if one.running)
+    found = (releases.get((model, one.version)) for one in said if one.running)
     return tuple(one for one in found if one and one.published and proven(said, one))

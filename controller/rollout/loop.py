@@ -18,6 +18,7 @@ from controller.rollout.draft import Plan
 from controller.rollout.explain import named
 from controller.rollout.rollout import SignedDirective
 from controller.rollout.turn.actions import Tenure, take_turn
+from controller.rollout.turn.books import Books
 from controller.rollout.unheard import Unheard
 from controller.signing.directive import signed
 from controller.store.store import Store
@@ -63,8 +64,8 @@ class RolloutLoop:
         self._turn = asyncio.Lock()
         self._woken = asyncio.Event()
         self._running: asyncio.AbstractEventLoop | None = None
-        # The newest directive of each device: this loop alone writes them, so it reads each once.
-        self._newest: dict[str, Directive | None] = {}
+        # This loop alone writes directives, so it reads each once.
+        self._books = Books()
         self._unheard = Unheard()
         self._tenure = Tenure(holder)
 
@@ -104,7 +105,7 @@ class RolloutLoop:
             now = self._clock.now().timestamp()
             if not self._tenure.unbroken(now):
                 await asyncio.to_thread(self._take_over, now)
-            taken = await asyncio.to_thread(take_turn, self._store, self._newest, self._tenure, now)
+            taken = await asyncio.to_thread(take_turn, self._store, self._books, self._tenure, now)
             told = await asyncio.to_thread(self._sign, taken.due) if taken.due else ()
             for one in (*told, *await self._missed()):
                 await self._send(one)
@@ -113,7 +114,7 @@ class RolloutLoop:
     async def connected(self, device: str) -> None:
         """A link has come up: the device is told its newest directive again, and may match more."""
         newest = await asyncio.to_thread(self._stored, device)
-        known = self._newest.get(device)
+        known = self._books.newest.get(device)
         # A turn may have signed another since this one was read: then it sends that one itself, and
         # what comes last is what the device is told.
         overtaken = newest and known and known.generation > newest.generation
@@ -127,7 +128,7 @@ class RolloutLoop:
         Whoever acted before may have been killed, and noted no more who went; devices whose link is
         to yet another controller are online again when they are next heard.
         """
-        self._newest.clear()
+        self._books.clear()
         with self._store.begin() as tx:
             if self._tenure.renew(tx, now):
                 tx.devices.disconnect_all(self._courier.connected())
@@ -139,7 +140,9 @@ class RolloutLoop:
             for one in due
         ]
         broken = [
-            line for one in due for line in directive_violations(self._newest[one.device], one)
+            line
+            for one in due
+            for line in directive_violations(self._books.newest[one.device], one)
         ]
         if broken:
             raise InvalidPlan("; ".join(broken))
@@ -149,9 +152,9 @@ class RolloutLoop:
                 for one in sealed:
                     tx.rollouts.put_directive(one)
         except Conflict:
-            self._newest.clear()  # somebody else has written: the next turn reads it all again
+            self._books.clear()  # somebody else has written: the next turn reads it all again
             raise
-        self._newest.update({one.device: one for one in due})
+        self._books.newest.update({one.device: one for one in due})
         log.info("rollout.directives_signed count=%d", len(sealed))
         return tuple(sealed)
 

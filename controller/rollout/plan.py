@@ -15,16 +15,20 @@ Rules:
 6. Planning again after a plan was recorded changes nothing.
 """
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from controller.fleet.device import Device, DeviceStatus
+from controller.fleet.device import DeviceStatus
 from controller.fleet.presence import Presence, presence
-from controller.rollout.account import Progress, Question, changes_at, standing, timed
 from controller.rollout.draft import Draft, EvidenceWish, Plan
-from controller.rollout.explain import back, later, named, told
-from controller.rollout.facts import Facts, age, runs
+from controller.rollout.explain import back, later, named
+from controller.rollout.facts import Facts, Place, age, records_by_rollout, runs
+from controller.rollout.gate.evidence import Evidence
+from controller.rollout.ledger import Ledger
+from controller.rollout.part import Shown
+from controller.rollout.progress import Progress, accounts_of
 from controller.rollout.reversal import is_back
 from controller.rollout.rollout import (
     CONTROL,
@@ -32,12 +36,13 @@ from controller.rollout.rollout import (
     Event,
     Member,
     Rollout,
-    StageRecord,
     State,
+    Wanted,
     step,
 )
-from controller.rollout.staging import Step, View, stages_of, take_step
-from controller.rollout.standing import Outcome, Standing
+from controller.rollout.roster import Roster
+from controller.rollout.staging import Step, View, take_step
+from controller.rollout.standing import Standing
 
 COMPARED: Final = 1000
 """So many devices on each side tell what more could: reading them takes a tenth of a second."""
@@ -45,17 +50,26 @@ COMPARED: Final = 1000
 
 def plan(facts: Facts, now: float) -> Plan:
     """What to want of whom at ``now`` (Unix seconds), with reasons."""
-    draft, progress = Draft(facts, now), []
-    by_age = sorted(facts.rollouts, key=age)
+    return plan_by(Ledger.of(facts), facts.evidence, now)
+
+
+def plan_by(ledger: Ledger, evidence: Mapping[str, Evidence], now: float) -> Plan:
+    """The same, of what the ledger was told; ``evidence`` as in ``Facts``.
+
+    What is said of the whole fleet is valid until the ledger is told of a change.
+    """
+    ledger.look(now)
+    draft, progress = Draft(ledger, evidence, now), []
+    by_age = sorted(ledger.known.rollouts.values(), key=age)
     for rollout in by_age:
         if rollout.state in OPEN:
-            progress.append(_open(draft, rollout))
+            progress.append(_open(draft, ledger.rosters[rollout.id]))
         elif rollout.state is State.ROLLING_BACK:
             progress.append(_going_back(draft, rollout))
-    _standing_orders(draft)
-    _leavers(draft)
+    _standing_orders(draft, ledger.unserved)
+    _leavers(draft, ledger.stray)
     return draft.done(
-        [told(one, draft.notes.get(one.rollout.id, {})) for one in progress],
+        [replace(one, notes=draft.notes.get(one.rollout.id, {})) for one in progress],
         [
             line
             for one in by_age
@@ -73,139 +87,93 @@ def account(rollout: Rollout, facts: Facts, now: float) -> Progress:
 def accounts(
     facts: Facts, closed: Mapping[str, Sequence[Standing]], now: float
 ) -> tuple[Progress, ...]:
-    """How every rollout stands, in the order of ``facts``; ended ones as in ``closed``, by id."""
+    """How every rollout stands, in the order of ``facts``; ended ones as in ``closed``, by id.
+
+    An ended rollout is what it had come to when it ended, whatever happened since.
+    """
     going_on = {one.rollout.id: one for one in plan(facts, now).progress}
-    stages: dict[str, list[StageRecord]] = {}
-    for record in facts.stages:
-        stages.setdefault(record.rollout, []).append(record)
+    stages = records_by_rollout(facts.stages)
     return tuple(
-        going_on.get(one.id) or account_ended(one, closed.get(one.id, ()), stages.get(one.id, ()))
+        going_on.get(one.id) or accounts_of(one, closed.get(one.id, ()), stages.get(one.id, ()))
         for one in facts.rollouts
     )
-
-
-def account_ended(
-    rollout: Rollout, standings: Sequence[Standing], stages: Sequence[StageRecord]
-) -> Progress:
-    """An ended rollout is what it had come to when it ended, whatever happened since."""
-    return told(Progress(rollout, tuple(standings), tuple(stages)), {})
 
 
 # --- Open rollouts --------------------------------------------------------------------------------
 
 
-def _open(draft: Draft, rollout: Rollout) -> Progress:
+def _open(draft: Draft, roster: Roster) -> Progress:
     """Takes an open rollout one step on."""
-    mine = draft.members.get(rollout.id, {})
-    owned = {device: draft.devices[device] for device in draft.claims.devices(rollout)}
-    if _withdrawn(draft, rollout):  # nobody claims a place for it, and yet some run it
-        owned = {
-            device: draft.devices[device]
-            for device in mine.keys() - draft.lapsed(rollout)
-            if _is_active(draft, device)
-        }
-    members = {device: one for device, one in mine.items() if device in owned}
-    records = tuple(draft.records.get(rollout.id, ()))
-    lapsed = draft.lapsed(rollout) & owned.keys()
-    there = {device: one for device, one in members.items() if device not in lapsed}
-    standings = _standings(draft, rollout, there, records)
-    members |= {one: new for one, new in draft.changed.get(rollout.id, {}).items() if one in owned}
-    evidence = draft.facts.evidence.get(rollout.id)
-    view = View(
-        rollout=rollout,
-        owned=owned,
-        members=members,
-        records=records,
-        standings=standings,
-        evidence=evidence,
-        now=draft.now,
-        lapsed=lapsed,
-        released_at=tuple(one.released_at for one in mine.values() if one.stage != CONTROL),
-    )
-    over = _over(draft, rollout, owned)
+    rollout = roster.rollout
+    for member in roster.fresh.values():
+        draft.put(member)
+    records = draft.known.records.get(rollout.id, ())
+    view = View(roster, records, draft.evidence.get(rollout.id), draft.now)
+    over = _over(roster, draft.now)
     taken = Step(over, list(records)) if over else take_step(view)
     _carry_out(draft, view, taken)
-    after = draft.members_after(rollout.id)
-    new = {device: after[device] for device in taken.released}
-    standings |= _standings(draft, rollout, new, taken.records)
-    standings |= {
-        device: _put_back(after[device])
-        for device in lapsed
-        if after[device].reverted and device not in standings
-    }
+    return _progress(draft, roster, taken)
+
+
+def _progress(draft: Draft, roster: Roster, taken: Step) -> Progress:
+    """The accounts after the step: who was released by it stands as nothing yet."""
+    new: dict[str, Standing] = {}
+    for device in taken.released:
+        shown = _shown(draft, roster, device)
+        draft.put(shown.member)
+        draft.again_at = min(draft.again_at, shown.again_at)
+        new[device] = shown.standing
+    by_device, census = roster.standings, roster.census
+    if new:
+        gone = [by_device[one] for one in new if one in by_device]
+        by_device, census = {**by_device, **new}, census.with_changes(gone, new.values())
+    held = roster.held.union(taken.drawn).difference(taken.released)
     return Progress(
         taken.rollout,
-        tuple(standings[device] for device in sorted(standings)),
+        by_device,
+        census,
         tuple(taken.records),
-        tuple(sorted(one.device for one in after.values() if one.stage == CONTROL)),
-        draft.claims.incompatible.get(rollout.id, {}),
-        draft.claims.taken.get(rollout.id, {}),
+        held,
+        roster.incompatible,
+        roster.taken,
         tuple(taken.lines),
         taken.gates,
     )
 
 
-def _withdrawn(draft: Draft, rollout: Rollout) -> bool:
-    release = draft.facts.releases.get((rollout.model, rollout.version))
-    return release is None or not release.published
+def _shown(draft: Draft, roster: Roster, device: str) -> Shown:
+    """What a device shows that was released just now; often it has not heard of it."""
+    rollout = roster.rollout
+    member = draft.changed[rollout.id][device]
+    where = (device, rollout.model, rollout.slot)
+    return roster.casting.shown(
+        draft.known.by_device[device],
+        roster.owned[device],
+        member,
+        draft.now,
+        asked_anew=where in draft.assign,
+    )
 
 
-def _put_back(member: Member) -> Standing:
-    return Standing(member.device, Outcome.REVERTED, stage=member.stage)
-
-
-def _over(draft: Draft, rollout: Rollout, owned: Mapping[str, Device]) -> Rollout | None:
+def _over(roster: Roster, now: float) -> Rollout | None:
     """The rollout, if something outside of it ends it."""
-    if _withdrawn(draft, rollout):
+    rollout = roster.rollout
+    if roster.casting.is_withdrawn:
         event = Event.WITHDRAWN
         reason = (
             f"{rollout.model}/{rollout.version} is no longer published, nothing more is assigned"
         )
-    elif not owned and (taken := draft.claims.taken.get(rollout.id, {})):
-        event, reason = Event.TAKEN, f"all its devices went to {named(set(taken.values()))}"
+    elif not roster.owned and roster.taken:
+        event, reason = Event.TAKEN, f"all its devices went to {named(set(roster.taken.values()))}"
     else:
         return None
-    return replace(rollout, state=step(rollout.state, event), ended_at=draft.now, reason=reason)
-
-
-def _standings(
-    draft: Draft,
-    rollout: Rollout,
-    members: Mapping[str, Member],
-    records: Sequence[StageRecord],
-) -> dict[str, Standing]:
-    """How the released members stand."""
-    stages = stages_of(rollout.policy, control=len(records) > len(rollout.policy.stages))
-    release = draft.facts.releases.get((rollout.model, rollout.version))
-    found = {}
-    for device, member in members.items():
-        if member.stage == CONTROL:
-            continue
-        where = (device, rollout.model, rollout.slot)
-        row = draft.rows.get(where)
-        # What it answered to another row, or before people asked again, says nothing of this one.
-        new = where in draft.assign or (row is not None and row.attempt != member.attempt)
-        question = Question(
-            member,
-            stages[min(member.stage, len(stages) - 1)],
-            release,
-            None if new else draft.facts.asked.get(where),
-            rollout.policy.silence_seconds,
-        )
-        found[device] = standing(draft.devices[device], draft.said(where), question, draft.now)
-        at = changes_at(draft.devices[device], found[device], question, draft.now)
-        draft.again_at = min(draft.again_at, at)
-        after = timed(member, draft.devices[device], found[device].outcome, draft.now)
-        if found[device].outcome is Outcome.OK and not member.proven_at:
-            after = replace(after, proven_at=draft.now)
-        if after != member:
-            draft.put(after)
-    return found
+    return replace(rollout, state=step(rollout.state, event), ended_at=now, reason=reason)
 
 
 def _carry_out(draft: Draft, view: View, taken: Step) -> None:
     """Turns a step into rows, members and records."""
-    rollout = view.rollout
+    roster = view.roster
+    rollout = roster.rollout
     draft.again_at = min(draft.again_at, taken.again_at)
     if taken.rollout != rollout:
         draft.rollouts.append(taken.rollout)
@@ -216,29 +184,30 @@ def _carry_out(draft: Draft, view: View, taken: Step) -> None:
     if taken.wants_evidence:
         draft.wishes.append(wish(view))
     if taken.rollout.state in OPEN:  # whoever was released has its row, whatever became of it
-        for member in view.members.values():
-            if member.stage != CONTROL and member.device not in view.lapsed:
-                draft.want(rollout, member)
+        for device in sorted(roster.adrift):
+            draft.want(rollout, roster.members[device])
     for device, number in taken.released.items():
-        draft.release(rollout, view.owned[device], number)
+        draft.release(rollout, roster.owned[device], number)
     if taken.revert:
-        draft.revert(rollout, [one for one in view.members.values() if one.stage in taken.revert])
+        members = roster.members.values()
+        draft.revert(rollout, [one for one in members if one.stage in taken.revert])
 
 
 def wish(view: View) -> EvidenceWish:
     """What the rollout's gates need to know."""
-    rollout, opened = view.rollout, min(one.opened_at for one in view.records if one.opened_at)
-    released = {one.device for one in view.members.values() if one.stage != CONTROL}
-    proven = [one for one in view.members.values() if one.proven_at and not one.reverted]
-    proven.sort(key=lambda one: (-one.stage, one.device))
+    roster, opened = view.roster, min(one.opened_at for one in view.records if one.opened_at)
+    members = roster.members
+    proven = [one for one in members.values() if one.proven_at and not one.reverted]
+    chosen = heapq.nsmallest(COMPARED, proven, key=lambda one: (-one.stage, one.device))
     # The same draw has left the others aside so far: they compare as well as the control group.
-    held = sorted(view.owned.keys() - released, key=lambda one: (one not in view.members, one))
+    aside = (roster.free - roster.lapsed) | roster.control
+    held = heapq.nsmallest(COMPARED, aside, key=lambda one: (one not in members, one))
     return EvidenceWish(
-        rollout.id,
-        rollout.model,
-        rollout.version,
-        stage={one.device: one.proven_at for one in proven[:COMPARED]},
-        control=dict.fromkeys(held[:COMPARED], opened),
+        roster.rollout.id,
+        roster.rollout.model,
+        roster.rollout.version,
+        stage={one.device: one.proven_at for one in chosen},
+        control=dict.fromkeys(held, opened),
     )
 
 
@@ -247,24 +216,26 @@ def wish(view: View) -> EvidenceWish:
 
 def _going_back(draft: Draft, rollout: Rollout) -> Progress:
     """Counts who is back; ends the rollout when nobody is waited for."""
+    known = draft.known
     waiting, away, done = [], [], 0
     takers: set[str] = set()
-    for member in draft.members.get(rollout.id, {}).values():
-        where = (member.device, rollout.model, rollout.slot)
-        if not member.reverted or not _is_active(draft, member.device):
+    for member in known.members_of(rollout.id).values():
+        device = known.device(member.device)
+        if not member.reverted or device is None or device.status is not DeviceStatus.ACTIVE:
             continue
-        row = draft.rows.get(where)
+        where = (member.device, rollout.model, rollout.slot)
+        row = known.row(where)
         if row is not None and row.rollout != rollout.id:
             takers.add(row.rollout)
             continue
-        if is_back(member, rollout, draft.said(where), draft.facts):
+        if is_back(member, rollout, known.said(where), known.releases):
             done += 1
-        elif presence(draft.devices[member.device], draft.now) is Presence.OFFLINE:
+        elif presence(device, draft.now) is Presence.OFFLINE:
             away.append(member.device)
         else:
             waiting.append(member.device)
     lines = back(done, waiting, away)
-    newer = takers & {one.id for one in draft.facts.rollouts}
+    newer = takers & known.rollouts.keys()
     if newer and not (waiting or away or done):
         event, reason = Event.TAKEN, f"all its devices went to {named(newer)}"
     else:
@@ -273,46 +244,37 @@ def _going_back(draft: Draft, rollout: Rollout) -> Progress:
         state = step(rollout.state, event)
         rollout = replace(rollout, state=state, ended_at=draft.now, reason=reason)
         draft.rollouts.append(rollout)
-    stages = tuple(draft.records.get(rollout.id, ()))
-    return Progress(rollout, draft.facts.closed.get(rollout.id, ()), stages, lines=lines)
+    stood = known.closed.get(rollout.id, ())
+    made = accounts_of(rollout, stood, known.records.get(rollout.id, ()))
+    return replace(made, steps=lines)
 
 
-def _is_active(draft: Draft, device: str) -> bool:
-    known = draft.devices.get(device)
-    return known is not None and known.status is DeviceStatus.ACTIVE
-
-
-def _standing_orders(draft: Draft) -> None:
+def _standing_orders(
+    draft: Draft, unserved: Mapping[Place, tuple[Rollout, Rollout | None]]
+) -> None:
     """Rollouts that have succeeded serve whom they match by now."""
-    for where, rollout in sorted(draft.claims.standing.items()):
-        newer = draft.claims.open.get(where)
-        if newer is not None and draft.is_released(newer, where[0]):
+    for where in sorted(unserved):
+        rollout, newer = unserved[where]
+        device = draft.known.device(where[0])
+        if device is None or (newer is not None and draft.is_released(newer, where[0])):
             continue
-        row = draft.rows.get(where)
-        if row is not None and (row.rollout, row.version) == (rollout.id, rollout.version):
-            continue
-        known = draft.members.get(rollout.id, {}).get(where[0])
+        known = draft.member(rollout, where[0])
         if known is None or known.stage == CONTROL:
-            draft.release(rollout, draft.devices[where[0]], len(rollout.policy.stages))
+            draft.release(rollout, device, len(rollout.policy.stages))
         else:  # it was away from the rollout, and is back
             again = replace(known, reverted=False)
             draft.put(again)
             draft.want(rollout, again)
 
 
-def _leavers(draft: Draft) -> None:
+def _leavers(draft: Draft, stray: Mapping[Place, Wanted]) -> None:
     """Rule 3, and devices that are no longer in the fleet."""
-    open_ = {one.id: one for one in draft.facts.rollouts if one.state in OPEN}
-    claimed = draft.claims.open.keys() | draft.claims.standing.keys()
-    for where, row in sorted(draft.rows.items()):
-        device = draft.devices.get(row.device)
-        if device is None or device.status is not DeviceStatus.ACTIVE:
+    known = draft.known
+    for where, row in sorted(stray.items()):
+        if not known.is_active(where[0]):
             draft.remove[where] = row
             draft.note(row.rollout, "withdrawn, no longer in the fleet", row.device)
-            continue
-        release = draft.facts.releases.get((row.model, row.version))
-        # What is not published the device itself refuses, and nothing better is known here.
-        published = release is not None and release.published
-        if where not in claimed and row.rollout in open_ and published:
-            proven = runs(row.model, draft.said(where), draft.facts)
-            draft.leave(row, open_[row.rollout], [one.version for one in proven])
+        else:
+            proven = runs(row.model, known.said(where), known.releases)
+            versions = [one.version for one in proven]
+            draft.leave(row, known.rollouts[row.rollout], versions)

@@ -1,8 +1,9 @@
 """How many devices may be released now: pace, and how many a site may have installing at once."""
 
 import math
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.rollout.policy import Pace
@@ -29,7 +30,7 @@ class Traffic:
     """What pace and sites allow is measured by.
 
     Attributes:
-        released_at: of every device that the rollout has released, in Unix seconds.
+        released_at: of every device that the rollout has released, in Unix seconds, ascending.
         succeeded: how many of them have proven that they run the version.
         installing: how many of them are at it, by site.
     """
@@ -55,7 +56,7 @@ def rate(pace: Pace, succeeded: int) -> float:
 
 
 def admitted(
-    due: Sequence[str], sites: Mapping[str, str], pace: Pace, traffic: Traffic, now: float
+    due: Iterable[str], sites: Mapping[str, str], pace: Pace, traffic: Traffic, now: float
 ) -> Admission:
     """Whom of ``due`` to release now, in this order; ``sites`` by device, of those that have one."""
     left, held_by, again_at = _by_pace(pace, traffic, now), [], math.inf
@@ -85,7 +86,7 @@ def _by_pace(pace: Pace, traffic: Traffic, now: float) -> float:
     Where the pace is below one a minute, the span is longer.
     """
     allowed, span = _allowed(pace, traffic)
-    return allowed - sum(at > now - span for at in traffic.released_at)
+    return allowed - len(_since(traffic, now - span))
 
 
 def _allowed(pace: Pace, traffic: Traffic) -> tuple[float, float]:
@@ -99,5 +100,10 @@ def _allowed(pace: Pace, traffic: Traffic) -> tuple[float, float]:
 
 def _frees_at(pace: Pace, traffic: Traffic, new: Sequence[float], now: float) -> float:
     allowed, span = _allowed(pace, traffic)
-    recent = sorted(at for at in (*traffic.released_at, *new) if at > now - span)
+    recent = sorted((*_since(traffic, now - span), *new))
     return recent[len(recent) - int(allowed)] + span
+
+
+def _since(traffic: Traffic, at: float) -> Sequence[float]:
+    """When devices were released after that."""
+    return traffic.released_at[bisect_right(traffic.released_at, at) :]

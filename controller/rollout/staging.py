@@ -13,26 +13,20 @@ Rules:
 """
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 
-from controller.fleet.attributes import attributes
-from controller.fleet.device import Device
-from controller.fleet.selector import matches
-from controller.fleet.selector_parser import parse
-from controller.rollout.account import Tally, tally
-from controller.rollout.cohort import control_group, order
+from controller.rollout.cohort import control_group
 from controller.rollout.gate.evidence import Evidence
 from controller.rollout.gate.judgement import GateResult
 from controller.rollout.gate.look import nearly_at
 from controller.rollout.policy import Breach, Policy, Stage
 from controller.rollout.release import Traffic, admitted
 from controller.rollout.rollout import (
-    CONTROL,
     Event,
-    Member,
     Rollout,
     StageEvent,
     StageRecord,
@@ -41,7 +35,8 @@ from controller.rollout.rollout import (
     stage_step,
     step,
 )
-from controller.rollout.standing import Outcome, Standing
+from controller.rollout.roster import Roster
+from controller.rollout.standing import Outcome
 from controller.rollout.verdict import Case, Ruling, Verdict, accepted_of, broken_budget, verdict
 
 
@@ -50,29 +45,31 @@ class View:
     """What a step is made from.
 
     Attributes:
-        owned: devices whose place belongs to the rollout, by id.
-        members: of these, those that it has released or holds back, by device.
         records: of every stage, by number; empty before the first step.
-        standings: of the released members that have not lapsed, by device.
-        lapsed: members that were put back, or whose place was not the rollout's for a while: they
-            are to be released again.
-        released_at: of everybody that it ever released, in Unix seconds.
     """
 
-    rollout: Rollout
-    owned: Mapping[str, Device]
-    members: Mapping[str, Member]
+    roster: Roster
     records: tuple[StageRecord, ...]
-    standings: Mapping[str, Standing]
     evidence: Evidence | None
     now: float
-    lapsed: frozenset[str] = frozenset()
-    released_at: tuple[float, ...] = ()
+
+    @property
+    def rollout(self) -> Rollout:
+        """Whose step it is."""
+        return self.roster.rollout
 
     @property
     def policy(self) -> Policy:
         """What the rollout is held to."""
-        return self.rollout.policy
+        return self.roster.policy
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Whom a stage is still to release: so many of the devices, in this order."""
+
+    size: int = 0
+    devices: Iterable[str] = ()
 
 
 @dataclass(slots=True)
@@ -87,7 +84,6 @@ class Step:
         revert: numbers of the stages whose devices are put back.
         lines: why, in sentences.
         wants_evidence: only gates are left to judge, and there is nothing to judge them by.
-        order: in which the owned devices are drawn; empty until it was asked for.
         again_at: when time alone may change the step, beside what devices' standings say.
     """
 
@@ -99,7 +95,6 @@ class Step:
     lines: list[str] = field(default_factory=list)
     gates: tuple[GateResult, ...] = ()
     wants_evidence: bool = False
-    order: tuple[str, ...] = ()
     again_at: float = math.inf
 
 
@@ -132,10 +127,11 @@ def take_step(view: View) -> Step:
 
 def _begin(view: View, taken: Step) -> None:
     """Draws the control group and lays the stages out, once there are devices."""
-    if taken.records or not view.owned:
+    roster = view.roster
+    if taken.records or not roster.owned:
         return
-    group = control_group(_order(view, taken), view.policy.control_percent)
-    taken.drawn = tuple(device for device in group if device not in view.members)
+    group = control_group(roster.order(), view.policy.control_percent)
+    taken.drawn = tuple(device for device in group if device not in roster.members)
     stages = stages_of(view.policy, control=bool(taken.drawn))
     taken.records = [StageRecord(view.rollout.id, number) for number in range(len(stages))]
 
@@ -154,7 +150,7 @@ def _visit(view: View, taken: Step, number: int) -> bool:
             if view.now < stage.not_before:
                 taken.again_at = stage.not_before
             return False
-        size = _size(view, taken, stage)
+        size = _size(view, taken, number)
         record = _put(
             taken,
             replace(
@@ -173,7 +169,7 @@ def _visit(view: View, taken: Step, number: int) -> bool:
 
 def _judge(view: View, taken: Step, number: int, stage: Stage) -> bool:
     due = _due(view, taken, number, stage)
-    found = verdict(_case(view, taken, number, stage, len(due)), view.now)
+    found = verdict(_case(view, taken, number, stage, due.size), view.now)
     taken.wants_evidence |= found.wants_evidence
     taken.again_at = found.again_at
     taken.gates = found.gates or taken.gates
@@ -199,68 +195,41 @@ def _judge(view: View, taken: Step, number: int, stage: Stage) -> bool:
     return False
 
 
-def _release(view: View, taken: Step, number: int, due: Sequence[str], found: Verdict) -> None:
-    name, pace = _stage(view, taken, number).name, view.policy.pace
-    sites = {
-        device: site
-        for device in due
-        if (site := attributes(view.owned[device]).get(pace.site_label, ""))
-    }
-    admission = admitted(due, sites, pace, _traffic(view), view.now)
+def _release(view: View, taken: Step, number: int, due: Queue, found: Verdict) -> None:
+    roster, pace = view.roster, view.policy.pace
+    name = _stage(view, taken, number).name
+    traffic = Traffic(roster.released_at, roster.census.count(Outcome.OK), roster.busy)
+    admission = admitted(due.devices, roster.sites, pace, traffic, view.now)
     taken.released.update(dict.fromkeys(admission.devices, number))
-    left = len(due) - len(admission.devices)
+    left = due.size - len(admission.devices)
     if admission.devices:
         taken.lines.append(f"{name}: releases {_count(len(admission.devices))}")
     if left:
         taken.again_at = min(taken.again_at, admission.again_at)
         taken.lines.append(f"{name}: {left} more wait: {', '.join(admission.held_by)}")
-    if found.ruling is Ruling.GROW or not due:
+    if found.ruling is Ruling.GROW or not due.size:
         taken.lines.append(f"{name}: {found.reason}")
 
 
-def _traffic(view: View) -> Traffic:
-    label = view.policy.pace.site_label
-    busy: Counter[str] = Counter()
-    for device, standing in view.standings.items():
-        if standing.outcome is Outcome.WAITING and device in view.owned:
-            busy[attributes(view.owned[device]).get(label, "")] += 1
-    succeeded = sum(one.outcome is Outcome.OK for one in view.standings.values())
-    return Traffic(view.released_at, succeeded, busy)
-
-
 def _case(view: View, taken: Step, number: int, stage: Stage, due: int) -> Case:
-    own = _tally(view, number)
-    so_far = [one for one in view.standings.values() if one.stage <= number]
-    proven = [
-        one.proven_at + stage.soak_seconds
-        for one in view.members.values()
-        if one.stage == number and one.proven_at and one.device not in view.lapsed
-    ]
-    aside = [
-        view.members[device].released_at
-        for device, one in view.standings.items()
-        if one.stage == number and one.outcome in {Outcome.DEFERRED, Outcome.AWAY}
-    ]
-    accepted = [accepted_of(one, _tally(view, one.number)) for one in taken.records[: number + 1]]
+    roster = view.roster
+    proven = roster.proven(number)
+    accepted = [accepted_of(one, roster.tally(one.number)) for one in taken.records[: number + 1]]
     return Case(
         policy=view.policy,
         stage=stage,
         record=taken.records[number],
-        tally=own,
-        so_far=tally(so_far),
+        tally=roster.tally(number),
+        so_far=roster.so_far(number),
         accepted=(sum(one for one, _ in accepted), sum(one for _, one in accepted)),
         due=due,
         most=_most(view, taken, number),
-        settled_at=max(proven, default=taken.records[number].opened_at),
-        nearly_at=nearly_at(proven, own),
-        held_until=max(aside, default=0.0) + stage.deadline_seconds,
-        others=len(view.owned) - sum(one.stage != CONTROL for one in view.members.values()),
+        settled_at=proven[-1] + stage.soak_seconds if proven else taken.records[number].opened_at,
+        nearly_at=nearly_at(proven, roster.tally(number)) + stage.soak_seconds,
+        held_until=max(roster.aside(number), default=0.0) + stage.deadline_seconds,
+        others=len(roster.free) - len(roster.lapsed) + len(roster.control),
         evidence=view.evidence,
     )
-
-
-def _tally(view: View, number: int) -> Tally:
-    return tally(one for one in view.standings.values() if one.stage == number)
 
 
 def _count(devices: int) -> str:
@@ -278,7 +247,7 @@ def _waits(stage: Stage, record: StageRecord, now: float) -> str:
 
 def _broken(view: View, taken: Step, number: int) -> bool:
     """Late failures of a stage that has passed."""
-    reason = broken_budget(view.policy.budget, _tally(view, number), taken.records[number])
+    reason = broken_budget(view.policy.budget, view.roster.tally(number), taken.records[number])
     if reason:
         _breach(view, taken, number, f"{reason}, after it had passed")
     return bool(reason)
@@ -327,21 +296,18 @@ def _stage(view: View, taken: Step, number: int) -> Stage:
     return stages_of(view.policy, control=len(taken.records) > len(view.policy.stages))[number]
 
 
-def _control(view: View, taken: Step) -> set[str]:
-    return {*taken.drawn, *(one.device for one in view.members.values() if one.stage == CONTROL)}
-
-
-def _size(view: View, taken: Step, stage: Stage) -> int:
+def _size(view: View, taken: Step, number: int) -> int:
     """How many devices have been released when the stage ends, control group left out."""
-    total, control = len(view.owned), _control(view, taken)
-    free = total - len(control)
+    roster, stage = view.roster, _stage(view, taken, number)
+    total = len(roster.owned)
+    free = total - len(roster.control) - len(taken.drawn)
     if stage.name == CONTROL_STAGE:
         return total
     if stage.percent is not None:
         return max(1, min(free, math.ceil(total * stage.percent / 100)))
     if stage.count is not None:
         return max(1, min(free, stage.count))
-    return len(_meant(view, stage, set(view.owned) - control) | _released(view))
+    return roster.released + len(roster.meant[number] & _free(view, taken))
 
 
 def _most(view: View, taken: Step, number: int) -> int:
@@ -350,46 +316,42 @@ def _most(view: View, taken: Step, number: int) -> int:
     stage = _stage(view, taken, number)
     if stage.selector or following >= len(view.policy.stages):
         return taken.records[number].size
-    return max(taken.records[number].size, _size(view, taken, _stage(view, taken, following)))
+    return max(taken.records[number].size, _size(view, taken, following))
 
 
-def _due(view: View, taken: Step, number: int, stage: Stage) -> tuple[str, ...]:
+def _due(view: View, taken: Step, number: int, stage: Stage) -> Queue:
     """Who is to be released for the stage to have its size, in order."""
-    released = _released(view)
-    need = taken.records[number].size - len(released)
+    roster = view.roster
+    need = taken.records[number].size - roster.released
+    is_control = stage.name == CONTROL_STAGE
     last = number == len(taken.records) - 1 or (
         number == len(view.policy.stages) - 1 and stage.percent is not None
     )
     if need <= 0 and not last:
-        return ()
-    control = set() if stage.name == CONTROL_STAGE else _control(view, taken)
-    later = {one for one in view.lapsed if view.members[one].stage > number}
-    pool = set(view.owned) - released - control - later
+        return Queue()
+    pool = _free(view, taken)
+    if is_control and roster.control:
+        pool = pool | roster.control
     if stage.selector:
-        pool = _meant(view, stage, pool)
+        pool = pool & roster.meant[number]
+    later = {one for one in roster.lapsed if roster.members[one].stage > number}
+    if later:
+        pool = pool - later
     if not pool:
-        return ()
-    drawn = [one for one in _order(view, taken) if one in pool]
-    drawn.sort(key=lambda one: one not in view.lapsed)
-    return tuple(drawn if last or stage.selector else drawn[:need])
+        return Queue()
+    size = len(pool) if last or stage.selector else min(need, len(pool))
+    return Queue(size, islice(_in_order(roster, pool), size))
 
 
-def _released(view: View) -> set[str]:
-    members = view.members.values()
-    return {one.device for one in members if one.stage != CONTROL} - view.lapsed
+def _free(view: View, taken: Step) -> AbstractSet[str]:
+    """Who may be released, but for the control group."""
+    free = view.roster.free
+    return free.difference(taken.drawn) if taken.drawn else free
 
 
-def _meant(view: View, stage: Stage, pool: set[str]) -> set[str]:
-    selector = parse(stage.selector)
-    return {one for one in pool if matches(selector, attributes(view.owned[one]))}
-
-
-def _order(view: View, taken: Step) -> tuple[str, ...]:
-    if not taken.order:
-        names = view.policy.stratify_by
-        strata = {
-            device: tuple(attributes(one).get(name, "") for name in names)
-            for device, one in (view.owned.items() if names else ())
-        }
-        taken.order = order(view.rollout.id, view.owned.keys(), strata)
-    return taken.order
+def _in_order(roster: Roster, pool: AbstractSet[str]) -> Iterator[str]:
+    """Those of the pool as they are drawn; who is to be released again comes first."""
+    lapsed = roster.lapsed
+    if lapsed:
+        yield from (one for one in roster.order() if one in lapsed and one in pool)
+    yield from (one for one in roster.order() if one in pool and one not in lapsed)

@@ -16,8 +16,7 @@ from controller.fleet.device import Device, SlotState
 from controller.fleet_config.applied import AppliedFleet
 from controller.monitor.estimator import Estimator
 from controller.registry.version import Model, Pending, Version
-from controller.rollout.rollout import Member, Rollout, SignedDirective, StageRecord, Wanted
-from controller.rollout.standing import Standing
+from controller.store.rollout_tables import Changes, Rollouts, Stages
 from controller.telemetry.record import (
     Rejections,
     StoredEvent,
@@ -28,7 +27,6 @@ from controller.telemetry.record import (
 )
 from controller.telemetry.total import Sums, Total
 
-DIRECTIVES_KEPT: Final = 20
 METADATA_KEPT: Final = 10
 ONLINE_ROLES: Final = frozenset({"timestamp", "snapshot"})
 
@@ -133,36 +131,6 @@ class ImageMetadata(Protocol):
         ...
 
 
-class Rollouts(Protocol):
-    """Rollouts, what is wanted of each device, and the directives that say so."""
-
-    def get(self, rollout: str) -> Rollout | None: ...  # noqa: D102
-    def all(self) -> Sequence[Rollout]:
-        """Newest first."""
-        ...
-
-    def put(self, rollout: Rollout) -> None: ...  # noqa: D102
-    def standings(self, rollout: str) -> Sequence[Standing]:
-        """How the devices stood when the rollout ended, by device; empty while it runs."""
-        ...
-
-    def put_standings(self, rollout: str, standings: Sequence[Standing]) -> None: ...  # noqa: D102
-    def wanted(self, device: str | None = None) -> Sequence[Wanted]: ...  # noqa: D102
-    def put_wanted(self, wanted: Wanted) -> None: ...  # noqa: D102
-    def remove_wanted(self, device: str, model: str, slot: str) -> None: ...  # noqa: D102
-    def directive(self, device: str) -> SignedDirective | None:
-        """The newest one."""
-        ...
-
-    def put_directive(self, directive: SignedDirective) -> None:
-        """Keeps the ``DIRECTIVES_KEPT`` newest ones."""
-        ...
-
-    def directives(self, device: str) -> Sequence[SignedDirective]:
-        """Those that are kept, newest first."""
-        ...
-
-
 class Fleets(Protocol):
     """The newest file of every fleet."""
 
@@ -173,24 +141,6 @@ class Fleets(Protocol):
 
     def put(self, applied: AppliedFleet) -> None:
         """Inserts or replaces."""
-        ...
-
-
-class Stages(Protocol):
-    """What became of each rollout's stages, and whom they have released or hold back."""
-
-    def all(self, rollout: str | None = None) -> Sequence[StageRecord]:
-        """Of one rollout or of all, by rollout and number."""
-        ...
-
-    def put(self, stages: Iterable[StageRecord]) -> None: ...  # noqa: D102
-    def members(self, rollout: str | None = None) -> Sequence[Member]:
-        """Of one rollout or of all, by rollout and device."""
-        ...
-
-    def put_members(self, members: Iterable[Member]) -> None: ...  # noqa: D102
-    def remove_members(self, rollout: str) -> None:
-        """All of the rollout's."""
         ...
 
 
@@ -360,6 +310,8 @@ class Transaction(Protocol):
     def audit(self) -> Audit: ...  # noqa: D102
     @property
     def leases(self) -> Leases: ...  # noqa: D102
+    @property
+    def changes(self) -> Changes: ...  # noqa: D102
 
 
 class Store(Protocol):

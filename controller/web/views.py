@@ -11,8 +11,10 @@ from controller.audit import Record
 from controller.enrolment.token import JoinToken
 from controller.fleet.actions import DeviceView
 from controller.fleet.device import SlotState
-from controller.rollout.account import Progress, tally
+from controller.rollout.account import tally
+from controller.rollout.explain import told
 from controller.rollout.policy import Policy
+from controller.rollout.progress import Progress
 from controller.rollout.rollout import StageRecord, Wanted
 from controller.rollout.staging import stages_of
 from controller.rollout.standing import Outcome, Standing
@@ -288,11 +290,11 @@ class RolloutAnswer:
             progress.count(Outcome.REVERTED),
             progress.count(Outcome.KEPT),
             tuple(_stages(progress)),
-            progress.held,
+            tuple(sorted(progress.held)),
             tuple(StandingAnswer.of(one) for one in progress.standings),
             dict(progress.incompatible),
             dict(progress.taken),
-            progress.lines,
+            told(progress),
         )
 
 

@@ -15,6 +15,7 @@ from controller.rollout.policy import Policy
 from controller.rollout.rollout import SignedDirective
 from controller.rollout.standing import Outcome
 from controller.rollout.turn.actions import Tenure, take_turn
+from controller.rollout.turn.books import Books
 from controller.rollout.unheard import Unheard
 from protos.documents import Directive
 from protos.envelope import peek
@@ -78,7 +79,7 @@ class Controller:
     _woken: bool = False
     _hearing: bool = False
     _look_at: float = 0.0
-    _newest: dict[str, Directive | None] = field(default_factory=dict)
+    _books: Books = field(default_factory=Books)
     _unheard: Unheard = field(default_factory=Unheard)
     _tenure: Tenure = field(default_factory=lambda: Tenure(HOLDER))
 
@@ -178,7 +179,7 @@ class Controller:
 
     def _plan_and_send(self) -> Plan:
         now = self.now()
-        taken = take_turn(self.store, self._newest, self._tenure, now)
+        taken = take_turn(self.store, self._books, self._tenure, now)
         self.transcript.plan(taken.plan)
         signed = self._sign(taken.due)
         if signed:
@@ -192,7 +193,9 @@ class Controller:
     def _sign(self, due: Sequence[Directive]) -> tuple[SignedDirective, ...]:
         """Stores the directives, which nobody signs here."""
         broken = [
-            line for one in due for line in directive_violations(self._newest[one.device], one)
+            line
+            for one in due
+            for line in directive_violations(self._books.newest[one.device], one)
         ]
         if broken:
             raise InvalidPlan("; ".join(broken))
@@ -205,7 +208,7 @@ class Controller:
                 for one in sealed:
                     tx.rollouts.put_directive(one)
             self.store.in_turn = True
-        self._newest.update({one.device: one for one in due})
+        self._books.newest.update({one.device: one for one in due})
         return tuple(sealed)
 
     def _missed(self) -> Sequence[SignedDirective]:
@@ -226,7 +229,7 @@ class Controller:
         if not device.linked:
             self._unheard.gone(device.id)
             return
-        directive = self._newest.get(device.id)
+        directive = self._books.newest.get(device.id)
         if directive is None or directive.generation != newest.generation:
             directive = peek(newest.envelope, Directive)
         self.line.send(device, directive, len(newest.envelope))
@@ -240,7 +243,7 @@ class Controller:
         self.is_up = False
         for device in self.devices.values():
             self.line.hang_up(device)
-        self._newest, self._unheard, self._tenure = {}, Unheard(), Tenure(HOLDER)
+        self._books, self._unheard, self._tenure = Books(), Unheard(), Tenure(HOLDER)
         self._woken = False
         self.ground.queue.after(self.away, self._start)
 

@@ -7,7 +7,7 @@ from controller.fleet import actions as fleet
 from controller.fleet.device import DeviceStatus
 from controller.registry.version import State
 from controller.rollout import actions
-from controller.rollout.explain import named
+from controller.rollout.explain import named, told
 from controller.rollout.policy import AT_ONCE, STAGED
 from controller.rollout.steering import actions as steering
 from controller.store.store import Transaction
@@ -60,7 +60,7 @@ class Operator:
             case Verb.ABORT:
                 steering.abort(tx, rollout, ACTOR, now, steering.Abort(ask.how))
             case Verb.SHOW:
-                return [line.strip() for line in actions.show(tx, rollout, now).lines]
+                return [line.strip() for line in told(actions.show(tx, rollout, now))]
             case _:
                 self._about_devices(tx, ask, now)
         return []

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.install.change import Change
-from controller.rollout.account import Progress
 from controller.rollout.draft import Plan
-from controller.rollout.explain import named
+from controller.rollout.explain import named, told
 from controller.rollout.gate.judgement import GateVerdict
 from controller.rollout.policy import Policy
+from controller.rollout.progress import Progress
 from controller.rollout.rollout import OPEN, StageState
 from controller.rollout.staging import stages_of
 from simulations.fleet import duration
@@ -125,7 +125,7 @@ class Transcript:
         """What a plan says of each rollout, as far as it is new."""
         for one in made.progress:
             turned = self._note(one)
-            rollout, (summary, *lines) = one.rollout.id, one.lines
+            rollout, (summary, *lines) = one.rollout.id, told(one)
             if turned:
                 self._shapes.pop(rollout, None)
             self._tell(rollout, lines)

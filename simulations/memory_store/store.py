@@ -8,6 +8,7 @@ from dataclasses import replace
 from controller.audit import Entry, Record, chain
 from controller.errors import StoreError
 from controller.telemetry.record import Rejections
+from simulations.memory_store.changes import MemoryChanges
 from simulations.memory_store.fleet import MemoryDevices, MemoryOperators, MemoryTokens
 from simulations.memory_store.fleets import MemoryFleets
 from simulations.memory_store.journal import Journal
@@ -49,14 +50,15 @@ class MemoryTransaction:
     """``controller.store.store.Transaction``."""
 
     def __init__(self, journal: Journal) -> None:
-        self.devices = MemoryDevices(journal)
+        self.changes = MemoryChanges()
+        self.devices = MemoryDevices(journal, self.changes)
         self.tokens = MemoryTokens(journal)
         self.operators = MemoryOperators(journal)
         self.registry = MemoryRegistry(journal)
         self.metadata = MemoryImageMetadata(journal)
-        self.rollouts = MemoryRollouts(journal)
+        self.rollouts = MemoryRollouts(journal, self.changes)
         self.fleets = MemoryFleets(journal)
-        self.stages = MemoryStages(journal)
+        self.stages = MemoryStages(journal, self.changes)
         told = Told()
         self.telemetry = MemoryTelemetry(journal, told)
         self.totals = MemoryTotals(journal, told)

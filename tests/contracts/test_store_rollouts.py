@@ -9,7 +9,8 @@ from controller.rollout import rollout as rollouts
 from controller.rollout.policy import STAGED
 from controller.rollout.rollout import CONTROL, Member, StageRecord, StageState
 from controller.rollout.standing import Outcome, Standing
-from controller.store.store import DIRECTIVES_KEPT, METADATA_KEPT, Store
+from controller.store.rollout_tables import DIRECTIVES_KEPT
+from controller.store.store import METADATA_KEPT, Store
 from tests.contracts.stored import DEVICE, DIRECTIVE, ROLLOUT, WANTED, Interrupted
 
 

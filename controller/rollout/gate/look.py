@@ -11,8 +11,6 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from controller.rollout.account import Tally
 
 LOOK_SECONDS: Final = 60.0
@@ -22,15 +20,13 @@ NEARLY_ALL: Final = 0.9
 """Of a stage's devices: so many are still as good as drawn by lot."""
 
 
-def nearly_at(soaked: Sequence[float], tally: Tally) -> float:
-    """When nine of ten of a stage's devices had soaked, of which each has at its time.
+def nearly_at(times: Sequence[float], tally: Tally) -> float:
+    """When nine of ten of a stage's devices were as far as each was at its time; ascending.
 
     Who is deferred or away counts on neither side. Infinite if fewer have proven the version.
     """
     needed = math.ceil(NEARLY_ALL * tally.told) - tally.failed - tally.unreachable
-    if not 0 < needed <= len(soaked):
-        return math.inf
-    return float(np.partition(np.array(soaked), needed - 1)[needed - 1])
+    return times[needed - 1] if 0 < needed <= len(times) else math.inf
 
 
 def look(nearly: float, apart: float, now: float) -> tuple[bool, float]:

@@ -16,7 +16,7 @@ from controller.fleet.presence import online_seconds
 from controller.rollout.account import at_the_end, tally
 from controller.rollout.actions import gather, progress_of, rollout_of
 from controller.rollout.explain import named
-from controller.rollout.facts import place, slots_by_place
+from controller.rollout.facts import by_device
 from controller.rollout.reversal import Reversal, reversal
 from controller.rollout.rollout import (
     ASSIGNING,
@@ -209,9 +209,15 @@ def end(tx: Transaction, rollout: Rollout, standings: Iterable[Standing], found:
 
 def _revert(tx: Transaction, rollout: Rollout) -> Reversal:
     facts = gather(tx)
-    rows = {place(row): row for row in facts.wanted}
+    known = by_device(facts)
     members = [one for one in facts.members if one.rollout == rollout.id and one.stage != CONTROL]
-    found = reversal(rollout, members, rows, slots_by_place(facts.slots), facts.releases)
+    found = reversal(
+        rollout,
+        members,
+        lambda where: known[where[0]].row(where[1], where[2]),
+        lambda where: known[where[0]].said(where[1], where[2]),
+        facts.releases,
+    )
     for row in found.restore:
         tx.rollouts.put_wanted(row)
     for row in found.remove:

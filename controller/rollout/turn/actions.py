@@ -5,30 +5,25 @@ The rollout loop takes turns on the real store, the simulator on the one in memo
 
 import logging
 import math
-from collections.abc import MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from controller.errors import Conflict
-from controller.fleet.device import DeviceStatus
-from controller.rollout.actions import evidence, gather
+from controller.rollout.actions import evidence
 from controller.rollout.assignments import assignments, says
 from controller.rollout.check import InvalidPlan, violations
 from controller.rollout.draft import Plan
-from controller.rollout.facts import Facts
-from controller.rollout.plan import plan
+from controller.rollout.ledger import Ledger
+from controller.rollout.plan import plan_by
 from controller.rollout.reversal import Reversal
-from controller.rollout.rollout import FINAL, State, Wanted
+from controller.rollout.rollout import FINAL, State
 from controller.rollout.steering.actions import end
+from controller.rollout.turn.books import Books, Newest, follow
 from controller.store.store import Store, Transaction
 from protos.documents import Assignment, Directive
 from protos.envelope import peek
 
 log = logging.getLogger(__name__)
-
-Newest = MutableMapping[str, Directive | None]
-"""The newest directive of each device, as far as it was read."""
-
 
 LEASE: Final = "rollouts"
 LEASE_SECONDS: Final = 90.0
@@ -82,7 +77,7 @@ class Tenure:
         return granted
 
 
-def take_turn(store: Store, newest: Newest, tenure: Tenure, now: float) -> Turn:
+def take_turn(store: Store, books: Books, tenure: Tenure, now: float) -> Turn:
     """Plans at ``now`` (Unix seconds) and records that; most plans change nothing, and wait for nobody.
 
     While another controller holds the lease nothing is planned.
@@ -92,39 +87,41 @@ def take_turn(store: Store, newest: Newest, tenure: Tenure, now: float) -> Turn:
         StoreError: nothing was recorded.
     """
     if not tenure.unbroken(now):
-        newest.clear()  # another one may have written directives meanwhile
+        books.newest.clear()  # another one may have written directives meanwhile
     if not tenure.stands(store, now):
         return Turn(Plan())
     with store.read() as tx:
-        facts, made = planned(tx, now)
-        due = directives_due(tx, facts, newest, now) if made.empty else ()
+        follow(tx, books)
+        made = planned(tx, books.ledger, now)
+        due = directives_due(tx, books, now) if made.empty else ()
     if not made.empty:
         with store.begin() as tx:  # planned anew: more may have changed since
             if not tenure.renew(tx, now):
                 return Turn(Plan())
-            facts, made = planned(tx, now)
+            follow(tx, books)
+            made = planned(tx, books.ledger, now)
             record(tx, made)
-            due = directives_due(tx, facts, newest, now)
         for line in made.because:
             log.info("rollout.plan %s", line)
+        with store.read() as tx:
+            follow(tx, books)
+            due = directives_due(tx, books, now)
     return Turn(made, due)
 
 
-def planned(tx: Transaction, now: float) -> tuple[Facts, Plan]:
-    """A plan that breaks no rule, and what it was made from.
+def planned(tx: Transaction, ledger: Ledger, now: float) -> Plan:
+    """A plan that breaks no rule.
 
     Raises:
         InvalidPlan: it does.
     """
-    facts = gather(tx)
-    made = plan(facts, now)
+    made = plan_by(ledger, {}, now)
     if made.wishes:
-        facts = replace(facts, evidence=evidence(tx, made.wishes))
-        made = plan(facts, now)
-    broken = violations(facts, made, now)
+        made = plan_by(ledger, evidence(tx, made.wishes), now)
+    broken = violations(ledger.known, made, now)
     if broken:
         raise InvalidPlan("; ".join(broken))
-    return facts, made
+    return made
 
 
 def record(tx: Transaction, made: Plan) -> None:
@@ -150,27 +147,22 @@ def record(tx: Transaction, made: Plan) -> None:
             tx.rollouts.put(rollout)
 
 
-def directives_due(
-    tx: Transaction, facts: Facts, newest: Newest, now: float
-) -> tuple[Directive, ...]:
+def directives_due(tx: Transaction, books: Books, now: float) -> tuple[Directive, ...]:
     """A directive for every device of which something else is wanted than its newest one says."""
-    rows: dict[str, list[Wanted]] = {}
-    for row in tx.rollouts.wanted():
-        rows.setdefault(row.device, []).append(row)
-    rollouts = {one.id: one for one in facts.rollouts}
-    due = []
-    for device in facts.devices:
-        if device.status is not DeviceStatus.ACTIVE:
+    known, due = books.ledger.known, []
+    for device in sorted(books.ledger.untold):
+        facts = known.by_device[device]
+        last = _newest(tx, books.newest, device)
+        rows = sorted(facts.rows, key=lambda row: (row.model, row.slot))
+        if not facts.is_active or says(last, rows):
+            books.ledger.untold.discard(device)
             continue
-        last, mine = _newest(tx, newest, device.id), rows.get(device.id, ())
-        if says(last, mine):
-            continue
-        wanted = assignments(mine, facts.releases, rollouts)
+        wanted = assignments(rows, known.releases, known.rollouts)
         if wanted != _said(last):
             generation = 1 if last is None else last.generation + 1
             due.append(
                 Directive(
-                    device=device.id,
+                    device=device,
                     generation=generation,
                     issued_at=int(now),
                     assignments=wanted,

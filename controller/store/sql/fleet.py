@@ -11,8 +11,9 @@ from controller.enrolment.token import JoinToken
 from controller.errors import Conflict
 from controller.fleet.attributes import seen_by_selectors
 from controller.fleet.device import Device, DeviceStatus, SlotState
-from controller.fleet.presence import seen
+from controller.fleet.presence import seen, stays
 from controller.store.sql import tables
+from controller.store.sql.changes import SqlChanges
 from controller.store.sql.session import Row, Session, columns
 
 _DEVICES: Final = tables.devices.c
@@ -53,8 +54,9 @@ _DISCONNECT: Final = (
 class SqlDevices:
     """``controller.store.store.Devices``."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, changes: SqlChanges) -> None:
         self._session = session
+        self._changes = changes
 
     def get(self, device: str) -> Device | None:  # noqa: D102 - see the Protocol
         row = self._session.run(_DEVICE, {"of": device}).first()
@@ -69,6 +71,7 @@ class SqlDevices:
         if known is None or seen_by_selectors(known) != seen_by_selectors(device):
             row["revision"] = 1 + self._revision()
         self._session.put(tables.devices, row)
+        self._changes.note([device.id])
 
     def changed_since(self, revision: int) -> tuple[Sequence[Device], int]:  # noqa: D102
         rows = self._session.run(_CHANGED, {"known": revision})
@@ -86,6 +89,8 @@ class SqlDevices:
                 "online": noted.online_seconds,
             }
             self._session.run(_TOUCH, row)
+            if not stays(known, noted):
+                self._changes.note([device])
 
     def disconnect_all(self, spare: Collection[str] = ()) -> None:  # noqa: D102
         linked = self._session.all(select(_DEVICES.id).where(_DEVICES.connected))
@@ -94,6 +99,7 @@ class SqlDevices:
             self._session.run(_DISCONNECT)
         elif gone:
             self._session.run(_DISCONNECT.where(_DEVICES.id == bindparam("of")), gone)
+        self._changes.note(row["of"] for row in gone)
 
     def _revision(self) -> int:
         return int(self._session.value(_REVISION) or 0)
@@ -114,6 +120,7 @@ class SqlDevices:
         self._session.run(delete(tables.slots).where(tables.slots.c.device == device))
         if rows:
             self._session.run(insert(tables.slots), rows)
+        self._changes.note([device])
 
 
 def _device(row: Iterable[Any]) -> Device:

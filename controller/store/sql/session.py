@@ -65,6 +65,11 @@ class Session:
         """Inserts the row, or replaces the one with its primary key."""
         self.run(_upsert(table, tuple(row), self._dialect), [row])
 
+    def put_all(self, table: Table, rows: Sequence[Row]) -> None:
+        """``put``, of many rows with the same columns."""
+        if rows:
+            self.run(_upsert(table, tuple(rows[0]), self._dialect), rows)
+
     def raise_to(self, table: Table, row: Row, column: str) -> None:
         """Like ``put``, but of the column's old and new values the greater stays."""
         self.run(_upsert(table, tuple(row), self._dialect, column), [row])

@@ -24,6 +24,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from controller.errors import Conflict, StoreError
 from controller.store.sql.audit import SqlAudit
+from controller.store.sql.changes import SqlChanges
 from controller.store.sql.fleet import SqlDevices, SqlOperators, SqlTokens
 from controller.store.sql.fleets import SqlFleets
 from controller.store.sql.leases import SqlLeases
@@ -44,14 +45,15 @@ class SqlTransaction:
     """``controller.store.store.Transaction``."""
 
     def __init__(self, session: Session) -> None:
-        self.devices = SqlDevices(session)
+        self.changes = SqlChanges(session)
+        self.devices = SqlDevices(session, self.changes)
         self.tokens = SqlTokens(session)
         self.operators = SqlOperators(session)
         self.registry = SqlRegistry(session)
         self.metadata = SqlImageMetadata(session)
-        self.rollouts = SqlRollouts(session)
+        self.rollouts = SqlRollouts(session, self.changes)
         self.fleets = SqlFleets(session)
-        self.stages = SqlStages(session)
+        self.stages = SqlStages(session, self.changes)
         self.telemetry = SqlTelemetry(session)
         self.totals = SqlTotals(session)
         self.retention = SqlRetention(session)

@@ -203,6 +203,15 @@ members: Final = Table(
     Column("reverted", Boolean, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("deferred_at", Double),
+    Index(None, "device"),
+)
+
+changes: Final = Table(
+    "changes",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Index(None, "revision"),
 )
 
 standings: Final = Table(

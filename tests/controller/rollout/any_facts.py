@@ -1,12 +1,14 @@
 """Facts of any kind, as Hypothesis draws them."""
 
 import dataclasses
+import math
 
 from hypothesis import strategies as st
 
 from controller.fleet.device import DeviceStatus
 from controller.registry import version as registry
 from controller.rollout.draft import Plan
+from controller.rollout.explain import told
 from controller.rollout.facts import Facts, place
 from controller.rollout.policy import AT_ONCE, Breach, Budget, Pace, Policy, Proof, Stage
 from controller.rollout.rollout import (
@@ -33,6 +35,7 @@ devices = st.builds(
     lambda name, site, gpu, memory, connected, revoked: dataclasses.replace(
         device(name, {"site": site, **gpu}, memory),
         connected=connected,
+        connected_since=START if connected else 0.0,
         status=DeviceStatus.REVOKED if revoked else DeviceStatus.ACTIVE,
     ),
     st.sampled_from(["d1", "d2", "d3", "d4", "d5"]),
@@ -178,6 +181,17 @@ def facts(draw: st.DrawFn) -> Facts:
         releases=draw(releases),
         asked={(name, "digits", "champion"): at for name, at in asked.items()},
     )
+
+
+def shape(made: Plan) -> tuple[object, ...]:
+    """The plan and everything that it says; times to the millisecond."""
+    again_at = made.again_at if math.isinf(made.again_at) else round(made.again_at, 3)
+    accounts = [
+        (told(one), one.standings, one.census, one.stages, one.held, one.incompatible, one.taken)
+        for one in made.progress
+    ]
+    rows = made.assign, made.restore, made.remove
+    return *rows, made.members, made.stages, made.rollouts, accounts, made.wishes, again_at
 
 
 def recorded(before: Facts, made: Plan) -> Facts:

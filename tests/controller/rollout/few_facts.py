@@ -4,7 +4,8 @@ import msgspec
 
 from controller.fleet.device import SlotState
 from controller.registry import version as registry
-from controller.rollout.facts import Facts, Release
+from controller.rollout.facts import Facts, Known, Release
+from controller.rollout.ledger import Ledger
 from controller.rollout.policy import AT_ONCE, Policy
 from controller.rollout.rollout import (
     Member,
@@ -16,6 +17,11 @@ from controller.rollout.rollout import (
 )
 from protos.manifest import Needs
 from tests.controller.rollout.world import START, device
+
+
+def known(facts: Facts) -> Known:
+    return Ledger.of(facts).known
+
 
 NOW = START + 3600
 SITES = ("berlin", "munich", "paris")

@@ -15,11 +15,13 @@ from controller.rollout import actions
 from controller.rollout.actions import gather
 from controller.rollout.check import violations
 from controller.rollout.draft import Plan
+from controller.rollout.ledger import Ledger
 from controller.rollout.plan import plan
 from controller.rollout.policy import Policy
 from controller.rollout.rollout import SignedDirective, Wanted
 from controller.rollout.steering import actions as steering
-from controller.rollout.turn.actions import Newest, Tenure, planned, take_turn
+from controller.rollout.turn.actions import Tenure, planned, take_turn
+from controller.rollout.turn.books import Books, follow
 from controller.store.store import Transaction
 from protos.documents import Assignment, Directive
 from protos.envelope import peek, seal
@@ -39,7 +41,7 @@ class Fleet:
         self.store = MemoryStore()
         self.director = CryptoSigner.generate_ed25519()
         self.now = START
-        self.newest: Newest = {}
+        self.books = Books()
         self.tenure = Tenure("one")
         self.counter = 0
         self.fallbacks: dict[str, list[SlotState]] = {}
@@ -161,18 +163,18 @@ class Fleet:
 
     def restart(self) -> None:
         """What is not stored is gone."""
-        self.newest, self.tenure = {}, Tenure("one")
+        self.books, self.tenure = Books(), Tenure("one")
 
     def turn(self) -> Plan:
         """One turn, with its directives stored as the loop stores them."""
-        taken = take_turn(self.store, self.newest, self.tenure, self.now)
+        taken = take_turn(self.store, self.books, self.tenure, self.now)
         with self.store.begin() as tx:
             for one in taken.due:
                 sealed = seal(one, self.director)
                 tx.rollouts.put_directive(
                     SignedDirective(one.device, one.generation, sealed, self.now)
                 )
-                self.newest[one.device] = one
+                self.books.newest[one.device] = one
         return taken.plan
 
     def settle(self) -> list[Plan]:
@@ -191,13 +193,21 @@ class Fleet:
     def foreseen(self) -> Plan:
         """What the next turn would plan, by nothing but what is stored."""
         with self.store.read() as tx:
-            return planned(tx, self.now)[1]
+            books = Books()
+            follow(tx, books)
+            return planned(tx, books.ledger, self.now)
+
+    def foretold(self) -> Plan:
+        """The same, by what the controller has kept from turn to turn."""
+        with self.store.read() as tx:
+            follow(tx, self.books)
+            return planned(tx, self.books.ledger, self.now)
 
     def broken(self) -> tuple[str, ...]:
         """Rules that a plan made now breaks."""
         with self.store.read() as tx:
             facts = gather(tx)
-        return violations(facts, plan(facts, self.now), self.now)
+        return violations(Ledger.of(facts).known, plan(facts, self.now), self.now)
 
     def wanted(self) -> dict[str, Wanted]:
         """What each device shall run."""

@@ -16,7 +16,7 @@ from controller.rollout.account import (
     tally,
     timed,
 )
-from controller.rollout.facts import Facts, Release
+from controller.rollout.facts import Release
 from controller.rollout.policy import Stage
 from controller.rollout.reversal import is_back, reversal
 from controller.rollout.rollout import Member, Rollout, State, Wanted
@@ -245,7 +245,7 @@ def test_time_alone_changes_nobody_before_it_was_foretold(
 def undone(member: Member, *slots: SlotState, without: int = 0) -> tuple[int, int, int]:
     where = ("d1", "digits", "champion")
     releases = {key: one for key, one in RELEASES.items() if key[1] != without}
-    found = reversal(ROLLOUT, [member], {where: ROW}, {where: slots}, releases)
+    found = reversal(ROLLOUT, [member], {where: ROW}.get, lambda _: slots, releases)
     return len(found.restore), len(found.remove), len(found.left)
 
 
@@ -264,7 +264,9 @@ def test_what_was_recalled_meanwhile_is_nowhere_to_go_back_to() -> None:
 
 def test_a_place_that_another_rollout_has_by_now_is_left_alone() -> None:
     where = ("d1", "digits", "champion")
-    found = reversal(ROLLOUT, [MEMBER], {where: replace(ROW, rollout="r2")}, {}, RELEASES)
+    found = reversal(
+        ROLLOUT, [MEMBER], {where: replace(ROW, rollout="r2")}.get, lambda _: (), RELEASES
+    )
 
     assert (found.restore, found.remove, found.members) == ((), (), ())
 
@@ -282,6 +284,6 @@ def test_a_place_that_another_rollout_has_by_now_is_left_alone() -> None:
 def test_who_is_back_has_proven_it(
     slots: tuple[SlotState, ...], before: int, expected: bool
 ) -> None:
-    found = is_back(replace(MEMBER, before=before), ROLLOUT, slots, Facts(releases=RELEASES))
+    found = is_back(replace(MEMBER, before=before), ROLLOUT, slots, RELEASES)
 
     assert found is expected

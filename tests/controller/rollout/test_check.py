@@ -15,6 +15,7 @@ from protos.documents import Assignment, Directive
 from tests.controller.rollout.few_facts import (
     ALONE,
     NOW,
+    known,
     release,
     rollout,
 )
@@ -26,7 +27,7 @@ BARE = dataclasses.replace(ALONE, wanted=(), members=())
 
 
 @pytest.mark.parametrize(
-    ("known", "bad", "found"),
+    ("before", "bad", "found"),
     [
         (BARE, Plan(assign=(ROW, ROW)), "changed 2 times"),
         (BARE, Plan(remove=(ROW,)), "no row to restore or remove"),
@@ -88,8 +89,8 @@ BARE = dataclasses.replace(ALONE, wanted=(), members=())
         ),
     ],
 )
-def test_a_plan_that_breaks_a_rule_is_found_out(known: Facts, bad: Plan, found: str) -> None:
-    assert any(found in line for line in violations(known, bad, NOW))
+def test_a_plan_that_breaks_a_rule_is_found_out(before: Facts, bad: Plan, found: str) -> None:
+    assert any(found in line for line in violations(known(before), bad, NOW))
 
 
 def test_a_directive_that_breaks_a_rule_is_found_out() -> None:

@@ -11,8 +11,9 @@ from controller.rollout import actions
 from controller.rollout.loop import REST_SECONDS, directive_command
 from controller.rollout.rollout import SignedDirective, State
 from controller.rollout.standing import Outcome
-from controller.rollout.turn.actions import Newest, Tenure, Turn, take_turn
-from controller.store.store import DIRECTIVES_KEPT
+from controller.rollout.turn.actions import Tenure, Turn, take_turn
+from controller.rollout.turn.books import Books
+from controller.store.rollout_tables import DIRECTIVES_KEPT
 from protos.documents import Directive
 from protos.envelope import seal
 from protos.manifest import target_path
@@ -67,10 +68,10 @@ async def test_generations_go_on_where_the_store_left_off() -> None:
     assert [one.generation for one in directives(world, "pi-01")] == [41, 42]
 
 
-def taken(world: World, newest: Newest | None = None) -> Turn:
+def taken(world: World, books: Books | None = None) -> Turn:
     """A turn that is recorded, and goes no further."""
     tenure = Tenure("controller")
-    return take_turn(world.store, {} if newest is None else newest, tenure, world.clock.at)
+    return take_turn(world.store, books or Books(), tenure, world.clock.at)
 
 
 async def test_a_crash_after_recording_and_before_signing_is_made_up_for() -> None:
@@ -89,7 +90,7 @@ async def test_a_crash_after_recording_and_before_signing_is_made_up_for() -> No
 async def test_a_crash_after_signing_signs_nothing_twice_and_tells_on_connect() -> None:
     world = await small_world("pi-01")
     await world.run("start digits/1 all")
-    world.loop._sign(taken(world, world.loop._newest).due)
+    world.loop._sign(taken(world, world.loop._books).due)
 
     again = world.new_loop()
     await again.turn()

@@ -22,6 +22,7 @@ from controller.rollout.rollout import (
     Rollout,
     State,
 )
+from tests.controller.rollout.any_facts import shape
 from tests.controller.rollout.fleet_machine import DEVICES, VERSIONS, Fleet
 
 SITES = ("berlin", "munich")
@@ -164,6 +165,7 @@ class Rollouts(RuleBasedStateMachine):
 
     @rule()
     def turns(self) -> None:
+        assert shape(self.fleet.foretold()) == shape(self.fleet.foreseen())
         self.fleet.settle()
         self.holds()
 
@@ -221,7 +223,9 @@ class Rollouts(RuleBasedStateMachine):
         assert any(
             devices[one.device].connected
             and (one.device not in rows or rows[one.device].rollout == rollout.id)
-            and not is_back(one, rollout, said.get((one.device, "digits", "champion"), ()), facts)
+            and not is_back(
+                one, rollout, said.get((one.device, "digits", "champion"), ()), facts.releases
+            )
             for one in members
             if one.reverted
         )

@@ -3,8 +3,10 @@ import dataclasses
 from hypothesis import given, settings
 
 from controller.rollout.check import violations
+from controller.rollout.explain import told
 from controller.rollout.facts import Facts
-from controller.rollout.plan import account, account_ended, accounts, plan
+from controller.rollout.plan import account, accounts, plan
+from controller.rollout.progress import accounts_of
 from controller.rollout.rollout import (
     FINAL,
     OPEN,
@@ -15,6 +17,7 @@ from tests.controller.rollout.any_facts import facts, recorded
 from tests.controller.rollout.few_facts import (
     ALONE,
     NOW,
+    known,
 )
 
 
@@ -28,7 +31,7 @@ def test_a_rollout_of_a_version_that_nobody_knows_is_aborted() -> None:
 @settings(max_examples=400, deadline=None)
 @given(facts())
 def test_every_plan_obeys_every_rule(before: Facts) -> None:
-    assert violations(before, plan(before, NOW), NOW) == ()
+    assert violations(known(before), plan(before, NOW), NOW) == ()
 
 
 @settings(max_examples=400, deadline=None)
@@ -37,7 +40,7 @@ def test_planning_again_soon_changes_nothing_more(before: Facts) -> None:
     after = before
     for _ in range(12):
         made = plan(after, NOW)
-        assert violations(after, made, NOW) == ()
+        assert violations(known(after), made, NOW) == ()
         if made.empty:
             break
         after = recorded(after, made)
@@ -69,12 +72,12 @@ def test_every_plan_says_why(before: Facts) -> None:
             assert row.device in "\n".join(made.because)
     closed = {"r0": (Standing("d1", Outcome.OK, "committed"),)}
     each = [
-        account_ended(
+        accounts_of(
             one, closed.get(one.id, ()), [of for of in before.stages if of.rollout == one.id]
         )
         if one.state in FINAL
         else account(one, before, NOW)
         for one in before.rollouts
     ]
-    assert all(one.lines for one in each)
+    assert all(told(one) for one in each)
     assert accounts(before, closed, NOW) == tuple(each)

@@ -106,7 +106,7 @@ def test_no_pace_is_exceeded_over_any_history(pace: Pace, history: list[tuple[fl
 @given(paces, st.lists(st.floats(0, 300), max_size=20))
 def test_the_next_is_admitted_just_when_it_was_said(pace: Pace, ago: list[float]) -> None:
     alone = pace.model_copy(update={"per_site": 0})
-    traffic = idle(*(NOW - one for one in ago))
+    traffic = idle(*sorted(NOW - one for one in ago))
     found = admitted(DUE, {}, alone, traffic, NOW)
     if math.isinf(found.again_at):
         return

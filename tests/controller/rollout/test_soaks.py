@@ -7,6 +7,7 @@ import pytest
 from controller.rollout.assignments import assignments, says
 from controller.rollout.draft import Draft
 from controller.rollout.facts import Facts
+from controller.rollout.ledger import Ledger
 from controller.rollout.plan import plan
 from controller.rollout.policy import Policy, Stage, soak_asked
 from controller.rollout.reversal import reversal
@@ -46,7 +47,7 @@ def test_a_row_asks_for_the_soak_of_its_stage() -> None:
     facts = replace(ALONE, rollouts=(rollout(2, policy=STAGES),), wanted=())
     made = {}
     for number in range(4):
-        draft = Draft(facts, NOW)
+        draft = Draft(Ledger.of(facts), {}, NOW)
         draft.want(facts.rollouts[0], replace(MEMBER, stage=number))
         made[number] = draft.assign[WHERE].soak_seconds
 
@@ -76,7 +77,7 @@ def test_who_is_put_back_is_asked_for_no_soak() -> None:
     row = replace(ALONE.wanted[0], soak_seconds=60)
     member = replace(MEMBER, before=1)
 
-    (back,) = reversal(rollout(2), [member], {WHERE: row}, {}, ALONE.releases).restore
+    (back,) = reversal(rollout(2), [member], {WHERE: row}.get, lambda _: (), ALONE.releases).restore
 
     assert (back.version, back.soak_seconds) == (1, 0)
 

@@ -18,6 +18,7 @@ from controller.fleet import actions as fleet
 from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.registry import version as registry
 from controller.rollout import actions
+from controller.rollout.explain import told
 from controller.rollout.loop import RolloutLoop
 from controller.rollout.policy import AT_ONCE
 from controller.rollout.steering import actions as steering
@@ -178,7 +179,7 @@ class World:
 
     def _show(self, rollout: str) -> list[str]:
         with self.store.begin() as tx:
-            return list(actions.show(tx, rollout, self.clock.at).lines)
+            return list(told(actions.show(tx, rollout, self.clock.at)))
 
     async def _plan(self) -> list[str]:
         made = await self.loop.turn()
