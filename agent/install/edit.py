@@ -4,7 +4,7 @@
 here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -100,12 +100,14 @@ def is_redeemed(before: Install | None, after: Install, kept: Quarantine | None)
     return proven_now and kept is not None and not kept.refuses(after.rollout, after.attempt)
 
 
-def changes_of(edit: Edit, installs: dict[SlotKey, Install]) -> Sequence[Change]:
+def changes_of(edit: Edit, installs: Mapping[SlotKey, Install]) -> Sequence[Change]:
     """What there is to tell about the edit; ``installs`` are those from before it."""
     changes = [Change("slot.retired", *key) for key in edit.forgotten]
-    kept = {key: one for key, one in installs.items() if key not in edit.forgotten}
+    before: dict[SlotKey, Install | None] = dict.fromkeys(edit.forgotten)
     for install in edit.installs:
-        change = change_of(kept.get(install.key), install)
-        changes += [change] if change else []
-        kept[install.key] = install
+        key = install.key
+        change = change_of(before[key] if key in before else installs.get(key), install)
+        if change is not None:
+            changes.append(change)
+        before[key] = install
     return changes

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from agent.install.machine import State as InstallState
@@ -17,7 +18,7 @@ from controller.rollout.actions import release_of
 from controller.rollout.assignments import assignments
 from controller.rollout.rollout import SignedDirective, Wanted
 from controller.store.store import Transaction
-from controller.telemetry.report import checked_report
+from controller.telemetry.report import VerifiedReport, checked_report
 from protos.documents import Directive
 from simulations.fleet.device import Birth, Device, World
 from simulations.fleet.ground import unsigned
@@ -30,6 +31,7 @@ from simulations.fleet.truth import Edition, drawn
 
 CHAMPION: Final = "champion"
 MEMORY_BYTES: Final = 1 << 30
+ANYBODY: Final = "anybody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,9 @@ def settle(tx: Transaction, ground: World, devices: Sequence[Device], edition: E
     if found is None:
         raise ValueError(f"{version.reference} is not registered")
     releases = {(version.model, version.number): release_of(found)}
-    asked = assignments([_wanted("any", edition)], releases, {})
+    asked = assignments([_wanted(ANYBODY, edition)], releases, {})
     slot, install, count = _proven(edition)
+    told = _told(edition, slot, install)
     part = Part(Doing.RUNS, version.reference)
     for device in devices:
         tx.rollouts.put_wanted(_wanted(device.id, edition))
@@ -158,7 +161,10 @@ def settle(tx: Transaction, ground: World, devices: Sequence[Device], edition: E
         device.directive = directive
         device.slots, device.installs = ground.shared((slot,)), (install,)
         device.counts = ((slot.key, count),)
-        _report(tx, device, edition)
+        device.counter = told.stored.counter
+        slots = [msgspec.structs.replace(one, device=device.id) for one in told.slots]
+        tx.devices.replace_slots(device.id, slots)
+        tx.telemetry.add_report(msgspec.structs.replace(told.stored, device=device.id))
         device.part = part
     ground.tally.parts[part] += len(devices)
 
@@ -188,18 +194,16 @@ def _proven(edition: Edition) -> tuple[Slot, Install, Answering]:
     return slot, install, Answering(deployed, -3600.0)
 
 
-def _report(tx: Transaction, device: Device, edition: Edition) -> None:
-    device.counter = 1
+def _told(edition: Edition, slot: Slot, install: Install) -> VerifiedReport:
+    """What a device has reported of it: the same from each."""
     said = report(
-        device=device.id,
+        device=ANYBODY,
         counter=1,
         generation=1,
         reported_at=int(EPOCH) - 3600,
         agent_version=AGENT_VERSION,
-        slots=tuple(device.slots.values()),
-        installs=device.installs,
-        loaded=dict.fromkeys(device.slots, edition.deployed.model_sha256),
+        slots=(slot,),
+        installs=(install,),
+        loaded={slot.key: edition.deployed.model_sha256},
     )
-    kept = checked_report(device.id, said, UNKEPT, 0, EPOCH)
-    tx.devices.replace_slots(device.id, kept.slots)
-    tx.telemetry.add_report(kept.stored)
+    return checked_report(ANYBODY, said, UNKEPT, 0, EPOCH)

@@ -186,10 +186,11 @@ class Device:
 
     def put_install(self, install: Install) -> None:
         """In place of the slot's one before."""
-        if len(self.installs) == 1 and self.installs[0].key == install.key:
+        known = self.installs
+        if len(known) == 1 and known[0].slot == install.slot and known[0].model == install.model:
             self.installs = (install,)
         else:
-            others = {one.key: one for one in self.installs}
+            others = {one.key: one for one in known}
             self.installs = tuple({**others, install.key: install}.values())
 
     def take_turn(self, key: SlotKey) -> int:

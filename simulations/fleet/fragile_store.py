@@ -32,8 +32,8 @@ class FragileStore(MemoryStore):
         self.armed: Moment | None = None
         self._tables.totals = Tellings(self._journal, Told(), ground, devices, seed)
 
-    def _before_commit(self) -> None:
-        if len(self._journal) > _RENEWAL:
+    def _before_commit(self, changes: int) -> None:
+        if changes > _RENEWAL:
             self.may_crash(Moment.BEFORE_RECORD)
 
     def _after_commit(self, changes: int) -> None:

@@ -119,12 +119,13 @@ def _carry_out(device: Device, step: Step) -> None:
 def _go_on(device: Device, key: SlotKey, *, nudged: bool = False) -> bool:
     """Leads the install on until it takes time; whether it came to its end."""
     while (install := device.install(key)).state not in FINAL:
-        if install.not_before > device.clock() and not nudged:
+        now = device.clock()
+        if install.not_before > now and not nudged:
             if _may_retry(device, install):
-                _later(device, key, install.not_before - device.clock(), due=False)
+                _later(device, key, install.not_before - now, due=False)
             return False
         nudged = False
-        if install.state in work.NEEDS_LINK and not device.linked:
+        if not device.linked and install.state in work.NEEDS_LINK:
             _reject(device, install, TransportError("no link within 20 s"))
             continue
         seconds = work.seconds(device, install)
@@ -135,7 +136,7 @@ def _go_on(device: Device, key: SlotKey, *, nudged: bool = False) -> bool:
             _later(device, key, seconds, due=True)
             return False
         if work.is_plain(device, install):  # no decision, and nobody tells of it
-            device.put_install(passed(install, device.clock()))
+            device.put_install(passed(install, now))
             device.dirty = True
         else:
             _complete(device, key)
@@ -237,7 +238,7 @@ def _reject(device: Device, install: Install, error: AgentError) -> None:
 
 
 def _write(device: Device, edit: Edit) -> None:
-    installs = {one.key: one for one in device.installs}
+    installs = {(one.model, one.slot): one for one in device.installs}
     for change in changes_of(edit, installs):
         device.ground.chronicle.changed(device, change)
         device.dirty = True
@@ -250,7 +251,8 @@ def _write(device: Device, edit: Edit) -> None:
         device.put_slots(slots)
         _count(device, slot)
     for install in edit.installs:
-        _keep_out(device, installs.get(install.key), install)
+        if install.state is State.REVERTING or device.quarantine:
+            _keep_out(device, installs.get(install.key), install)
         device.put_install(install)
 
 

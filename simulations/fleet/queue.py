@@ -30,7 +30,8 @@ class Queue:
     def after(self, seconds: float, action: Action) -> None:
         """Has it happen so much later; at once is after all that is due now."""
         self._order += 1
-        heapq.heappush(self._due, (self.now + max(0.0, seconds), self._order, action))
+        when = self.now + seconds if seconds > 0.0 else self.now
+        heapq.heappush(self._due, (when, self._order, action))
 
     def at(self, when: float, action: Action) -> None:
         """Has it happen then, or now if that has passed."""

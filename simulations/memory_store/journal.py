@@ -55,7 +55,8 @@ class Journal:
 
     def put(self, table: MutableMapping[K, V], key: K, value: V) -> None:
         """``table[key] = value``."""
-        self.check_open()
+        if not self._open:
+            self.check_open()
         self._undo.append((table, key, table.get(key, _NOTHING)))
         table[key] = value
 

@@ -76,6 +76,8 @@ class MemoryStore:
         self._closed = False
         self._journal = Journal()
         self._tables = MemoryTransaction(self._journal)
+        self._writing = _Turn(self._start, self._end)
+        self._reading = _Turn(self._enter, self._leave)
 
     def begin(self) -> AbstractContextManager[MemoryTransaction]:
         """A transaction, once every other has ended.
@@ -83,7 +85,7 @@ class MemoryStore:
         Raises:
             StoreError: the store is closed, or the thread holds a transaction already.
         """
-        return _Turn(self._start, self._end)
+        return self._writing
 
     def read(self) -> AbstractContextManager[MemoryTransaction]:
         """The same tables between two transactions; nothing can be written.
@@ -91,13 +93,13 @@ class MemoryStore:
         Raises:
             StoreError: as ``begin``, or something was to be written.
         """
-        return _Turn(self._enter, self._leave)
+        return self._reading
 
-    def _before_commit(self) -> None:
-        """Raises if what was written must be undone."""
+    def _before_commit(self, changes: int) -> None:
+        """Raises if what was written must be undone; there were so many changes."""
 
     def _after_commit(self, changes: int) -> None:
-        """There were so many."""
+        """All of it stays."""
 
     def _enter(self) -> MemoryTransaction:
         me = threading.get_ident()
@@ -119,7 +121,7 @@ class MemoryStore:
         changes = len(self._journal)
         try:
             if done:
-                self._before_commit()
+                self._before_commit(changes)
                 self._journal.commit()
         finally:
             self._journal.roll_back()  # nothing, once it is committed
@@ -137,7 +139,7 @@ class MemoryStore:
 
 
 class _Turn:
-    """One use of the store, as a context: a generator would cost more than what is done in it."""
+    """Turns at the store, as a context: a generator would cost more than what is done in it."""
 
     __slots__ = ("_enter", "_leave")
 
