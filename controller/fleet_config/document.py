@@ -137,7 +137,9 @@ class StageTable(Table):
     soak: Annotated[Duration, Field(serialization_alias="soak_seconds")] = Stage.model_fields[
         "soak_seconds"
     ].default
-    """A device must have run the version for so long before it counts."""
+    """For so long a device must have run the version, proven and without a restart, before it counts.
+    It measures that itself and says so, signed; no clock that is set ends or lengthens it. One that
+    has not said it when the deadline and the soak are over, in online time, is unreachable."""
 
     deadline: Annotated[Lasting, Field(serialization_alias="deadline_seconds")] = (
         Stage.model_fields["deadline_seconds"].default

@@ -177,7 +177,7 @@ class Stage(Part):
         selector: all devices that match this, too.
         not_before: Unix time before which it does not begin.
         approval: somebody must approve before it begins.
-        soak_seconds: a device must have run the version for so long.
+        soak_seconds: a device must have said that it has run the version for so long at a stretch.
         deadline_seconds: of *online* time in which a device must prove that it runs the version. So
             long by the clock the stage waits for those that are deferred, or if all are away.
         gates, expressions: beside the policy's own.
