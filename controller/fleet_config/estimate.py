@@ -7,9 +7,9 @@ Rules:
    maintenance window in its own time zone, switches, and is on probation; then it soaks.
 3. Devices are released at the policy's pace, in the order in which they are drawn; a site's share is
    taken until its device waits for a window or is done.
-4. A stage passes when nobody in it installs or soaks and what it has shown is proof enough; who still
-   waits for a window holds it up only while the proof lacks devices, for its deadline at most. A stage
-   that can't prove enough grows, and soaks again.
+4. A stage passes when nobody in it installs, soaks or waits for a window, and what it has shown is
+   proof enough; who waits for longer than the deadline is waited for no more. A stage that can't prove
+   enough grows, and soaks again.
 5. Gates that too few devices let tell nothing are waited for as long as the stage soaks, but not
    those that only compare and have nobody to compare with.
 """
@@ -195,7 +195,7 @@ class _Course:
             begins = self._at
             self._release(self._held, last.soak_seconds)
             names = tuple(one.device for one in self._held)
-            self._at = self._settle(names, last, begins)
+            self._at = self._settle(names, last)
             ends = self._judged(names, last, begins)
             stages.append(StageTimes(CONTROL_STAGE, names, len(names), begins, ends))
             self._at = ends
@@ -216,7 +216,7 @@ class _Course:
             planned = len(names) if planned is None else planned
             self._release(due, stage.soak_seconds)
             grows = size < most
-            self._at = self._settle(names, stage, begins)
+            self._at = self._settle(names, stage)
             if not grows or self._decided(self._at) >= self._needed:
                 break
             size = min(most, max(size + 1, int(size * GROWTH)))
@@ -295,18 +295,15 @@ class _Course:
         settled = max((at + stage.soak_seconds for at in proven if at <= self._at), default=begins)
         return max(self._at, settled + stage.soak_seconds)
 
-    def _settle(self, names: Sequence[str], stage: Stage, begins: float) -> float:
+    def _settle(self, names: Sequence[str], stage: Stage) -> float:
         """When nobody in the stage is busy and nothing more is to be waited for (rule 4)."""
         parts = [self._parts[name] for name in names]
         soaked = sorted(one.soaked for one in self._parts.values())
-        patience = begins + stage.deadline_seconds
         for idle, busy_again in _pauses(parts, self._at):
-            decided = sum(at <= idle for at in soaked)
-            if not decided and not math.isinf(busy_again):
-                continue
-            if decided >= self._needed or math.isinf(busy_again):
-                return idle
-            if patience < busy_again:
+            held = [one.released for one in parts if one.fetched <= idle < one.switched]
+            patience = max(held, default=-math.inf) + stage.deadline_seconds
+            decided = any(at <= idle for at in soaked)
+            if not held or (decided and patience < busy_again):
                 return max(idle, patience)
         return self._at
 

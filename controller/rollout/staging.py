@@ -227,7 +227,6 @@ def _case(view: View, taken: Step, number: int, stage: Stage, due: int) -> Case:
         settled_at=proven[-1] + stage.soak_seconds if proven else taken.records[number].opened_at,
         nearly_at=nearly_at(proven, roster.tally(number)) + stage.soak_seconds,
         held_until=max(roster.aside(number), default=0.0) + stage.deadline_seconds,
-        others=len(roster.free) - len(roster.lapsed) + len(roster.control),
         evidence=view.evidence,
     )
 

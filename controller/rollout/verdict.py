@@ -64,9 +64,8 @@ class Case:
         due: how many devices it is still to release at its present size.
         most: how far it may grow.
         settled_at: when the last of its devices had soaked.
-        nearly_at: when nine of ten of them had; infinite while they have not.
+        nearly_at: when three of four of them had; infinite while they have not.
         held_until: how long it waits for those that are deferred or away.
-        others: how many devices of the rollout have not got the version, to compare with.
         evidence: what its gates judge; None if nobody has gathered it.
     """
 
@@ -81,7 +80,6 @@ class Case:
     settled_at: float
     nearly_at: float
     held_until: float
-    others: int
     evidence: Evidence | None
 
     @property
@@ -286,7 +284,7 @@ def _at_the_end(case: Case, missing: str, now: float) -> Verdict:
     results = _judged(case, case.evidence)
     if breach := _breached(case, results):
         return breach
-    alone = not case.others
+    alone = not case.evidence.control
     told = tuple(one for one in results if not (alone and one.name in _only_compare(case)))
     answered = sum(one.inferences for one in case.evidence.stage)
     if answered < asked:
@@ -297,7 +295,7 @@ def _at_the_end(case: Case, missing: str, now: float) -> Verdict:
     if open_ and now < patience:
         again_at = min(patience, now + LOOK_SECONDS)
         return Verdict(Ruling.WAIT, "; ".join(open_), gates=told, again_at=again_at)
-    shown = _shown(case, missing) + ("; nobody is left to compare with" if alone else "")
+    shown = _shown(case, missing) + ("; nobody to compare with" if alone else "")
     return Verdict(Ruling.GO_ON, shown, gates=told, compared=tuple(map(_sentence, told)))
 
 

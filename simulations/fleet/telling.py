@@ -2,7 +2,8 @@
 
 In life every device tells a window of counts every few minutes, and the controller adds them up. Here
 the sums of the windows that a device would have told by now are drawn at once, from what is true of
-it, and they only grow: whoever asks again gets the same and more.
+it, and they only grow: whoever asks again gets the same and more. The chance is their own, so that
+nothing else comes out otherwise because somebody looked.
 """
 
 import math
@@ -80,6 +81,7 @@ class Tellings(MemoryTotals):
         self._ground = ground
         self._devices = devices
         self._seed = seed
+        self._chance = np.random.Generator(np.random.PCG64([seed, *b"telling"]))
         self._sums: dict[tuple[int, str, int], _Sum] = {}
         self._traits: dict[int, Trait] = {}
 
@@ -114,7 +116,7 @@ class Tellings(MemoryTotals):
 
     def _extend(self, told: _Sum, device: Device, conduct: Conduct, windows: int) -> None:
         """Draws so many windows more."""
-        chance, trait = self._ground.numbers, self._trait(device.number)
+        chance, trait = self._chance, self._trait(device.number)
         seconds = windows * WINDOW_SECONDS
         asked = int(chance.poisson(self._ground.requests_per_second * seconds))
         failed = int(chance.binomial(asked, min(1.0, conduct.errors * trait.errors)))

@@ -3,7 +3,7 @@
 Every look at the gates is one more chance to take chance for a fault, so they are few. And no look
 is at a part of the stage: what is fair in the comparison is that the stage was drawn by lot, and its
 quickest devices were not: they are those of one site, one time zone, one kind of hardware. But a few
-stragglers, which may take as long as the deadline, must hide no fault: a minute after nine of ten
+stragglers, which may take as long as the deadline, must hide no fault: a minute after three of four
 devices have soaked there is a look, and another each time that the time since has doubled.
 """
 
@@ -16,17 +16,21 @@ from controller.rollout.account import Tally
 LOOK_SECONDS: Final = 60.0
 """A look that is due stays so for as long; the controller may be busy. And who comes within it is no
 straggler."""
-NEARLY_ALL: Final = 0.9
-"""Of a stage's devices: so many are still as good as drawn by lot."""
+NEARLY_ALL: Final = 0.75
+"""Of a stage's devices: so many are still nearly as good as drawn by lot."""
 
 
 def nearly_at(times: Sequence[float], tally: Tally) -> float:
-    """When nine of ten of a stage's devices were as far as each was at its time; ascending.
+    """When three of four of a stage's devices were as far as each was at its time; ascending.
 
-    Who is deferred or away counts on neither side. Infinite if fewer have proven the version.
+    Who is away counts on neither side; who is deferred is missing, as all of a time zone may be.
+    Infinite while fewer have.
     """
-    needed = math.ceil(NEARLY_ALL * tally.told) - tally.failed - tally.unreachable
-    return times[needed - 1] if 0 < needed <= len(times) else math.inf
+    most = math.ceil(NEARLY_ALL * (tally.told + tally.deferred))
+    needed = most - tally.failed - tally.unreachable
+    if tally.decided < most or not 0 < needed <= len(times):
+        return math.inf
+    return times[needed - 1]
 
 
 def look(nearly: float, apart: float, now: float) -> tuple[bool, float]:

@@ -68,7 +68,9 @@ def planned(made: World, text: str, **how: bool) -> FleetPlan:
         return plan_fleet(tx, FleetText(text, "meters.toml"), made.clock.at, **how)
 
 
-def reported(made: World, name: str, version: int, doing: str = "committed") -> None:
+def reported(
+    made: World, name: str, version: int, doing: str = "committed", soaked: int = 0
+) -> None:
     with made.store.begin() as tx:
         known = tx.registry.version("load", version)
         assert known is not None
@@ -86,6 +88,7 @@ def reported(made: World, name: str, version: int, doing: str = "committed") -> 
             counter=1,
             reported_at=made.clock.at,
             code="outside-window" if doing == "waiting" else "",
+            soaked=soaked,
         )
         tx.devices.touch(name, made.clock.at, connected=True)
         tx.devices.replace_slots(name, [slot])
@@ -313,12 +316,13 @@ class Course:
         self._made = made
         self._plan = plan
         self._opening = openings(plan.goals[0].goal.policy.conditions)
-        self._due: list[tuple[float, str, str]] = []
+        self._due: list[tuple[float, str, str, int]] = []
         self.stages: dict[str, int] = {}
 
     async def turn(self) -> None:
         """A turn of the planner, and what its devices say until something happens."""
         made, assumed = self._made, self._plan.assumed
+        soaks = [int(one.soak_seconds) for one in self._plan.goals[0].goal.policy.stages]
         await made.loop.turn()
         made.post.sent.clear()
         with made.store.read() as tx:
@@ -331,9 +335,12 @@ class Course:
                 ready = one.released_at + fetch + assumed.test_seconds
                 switched = self._opening(zones[one.device], ready)
                 if switched > ready:
-                    self._due.append((ready, one.device, "waiting"))
-                self._due.append((switched, one.device, "switching"))
-                self._due.append((switched + assumed.probation_seconds, one.device, "committed"))
+                    self._due.append((ready, one.device, "waiting", 0))
+                self._due.append((switched, one.device, "switching", 0))
+                proven = switched + assumed.probation_seconds
+                self._due.append((proven, one.device, "committed", 0))
+                soak = soaks[min(one.stage, len(soaks) - 1)]
+                self._due.append((proven + soak, one.device, "committed", soak))
         made.clock.at = max(
             made.clock.at + 5, min([made.clock.at + 60, *(at for at, *_ in self._due)])
         )
@@ -344,8 +351,8 @@ class Course:
         with self._made.store.begin() as tx:
             for one in tx.devices.all():
                 tx.devices.touch(one.id, now, connected=True)
-        for _, name, doing in sorted(one for one in self._due if one[0] <= now):
-            reported(self._made, name, 1, doing)
+        for _, name, doing, soaked in sorted(one for one in self._due if one[0] <= now):
+            reported(self._made, name, 1, doing, soaked)
         self._due = [one for one in self._due if one[0] > now]
 
 

@@ -150,19 +150,20 @@ def test_daylight_saving_is_the_zone_s_own(day: tuple[int, int, int], hours_late
     assert found.ends_at - 60 - noon == hours_later * HOUR
 
 
-def test_who_waits_for_a_window_holds_a_stage_up_only_while_the_proof_lacks_devices() -> None:
+def test_who_waits_for_a_window_is_waited_for_until_its_deadline() -> None:
     night = Conditions(windows=(Window(start="12:30", minutes=60),))
     devices = [*fleet(5), *(Candidate(f"ny{n}", "", "America/New_York", 10) for n in range(5))]
-    stages = (Stage(name="first", count=10, soak_seconds=0), all_at_once())
-    later = fleet(10)[5:]
 
-    few = policy(*stages, conditions=night, proof=Proof(minimum_devices=5, failing_below=1.0))
-    many = policy(*stages, conditions=night, proof=Proof(minimum_devices=6, failing_below=1.0))
+    def lasts(deadline: float) -> tuple[float, float]:
+        first = Stage(name="first", count=10, soak_seconds=0, deadline_seconds=deadline)
+        rules = policy(first, all_at_once(), conditions=night)
+        found = estimate(rules, [*devices, *fleet(10)[5:]], 0, NOON, ASSUMED)
+        assert found.ends_at >= found.stages[1].ends_at
+        return hours(found)[0]
 
-    assert hours(estimate(few, [*devices, *later], 0, NOON, ASSUMED))[0][1] < 1
-    found = estimate(many, [*devices, *later], 0, NOON, ASSUMED)
-    assert hours(found)[0][1] > 6
-    assert found.ends_at >= found.stages[1].ends_at
+    patient, other = lasts(86_400.0), lasts(3 * HOUR)
+    assert patient[1] > 6  # it is half past twelve in New York
+    assert other[1] == 3
 
 
 def test_a_stage_that_can_not_prove_enough_grows_and_soaks_again() -> None:

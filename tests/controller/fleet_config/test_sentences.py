@@ -49,10 +49,10 @@ load/1: load-1-1 would start, to kind=meter
   to move: 63.7 kB, 1.03 kB to each of 62 devices
     site=berlin: 61.7 kB to 60 devices
     site=munich: 2.06 kB to 2 devices
-  canary: 7 devices, growing to 55 until enough is proven, takes 1 d
-  all: 0 devices, once somebody approves, begins after 1 d, takes 0 s
-  control group: 7 devices, begins after 1 d, takes 14 h 57 min
-  done after 1 d 16 h, at 2027-01-17 00:31 UTC
+  canary: 7 devices, growing to 49 until enough is proven, takes 2 d 16 h
+  all: 6 devices, once somebody approves, begins after 2 d 16 h, takes 32 min
+  control group: 7 devices, begins after 2 d 17 h, takes 32 min
+  done after 2 d 17 h, at 2027-01-18 01:35 UTC
 theft/1: theft-1-1 would start, to kind=meter and site=munich
   no device matches that can run it, yet; those that come later get it
   2 devices can't run it: needs 16384 MiB of memory, has 8192 MiB: x1, x2

@@ -61,7 +61,6 @@ def case(
         settled_at=NOW,
         nearly_at=NOW,
         held_until=OPEN.opened_at + STAGE.deadline_seconds,
-        others=0,
         evidence=None,
     )
 
