@@ -178,6 +178,14 @@ def by_device(facts: Facts) -> Mapping[str, DeviceFacts]:
     }
 
 
+def memberships(members: Iterable[Member]) -> Mapping[str, list[Member]]:
+    """The members by device."""
+    found: dict[str, list[Member]] = {}
+    for member in members:
+        found.setdefault(member.device, []).append(member)
+    return found
+
+
 _NOTHING: Final[Mapping[Spot, int]] = {}
 
 

@@ -25,6 +25,7 @@ from controller.rollout.facts import (
     Place,
     Releases,
     by_device,
+    memberships,
     records_by_rollout,
 )
 from controller.rollout.part import Casting
@@ -74,9 +75,7 @@ class Ledger:
         """A ledger that was told of these facts."""
         made = cls()
         made.tell_all(facts.rollouts, facts.releases, facts.stages, facts.closed)
-        members: dict[str, list[Member]] = {}
-        for member in facts.members:
-            members.setdefault(member.device, []).append(member)
+        members = memberships(facts.members)
         for device, known in by_device(facts).items():
             made.tell(known, members.get(device, ()))
         return made

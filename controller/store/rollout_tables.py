@@ -1,8 +1,10 @@
 """What the store keeps of rollouts: the tables that plans are made from, and recorded in."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
+from controller.fleet.device import Device, SlotState
 from controller.rollout.rollout import Member, Rollout, SignedDirective, StageRecord, Wanted
 from controller.rollout.standing import Standing
 
@@ -51,25 +53,39 @@ class Stages(Protocol):
         """Of one rollout or of all, by rollout and device."""
         ...
 
-    def members_of(self, device: str) -> Sequence[Member]:
-        """The device's, of all rollouts, by rollout."""
-        ...
-
     def put_members(self, members: Iterable[Member]) -> None: ...  # noqa: D102
     def remove_members(self, rollout: str) -> None:
         """All of the rollout's."""
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Everything that is stored of devices that have changed, as plans need it.
+
+    Attributes:
+        ids: theirs; of some nothing may be left.
+        revision: to ask from the next time.
+    """
+
+    ids: Collection[str]
+    revision: int
+    devices: Sequence[Device] = ()
+    wanted: Sequence[Wanted] = ()
+    slots: Sequence[SlotState] = ()
+    members: Sequence[Member] = ()
+
+
 class Changes(Protocol):
-    """Which devices plans must look at again."""
+    """What plans must look at again."""
 
-    def since(self, revision: int) -> tuple[Collection[str], int]:
-        """Whose facts have changed since then, each once; and the revision now. Of 0 these are all.
+    def since(self, revision: int) -> Changed:
+        """The devices of which something has changed since then; of 0 these are all.
 
-        Facts of a device are what it is, whether it has a link, its slots, what is wanted of it, its
-        directives and its memberships; when it was last heard over a link that stays is none. The
-        revision is committed with the change, as that of ``Devices.changed_since``. More devices
-        than have changed may be named.
+        That is what a device is and whether it has a link, its slots, what is wanted of it, its
+        directives and its memberships. When it was last heard, over a link that stays, is no change.
+        The revision is committed with the change, as that of ``Devices.changed_since``; more devices
+        than have changed may be named. It takes as long as there are changes, however many devices
+        there are.
         """
         ...

@@ -1,17 +1,28 @@
 """Which devices have changed, in memory."""
 
-from collections.abc import Collection
+from controller.store.rollout_tables import Changed
+from simulations.memory_store.fleet import MemoryDevices
+from simulations.memory_store.noted import Noted
+from simulations.memory_store.rollouts import MemoryRollouts
+from simulations.memory_store.stages import MemoryStages
 
 
 class MemoryChanges:
-    """``controller.store.store.Changes``. What was rolled back stays noted: nobody is misled by it."""
+    """``controller.store.store.Changes``."""
 
-    def __init__(self) -> None:
-        self._devices: list[str] = []
+    def __init__(
+        self, noted: Noted, devices: MemoryDevices, rollouts: MemoryRollouts, stages: MemoryStages
+    ) -> None:
+        self._noted = noted
+        self._devices, self._rollouts, self._stages = devices, rollouts, stages
 
-    def note(self, device: str) -> None:
-        """Something of the device has changed."""
-        self._devices.append(device)
-
-    def since(self, revision: int) -> tuple[Collection[str], int]:  # noqa: D102 - see the Protocol
-        return set(self._devices[revision:]), len(self._devices)
+    def since(self, revision: int) -> Changed:  # noqa: D102 - see the Protocol
+        ids = self._noted.since(revision)
+        return Changed(
+            ids,
+            self._noted.revision,
+            [known for one in ids if (known := self._devices.get(one)) is not None],
+            [row for one in ids for row in self._rollouts.wanted(one)],
+            [slot for one in ids for slot in self._devices.slots(one)],
+            [member for one in ids for member in self._stages.members_of(one)],
+        )

@@ -10,16 +10,16 @@ from controller.errors import Conflict
 from controller.fleet.attributes import seen_by_selectors
 from controller.fleet.device import Device, SlotState
 from controller.fleet.presence import seen, stays
-from simulations.memory_store.changes import MemoryChanges
 from simulations.memory_store.journal import Journal
+from simulations.memory_store.noted import Noted
 
 
 class MemoryDevices:
     """``controller.store.store.Devices``."""
 
-    def __init__(self, journal: Journal, changes: MemoryChanges) -> None:
+    def __init__(self, journal: Journal, noted: Noted) -> None:
         self._journal = journal
-        self._changes = changes
+        self._noted = noted
         self._devices: dict[str, Device] = {}
         self._slots: dict[str, tuple[SlotState, ...]] = {}
         self._texts: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
@@ -39,7 +39,7 @@ class MemoryDevices:
             if known is None or seen_by_selectors(known) != seen_by_selectors(device):
                 self._journal.append(self._changed, device.id)
         self._journal.put(self._devices, device.id, device)
-        self._changes.note(device.id)
+        self._noted.note(device.id)
 
     def changed_since(self, revision: int) -> tuple[Sequence[Device], int]:  # noqa: D102
         last_first = dict.fromkeys(reversed(self._changed[revision:]))
@@ -51,14 +51,14 @@ class MemoryDevices:
             noted = seen(known, last_seen, connected=connected)
             self._journal.put(self._devices, device, noted)
             if not stays(known, noted):
-                self._changes.note(device)
+                self._noted.note(device)
 
     def disconnect_all(self, spare: Collection[str] = ()) -> None:  # noqa: D102
         linked = [one for one in self._devices.values() if one.connected]
         for device in [one for one in linked if one.id not in spare]:
             gone = seen(device, device.last_seen, connected=False)
             self._journal.put(self._devices, device.id, gone)
-            self._changes.note(device.id)
+            self._noted.note(device.id)
 
     def slots(self, device: str | None = None) -> Sequence[SlotState]:  # noqa: D102
         if device is not None:
@@ -74,7 +74,7 @@ class MemoryDevices:
         if any(_slot_order(one) == _slot_order(next_) for one, next_ in pairwise(kept)):
             raise Conflict(f"a slot of device {device!r} is there twice")
         self._journal.put(self._slots, device, kept)
-        self._changes.note(device)
+        self._noted.note(device)
 
     def _shared(self, texts: Mapping[str, str]) -> Mapping[str, str]:
         """A copy, which all devices share that have the same."""

@@ -6,16 +6,16 @@ from controller.errors import Conflict
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
 from controller.rollout.standing import Standing
 from controller.store.rollout_tables import DIRECTIVES_KEPT
-from simulations.memory_store.changes import MemoryChanges
 from simulations.memory_store.journal import Journal
+from simulations.memory_store.noted import Noted
 
 
 class MemoryRollouts:
     """``controller.store.store.Rollouts``."""
 
-    def __init__(self, journal: Journal, changes: MemoryChanges) -> None:
+    def __init__(self, journal: Journal, noted: Noted) -> None:
         self._journal = journal
-        self._changes = changes
+        self._noted = noted
         self._rollouts: dict[str, Rollout] = {}
         self._standings: dict[str, tuple[Standing, ...]] = {}
         self._wanted: dict[str, tuple[Wanted, ...]] = {}
@@ -48,13 +48,13 @@ class MemoryRollouts:
         others = self._others(wanted.device, wanted.model, wanted.slot)
         rows = tuple(sorted((*others, wanted), key=lambda one: (one.model, one.slot)))
         self._journal.put(self._wanted, wanted.device, rows)
-        self._changes.note(wanted.device)
+        self._noted.note(wanted.device)
 
     def remove_wanted(self, device: str, model: str, slot: str) -> None:  # noqa: D102
         others = self._others(device, model, slot)
         if len(others) < len(self._wanted.get(device, ())):
             self._journal.put(self._wanted, device, others)
-            self._changes.note(device)
+            self._noted.note(device)
 
     def _others(self, device: str, model: str, slot: str) -> tuple[Wanted, ...]:
         """What is wanted of the device in its other slots."""
@@ -74,7 +74,7 @@ class MemoryRollouts:
             )
         kept = (*self._directives.get(directive.device, ()), directive)[-DIRECTIVES_KEPT:]
         self._journal.put(self._directives, directive.device, kept)
-        self._changes.note(directive.device)
+        self._noted.note(directive.device)
 
     def directives(self, device: str) -> Sequence[SignedDirective]:  # noqa: D102
         return self._directives.get(device, ())[::-1]

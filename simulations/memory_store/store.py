@@ -14,6 +14,7 @@ from simulations.memory_store.fleets import MemoryFleets
 from simulations.memory_store.journal import Journal
 from simulations.memory_store.leases import MemoryLeases
 from simulations.memory_store.models import MemoryImageMetadata, MemoryRegistry
+from simulations.memory_store.noted import Noted
 from simulations.memory_store.rollouts import MemoryRollouts
 from simulations.memory_store.stages import MemoryStages
 from simulations.memory_store.telemetry import MemoryRetention, MemoryTelemetry, Told
@@ -50,15 +51,16 @@ class MemoryTransaction:
     """``controller.store.store.Transaction``."""
 
     def __init__(self, journal: Journal) -> None:
-        self.changes = MemoryChanges()
-        self.devices = MemoryDevices(journal, self.changes)
+        noted = Noted()
+        self.devices = MemoryDevices(journal, noted)
         self.tokens = MemoryTokens(journal)
         self.operators = MemoryOperators(journal)
         self.registry = MemoryRegistry(journal)
         self.metadata = MemoryImageMetadata(journal)
-        self.rollouts = MemoryRollouts(journal, self.changes)
+        self.rollouts = MemoryRollouts(journal, noted)
         self.fleets = MemoryFleets(journal)
-        self.stages = MemoryStages(journal, self.changes)
+        self.stages = MemoryStages(journal, noted)
+        self.changes = MemoryChanges(noted, self.devices, self.rollouts, self.stages)
         told = Told()
         self.telemetry = MemoryTelemetry(journal, told)
         self.totals = MemoryTotals(journal, told)

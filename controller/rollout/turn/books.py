@@ -1,21 +1,24 @@
 """What a controller keeps in memory from turn to turn, and how it follows what is stored."""
 
-from collections.abc import Collection, Iterator, MutableMapping
-from typing import Final
+from collections.abc import Collection, MutableMapping
 
 from controller.registry.version import Version
-from controller.rollout.actions import asked, gather, release_of
-from controller.rollout.facts import DeviceFacts, Release, Releases, by_device
+from controller.rollout.actions import asked, release_of
+from controller.rollout.facts import (
+    DeviceFacts,
+    Facts,
+    Release,
+    Releases,
+    by_device,
+    memberships,
+)
 from controller.rollout.ledger import Ledger
-from controller.rollout.rollout import Member, State
+from controller.rollout.rollout import State
 from controller.store.store import Transaction
 from protos.documents import Directive
 
 Newest = MutableMapping[str, Directive | None]
 """The newest directive of each device, as far as it was read."""
-
-SINGLY: Final = 0.15
-"""If more of the fleet has changed it is read as a whole, which is quicker then."""
 
 
 class Books:
@@ -60,36 +63,15 @@ def follow(tx: Transaction, books: Books) -> None:
     }
     releases = books.releases(tx.registry.versions())
     books.ledger.tell_all(rollouts, releases, tx.stages.all(), closed)
-    changed, revision = tx.changes.since(books.revision)
-    known = books.ledger.known.by_device
-    read = _singly if len(changed) <= SINGLY * len(known) else _all
-    for facts, members in read(tx, changed):
-        books.ledger.tell(facts, members)
-    books.revision = revision
-
-
-Read = Iterator[tuple[DeviceFacts, Collection[Member]]]
-
-
-def _singly(tx: Transaction, devices: Collection[str]) -> Read:
-    for device in devices:
-        rows, slots = tx.rollouts.wanted(device), tx.devices.slots(device)
-        found = asked(tx, rows, slots)
-        facts = DeviceFacts(
-            device,
-            tx.devices.get(device),
-            tuple(rows),
-            tuple(slots),
-            {(model, slot): generation for (_, model, slot), generation in found.items()},
-        )
-        yield facts, tx.stages.members_of(device)
-
-
-def _all(tx: Transaction, devices: Collection[str]) -> Read:
-    facts = gather(tx)
-    members: dict[str, list[Member]] = {}
-    for member in facts.members:
-        members.setdefault(member.device, []).append(member)
-    known = by_device(facts)
-    for device in devices:
-        yield known.get(device) or DeviceFacts(device), members.get(device, ())
+    changed = tx.changes.since(books.revision)
+    facts = Facts(
+        devices=tuple(changed.devices),
+        wanted=tuple(changed.wanted),
+        slots=tuple(changed.slots),
+        asked=asked(tx, changed.wanted, changed.slots),
+    )
+    known, members = by_device(facts), memberships(changed.members)
+    for device in changed.ids:
+        found = known.get(device) or DeviceFacts(device)
+        books.ledger.tell(found, members.get(device, ()))
+    books.revision = changed.revision

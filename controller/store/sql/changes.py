@@ -1,17 +1,29 @@
 """Which devices have changed, in the database."""
 
-from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Select, Table, bindparam, select
 
+from controller.fleet.device import SlotState
+from controller.rollout.rollout import Member, Wanted
+from controller.store.rollout_tables import Changed
 from controller.store.sql import tables
+from controller.store.sql.fleet import DEVICE_FIELDS, SLOTS_IN_ORDER, device_of
+from controller.store.sql.noted import REVISION
 from controller.store.sql.session import Session
 
-_REVISION: Final = select(func.max(tables.changes.c.revision))
-_SINCE: Final = select(tables.changes.c.device).where(
-    tables.changes.c.revision > bindparam("known")
-)
+_CHANGED: Final = tables.changes.c.revision > bindparam("known")
+_IDS: Final = select(tables.changes.c.device).where(_CHANGED)
+
+
+def _of_changed(query: Select[Any], table: Table, device: str = "device") -> Select[Any]:
+    return query.join(tables.changes, tables.changes.c.device == table.c[device]).where(_CHANGED)
+
+
+_DEVICES: Final = _of_changed(select(*DEVICE_FIELDS), tables.devices, "id")
+_WANTED: Final = _of_changed(select(tables.wanted), tables.wanted)
+_SLOTS: Final = _of_changed(select(tables.slots).order_by(*SLOTS_IN_ORDER), tables.slots)
+_MEMBERS: Final = _of_changed(select(tables.members), tables.members)
 
 
 class SqlChanges:
@@ -19,21 +31,15 @@ class SqlChanges:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._next = 0
-        self._noted: set[str] = set()
 
-    def note(self, devices: Iterable[str]) -> None:
-        """Something of these has changed: in this transaction, which has one revision."""
-        new = set(devices) - self._noted
-        if new:
-            self._next = self._next or 1 + self._revision()
-            self._noted |= new
-            rows = [{"device": device, "revision": self._next} for device in sorted(new)]
-            self._session.put_all(tables.changes, rows)
-
-    def since(self, revision: int) -> tuple[Collection[str], int]:  # noqa: D102 - see the Protocol
-        rows = self._session.run(_SINCE, {"known": revision})
-        return {row[0] for row in rows}, self._revision()
-
-    def _revision(self) -> int:
-        return int(self._session.value(_REVISION) or 0)
+    def since(self, revision: int) -> Changed:  # noqa: D102 - see the Protocol
+        run, rows = self._session.run, self._session.all
+        known = {"known": revision}
+        return Changed(
+            [row[0] for row in run(_IDS, known)],
+            int(self._session.value(REVISION) or 0),
+            [device_of(row) for row in run(_DEVICES, known)],
+            [Wanted(**row) for row in rows(_WANTED, known)],
+            [SlotState(**row) for row in rows(_SLOTS, known)],
+            [Member(**row) for row in rows(_MEMBERS, known)],
+        )

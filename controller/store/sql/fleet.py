@@ -13,21 +13,27 @@ from controller.fleet.attributes import seen_by_selectors
 from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.fleet.presence import seen, stays
 from controller.store.sql import tables
-from controller.store.sql.changes import SqlChanges
+from controller.store.sql.noted import Noted
 from controller.store.sql.session import Row, Session, columns
 
 _DEVICES: Final = tables.devices.c
-_FIELDS: Final = [_DEVICES[field.name] for field in fields(Device)]
-_STATUS: Final = [column.name for column in _FIELDS].index("status")
-_ALL: Final = select(*_FIELDS).order_by(_DEVICES.id)
+DEVICE_FIELDS: Final = [_DEVICES[field.name] for field in fields(Device)]
+SLOTS_IN_ORDER: Final = (
+    tables.slots.c.device,
+    tables.slots.c.model,
+    tables.slots.c.slot,
+    tables.slots.c.running.desc(),
+)
+_STATUS: Final = [column.name for column in DEVICE_FIELDS].index("status")
+_ALL: Final = select(*DEVICE_FIELDS).order_by(_DEVICES.id)
 _CHANGED: Final = (
-    select(*_FIELDS)
+    select(*DEVICE_FIELDS)
     .where(_DEVICES.revision > bindparam("known"))
     .order_by(_DEVICES.revision, _DEVICES.id)
 )
 _REVISION: Final = select(func.max(_DEVICES.revision))
 # Every upload asks these.
-_DEVICE: Final = select(*_FIELDS).where(_DEVICES.id == bindparam("of"))
+_DEVICE: Final = select(*DEVICE_FIELDS).where(_DEVICES.id == bindparam("of"))
 _TOUCH: Final = (
     update(tables.devices)
     .where(tables.devices.c.id == bindparam("of"))
@@ -54,16 +60,16 @@ _DISCONNECT: Final = (
 class SqlDevices:
     """``controller.store.store.Devices``."""
 
-    def __init__(self, session: Session, changes: SqlChanges) -> None:
+    def __init__(self, session: Session, noted: Noted) -> None:
         self._session = session
-        self._changes = changes
+        self._noted = noted
 
     def get(self, device: str) -> Device | None:  # noqa: D102 - see the Protocol
         row = self._session.run(_DEVICE, {"of": device}).first()
-        return None if row is None else _device(row)
+        return None if row is None else device_of(row)
 
     def all(self) -> Sequence[Device]:  # noqa: D102
-        return [_device(row) for row in self._session.run(_ALL)]
+        return [device_of(row) for row in self._session.run(_ALL)]
 
     def put(self, device: Device) -> None:  # noqa: D102
         row = columns(device)
@@ -71,11 +77,11 @@ class SqlDevices:
         if known is None or seen_by_selectors(known) != seen_by_selectors(device):
             row["revision"] = 1 + self._revision()
         self._session.put(tables.devices, row)
-        self._changes.note([device.id])
+        self._noted.note([device.id])
 
     def changed_since(self, revision: int) -> tuple[Sequence[Device], int]:  # noqa: D102
         rows = self._session.run(_CHANGED, {"known": revision})
-        return [_device(row) for row in rows], self._revision()
+        return [device_of(row) for row in rows], self._revision()
 
     def touch(self, device: str, last_seen: float, *, connected: bool) -> None:  # noqa: D102
         known = self.get(device)
@@ -90,7 +96,7 @@ class SqlDevices:
             }
             self._session.run(_TOUCH, row)
             if not stays(known, noted):
-                self._changes.note([device])
+                self._noted.note([device])
 
     def disconnect_all(self, spare: Collection[str] = ()) -> None:  # noqa: D102
         linked = self._session.all(select(_DEVICES.id).where(_DEVICES.connected))
@@ -99,18 +105,15 @@ class SqlDevices:
             self._session.run(_DISCONNECT)
         elif gone:
             self._session.run(_DISCONNECT.where(_DEVICES.id == bindparam("of")), gone)
-        self._changes.note(row["of"] for row in gone)
+        self._noted.note(row["of"] for row in gone)
 
     def _revision(self) -> int:
         return int(self._session.value(_REVISION) or 0)
 
     def slots(self, device: str | None = None) -> Sequence[SlotState]:  # noqa: D102
-        table = tables.slots.c
-        query = select(tables.slots).order_by(
-            table.device, table.model, table.slot, table.running.desc()
-        )
+        query = select(tables.slots).order_by(*SLOTS_IN_ORDER)
         if device is not None:
-            query = query.where(table.device == device)
+            query = query.where(tables.slots.c.device == device)
         return [SlotState(**row) for row in self._session.all(query)]
 
     def replace_slots(self, device: str, slots: Iterable[SlotState]) -> None:  # noqa: D102
@@ -120,10 +123,11 @@ class SqlDevices:
         self._session.run(delete(tables.slots).where(tables.slots.c.device == device))
         if rows:
             self._session.run(insert(tables.slots), rows)
-        self._changes.note([device])
+        self._noted.note([device])
 
 
-def _device(row: Iterable[Any]) -> Device:
+def device_of(row: Iterable[Any]) -> Device:
+    """The device of a row of ``DEVICE_FIELDS``."""
     # By position, and not by name: a fleet of 100,000 is read in half of the time.
     values = list(row)
     values[_STATUS] = DeviceStatus(values[_STATUS])

@@ -15,16 +15,16 @@ from controller.rollout.rollout import (
 from controller.rollout.standing import Outcome, Standing
 from controller.store.rollout_tables import DIRECTIVES_KEPT
 from controller.store.sql import tables
-from controller.store.sql.changes import SqlChanges
+from controller.store.sql.noted import Noted
 from controller.store.sql.session import Row, Session, columns
 
 
 class SqlRollouts:
     """``controller.store.store.Rollouts``."""
 
-    def __init__(self, session: Session, changes: SqlChanges) -> None:
+    def __init__(self, session: Session, noted: Noted) -> None:
         self._session = session
-        self._changes = changes
+        self._noted = noted
 
     def get(self, rollout: str) -> Rollout | None:  # noqa: D102 - see the Protocol
         row = self._session.first(select(tables.rollouts).where(tables.rollouts.c.id == rollout))
@@ -58,7 +58,7 @@ class SqlRollouts:
 
     def put_wanted(self, wanted: Wanted) -> None:  # noqa: D102
         self._session.put(tables.wanted, columns(wanted))
-        self._changes.note([wanted.device])
+        self._noted.note([wanted.device])
 
     def remove_wanted(self, device: str, model: str, slot: str) -> None:  # noqa: D102
         table = tables.wanted.c
@@ -67,7 +67,7 @@ class SqlRollouts:
                 table.device == device, table.model == model, table.slot == slot
             )
         )
-        self._changes.note([device])
+        self._noted.note([device])
 
     def directive(self, device: str) -> SignedDirective | None:  # noqa: D102
         row = self._session.first(self._newest_first(device).limit(1))
@@ -86,7 +86,7 @@ class SqlRollouts:
         first_gone = of_device.offset(DIRECTIVES_KEPT).limit(1).scalar_subquery()
         beyond = (table.device == directive.device) & (table.generation <= first_gone)
         self._session.run(delete(tables.directives).where(beyond))
-        self._changes.note([directive.device])
+        self._noted.note([directive.device])
 
     def directives(self, device: str) -> Sequence[SignedDirective]:  # noqa: D102
         return [SignedDirective(**row) for row in self._session.all(self._newest_first(device))]

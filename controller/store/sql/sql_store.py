@@ -30,6 +30,7 @@ from controller.store.sql.fleets import SqlFleets
 from controller.store.sql.leases import SqlLeases
 from controller.store.sql.migration import upgrade
 from controller.store.sql.models import SqlImageMetadata, SqlRegistry
+from controller.store.sql.noted import Noted
 from controller.store.sql.retention import SqlRetention
 from controller.store.sql.rollouts import SqlRollouts
 from controller.store.sql.session import Session, reason
@@ -45,15 +46,16 @@ class SqlTransaction:
     """``controller.store.store.Transaction``."""
 
     def __init__(self, session: Session) -> None:
-        self.changes = SqlChanges(session)
-        self.devices = SqlDevices(session, self.changes)
+        noted = Noted(session)
+        self.devices = SqlDevices(session, noted)
         self.tokens = SqlTokens(session)
         self.operators = SqlOperators(session)
         self.registry = SqlRegistry(session)
         self.metadata = SqlImageMetadata(session)
-        self.rollouts = SqlRollouts(session, self.changes)
+        self.rollouts = SqlRollouts(session, noted)
         self.fleets = SqlFleets(session)
-        self.stages = SqlStages(session, self.changes)
+        self.stages = SqlStages(session, noted)
+        self.changes = SqlChanges(session)
         self.telemetry = SqlTelemetry(session)
         self.totals = SqlTotals(session)
         self.retention = SqlRetention(session)

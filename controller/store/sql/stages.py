@@ -1,28 +1,21 @@
 """Stages and their members in the database."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import delete, select
 
 from controller.rollout.rollout import Member, StageRecord, StageState
 from controller.store.sql import tables
-from controller.store.sql.changes import SqlChanges
+from controller.store.sql.noted import Noted
 from controller.store.sql.session import Row, Session, columns
-
-_OF_DEVICE: Final = (
-    select(tables.members)
-    .where(tables.members.c.device == bindparam("of"))
-    .order_by(tables.members.c.rollout)
-)
 
 
 class SqlStages:
     """``controller.store.store.Stages``."""
 
-    def __init__(self, session: Session, changes: SqlChanges) -> None:
+    def __init__(self, session: Session, noted: Noted) -> None:
         self._session = session
-        self._changes = changes
+        self._noted = noted
 
     def all(self, rollout: str | None = None) -> Sequence[StageRecord]:  # noqa: D102
         table = tables.stages
@@ -44,18 +37,15 @@ class SqlStages:
             query = query.where(table.c.rollout == rollout)
         return [Member(**row) for row in self._session.all(query)]
 
-    def members_of(self, device: str) -> Sequence[Member]:  # noqa: D102
-        return [Member(**row) for row in self._session.all(_OF_DEVICE, {"of": device})]
-
     def put_members(self, members: Iterable[Member]) -> None:  # noqa: D102
         rows = [columns(one) for one in members]
         self._session.put_all(tables.members, rows)
-        self._changes.note(row["device"] for row in rows)
+        self._noted.note(row["device"] for row in rows)
 
     def remove_members(self, rollout: str) -> None:  # noqa: D102
         table = tables.members
         mine = self._session.run(select(table.c.device).where(table.c.rollout == rollout))
-        self._changes.note([row[0] for row in mine])
+        self._noted.note([row[0] for row in mine])
         self._session.run(delete(table).where(table.c.rollout == rollout))
 
 

@@ -3,10 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.rollout.facts import DeviceFacts, Facts, by_device
+from controller.rollout.facts import DeviceFacts, Facts, by_device, memberships
 from controller.rollout.ledger import Ledger
 from controller.rollout.plan import plan, plan_by
-from controller.rollout.rollout import Member
 from tests.controller.rollout.any_facts import facts, recorded, shape
 from tests.controller.rollout.few_facts import NOW
 
@@ -14,9 +13,7 @@ from tests.controller.rollout.few_facts import NOW
 def tell(ledger: Ledger, new: Facts) -> None:
     """All that is known, as a store's feed tells it: also of devices of which nothing is left."""
     ledger.tell_all(new.rollouts, new.releases, new.stages, new.closed)
-    members: dict[str, list[Member]] = {}
-    for member in new.members:
-        members.setdefault(member.device, []).append(member)
+    members = memberships(new.members)
     found = by_device(new)
     for device in {**ledger.known.by_device, **found}:
         ledger.tell(found.get(device) or DeviceFacts(device), members.get(device, ()))
