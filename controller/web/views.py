@@ -191,7 +191,10 @@ class StandingAnswer:
     code: str
     detail: str
     stage: Annotated[int, Field(description="number of its stage, from 0")]
-    soaks_until: Time
+    soaks_until: Annotated[
+        float,
+        Field(description="Unix seconds, an estimate: a report ends a soak; 0 if it does not soak"),
+    ]
 
     @classmethod
     def of(cls, standing: Standing) -> Self:
