@@ -1,10 +1,14 @@
 """What others are told when an install or a slot has changed."""
 
+from typing import Final
+
 import msgspec
 
 from agent.install.gates import OutsideWindow
 from agent.install.machine import State
 from agent.install.record import Install
+
+_MOVED: Final = {state: f"install.{state}" for state in State}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -30,7 +34,7 @@ def change_of(before: Install | None, after: Install) -> Change | None:
         known = before is not None and waits_alike(before, after)
         name = "" if known else "install.deferred"
     else:
-        name = f"install.{after.state}" if moved else ""
+        name = _MOVED[after.state] if moved else ""
     if not name:
         return None
     return Change(name, after.model, after.slot, after.version, after.code, after.detail)

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, overload
 
 import msgspec
 import numpy as np
@@ -36,10 +36,36 @@ ANYBODY: Final = "anybody"
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The devices by number, and what selectors see of each."""
+    """The devices by number."""
 
     births: tuple[Birth, ...]
-    attributes: tuple[Mapping[str, str], ...]
+
+    @property
+    def attributes(self) -> Sequence[Mapping[str, str]]:
+        """What selectors see of each."""
+        return _Attributes(self.births)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attributes(Sequence[Mapping[str, str]]):
+    """Made as they are looked at: all at once would take more room than the devices."""
+
+    births: tuple[Birth, ...]
+
+    @overload
+    def __getitem__(self, at: int) -> Mapping[str, str]: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Mapping[str, str]]: ...
+
+    def __getitem__(self, at: int | slice) -> Mapping[str, str] | Sequence[Mapping[str, str]]:
+        if isinstance(at, slice):
+            return _Attributes(self.births[at])
+        birth = self.births[at]
+        return {**birth.labels, **birth.facts, "id": birth.id}
+
+    def __len__(self) -> int:
+        return len(self.births)
 
 
 def cast(scenario: Scenario, count: int, seed: int) -> Cast:
@@ -49,7 +75,6 @@ def cast(scenario: Scenario, count: int, seed: int) -> Cast:
     kinds = _dealt(scenario.hardware, count, rng)
     width = max(3, len(str(count)))
     births: list[Birth] = []
-    attributes: list[Mapping[str, str]] = []
     shared: dict[tuple[str, str], Mapping[str, str]] = {}
     facts = {
         "arch": "aarch64",
@@ -62,8 +87,7 @@ def cast(scenario: Scenario, count: int, seed: int) -> Cast:
         labels = shared.setdefault((site.name, kind.name), {"site": site.name, "hw": kind.name})
         name = f"device-{number + 1:0{width}}"
         births.append(Birth(name, labels, facts, site.offset))
-        attributes.append({**labels, **facts, "id": name})
-    return Cast(tuple(births), tuple(attributes))
+    return Cast(tuple(births))
 
 
 def _dealt(shares: Sequence[Share], count: int, rng: random.Random) -> Sequence[Share]:

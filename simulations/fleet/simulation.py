@@ -5,14 +5,14 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from simulations.fleet import cast
 from simulations.fleet.centre import Controller
-from simulations.fleet.device import Device, World
+from simulations.fleet.device import Birth, Device, World
 from simulations.fleet.expectations import Finding, findings
 from simulations.fleet.faults import Faults
 from simulations.fleet.fragile_store import FragileStore
@@ -25,6 +25,8 @@ from simulations.fleet.transcript import Transcript
 
 SPREAD_SECONDS: Final = 300.0
 LARGE: Final = 2_000
+AT_ONCE: Final = 1_000
+"""Devices that are entered in one transaction, which keeps what was there before."""
 GATHERING_SECONDS: Final = 30.0
 """In a larger fleet a device gathers for so long what it reports: reports between say less."""
 
@@ -76,11 +78,18 @@ class Simulation:
         self._faults = Faults(self.centre)
         with self.centre.store.begin() as tx:
             cast.publish(tx, self.ground.editions)
-            cast.enrol(tx, self.devices, members.births)
-            if scenario.running:
-                running = self.ground.editions[scenario.running]
-                cast.settle(tx, self.ground, self.devices, running)
+        for first in range(0, count, AT_ONCE):
+            self._enter(members.births[first : first + AT_ONCE], first)
         self._by_id = by_id
+
+    def _enter(self, births: Sequence[Birth], first: int) -> None:
+        """Devices come in that have run something before."""
+        devices = self.devices[first : first + len(births)]
+        with self.centre.store.begin() as tx:
+            cast.enrol(tx, devices, births)
+            if self.scenario.running:
+                running = self.ground.editions[self.scenario.running]
+                cast.settle(tx, self.ground, devices, running)
 
     def run(self, decided: Callable[[], bool] = lambda: False) -> Cost:
         """Plays it to its end, or until it is ``decided``, which is asked after every plan."""

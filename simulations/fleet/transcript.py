@@ -7,6 +7,7 @@ only counts on from the last ("2 of 5 soaking", "3 of 5 soaking") is not.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 from agent.install.change import Change
@@ -87,7 +88,6 @@ class Transcript:
 
     def changed(self, device: Device, change: Change) -> None:
         """See ``Chronicle``."""
-        told = _TOLD.get(change.name)
         if change.name == "install.failed":
             tally = device.ground.tally
             tally.failures[change.code] += 1
@@ -95,11 +95,9 @@ class Transcript:
         elif change.name == "install.committed":
             committed = device.ground.tally.committed
             committed.setdefault(f"{change.model}/{change.version}", set()).add(device.number)
-        if told is not None:
-            of = f"{change.model}/{change.version}"
-            self.count(
-                "devices", told.format(of=of, code=change.code, model=change.model), device.id
-            )
+        told = _told(change.name, change.model, change.version, change.code)
+        if told:
+            self.count("devices", told, device.id)
 
     def happened(self, device: Device, what: str) -> None:
         """See ``Chronicle``."""
@@ -181,6 +179,12 @@ def gate_names(policy: Policy) -> list[str]:
     own = [*policy.expressions, *(one for stage in policy.stages for one in stage.expressions)]
     found = [*(gate.metric.value for gate in gates), *(one.name for one in own)]
     return list(dict.fromkeys(found))
+
+
+@cache
+def _told(name: str, model: str, version: int, code: str) -> str:
+    """What is told of a change; empty if nothing is."""
+    return _TOLD.get(name, "").format(of=f"{model}/{version}", code=code, model=model)
 
 
 def likeness(sentence: str) -> str:

@@ -66,13 +66,15 @@ class MemoryDevices:
         return [slot for one in sorted(self._slots) for slot in self._slots[one]]
 
     def replace_slots(self, device: str, slots: Iterable[SlotState]) -> None:  # noqa: D102
-        kept = tuple(sorted(slots, key=_slot_order))
+        kept = tuple(slots)
         if device not in self._devices and kept:
             raise Conflict(f"slots of device {device!r}, which is not enrolled")
-        if any(slot.device != device for slot in kept):
+        if [slot for slot in kept if slot.device != device]:
             raise Conflict(f"slots of another device among those of {device!r}")
-        if any(_slot_order(one) == _slot_order(next_) for one, next_ in pairwise(kept)):
-            raise Conflict(f"a slot of device {device!r} is there twice")
+        if len(kept) > 1:
+            kept = tuple(sorted(kept, key=_slot_order))
+            if any(_slot_order(one) == _slot_order(next_) for one, next_ in pairwise(kept)):
+                raise Conflict(f"a slot of device {device!r} is there twice")
         self._journal.put(self._slots, device, kept)
         self._noted.note(device)
 

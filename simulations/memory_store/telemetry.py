@@ -84,9 +84,11 @@ class MemoryTelemetry:
 
     def add_report(self, report: StoredReport) -> None:  # noqa: D102
         known = self._told.reports.get(report.device, ())
-        if any(one.counter == report.counter for one in known):
+        if report.counter in [one.counter for one in known]:
             raise Conflict(f"report {report.counter} of device {report.device!r} is there already")
-        kept = tuple(sorted((report, *known), key=_counter, reverse=True))
+        kept = (report, *known)
+        if known and report.counter < known[0].counter:
+            kept = tuple(sorted(kept, key=_counter, reverse=True))
         self._journal.put(self._told.reports, report.device, kept)
 
     def windows(  # noqa: D102
