@@ -4,7 +4,8 @@ Every look at the gates is one more chance to take chance for a fault, so they a
 is at a part of the stage: what is fair in the comparison is that the stage was drawn by lot, and its
 quickest devices were not: they are those of one site, one time zone, one kind of hardware. But a few
 stragglers, which may take as long as the deadline, must hide no fault: a minute after three of four
-devices have soaked there is a look, and another each time that the time since has doubled.
+devices have soaked there is a look, and another each time that the time since has doubled. While
+devices are still to be released there is none: pace may have let one site go before the others.
 """
 
 import math

@@ -223,6 +223,22 @@ def test_no_verdict_passes_while_somebody_installs_or_soaks(
     assert found.again_at > NOW + later or math.isinf(found.again_at)
 
 
+@given(tallies, st.integers(1, 30), st.booleans())
+def test_no_stage_waits_without_end_for_devices_that_do_nothing(
+    tally: Tally, most: int, accepted: bool
+) -> None:
+    """Until nobody installs or soaks any more it may; then it waits for its deadline at most."""
+    quiet = replace(tally, ok=tally.ok - tally.soaking, waiting=0, soaking=0, away=tally.away + 1)
+    record = replace(OPEN, accepted_gates=(NOBODY_THERE,)) if accepted else OPEN
+    told = case(quiet, record, most=most)
+
+    before, after = verdict(told, told.held_until - 1), verdict(told, told.held_until)
+
+    assert before.ruling is not Ruling.WAIT or before.again_at == told.held_until
+    assert after.ruling is not Ruling.WAIT
+    assert not (accepted and after.ruling is Ruling.PAUSE)
+
+
 @given(st.floats(0, 1e9), st.floats(0.0001, 1))
 def test_spans_and_shares_are_short(seconds: float, share: float) -> None:
     assert len(span(seconds)) < 20
