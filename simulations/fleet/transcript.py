@@ -146,18 +146,19 @@ class Transcript:
         return turned
 
     def _note_gates(self, progress: Progress) -> None:
-        """What each gate says stands until it is asked again, or the rollout has ended."""
+        """What each gate says stands until it is asked again, and a breach for good."""
         rollout, now = progress.rollout, self.queue.now
-        said: dict[str, tuple[str, str]] = dict.fromkeys(gate_names(rollout.policy), (UNJUDGED, ""))
-        said |= {one.name: (one.verdict, one.reason) for one in progress.gates}
-        for name, (state, reason) in said.items():
-            lane = f"{rollout.id}  {name}"
+        said = {one.name: one for one in progress.gates}
+        for name in gate_names(rollout.policy):
+            lane, result = f"{rollout.id}  {name}", said.get(name)
             before = self.gates.state(lane)
-            asked_on = before == state == GateVerdict.UNDECIDED  # every minute, with new numbers
-            if rollout.state not in OPEN and state != GateVerdict.BREACHED:
+            if result is not None:
+                if not before == result.verdict == GateVerdict.UNDECIDED:  # asked every minute
+                    self.gates.note(now, lane, result.verdict, result.reason)
+            elif not before:
+                self.gates.note(now, lane, UNJUDGED)
+            elif rollout.state not in OPEN and before != GateVerdict.BREACHED:
                 self.gates.note(now, lane, OVER)
-            elif not (asked_on or (before and state == UNJUDGED)):
-                self.gates.note(now, lane, state, reason)
 
     def _tell(self, who: str, said: Sequence[str]) -> None:
         """The lines whose like was not said since a state changed."""

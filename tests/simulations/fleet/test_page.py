@@ -4,7 +4,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from controller.rollout.policy import GATES
+from controller.rollout.policy import GATES, Metric
 from simulations.fleet.page import page
 from simulations.fleet.plot import Series, counted, sized, stacked, stepped
 from simulations.fleet.scenario_parser import parse
@@ -71,6 +71,17 @@ expect rollout digits-2-1 paused
 """
 
 
+ROLLBACK = """\
+policy default
+  stages = [
+    {name = "half", percent = 50},
+    {name = "all", percent = 100, on_breach = "rollback-all"},
+  ]
+  proof.failing_below = 1.0
+running digits/1
+"""
+
+
 def test_gates_have_lanes_that_open_and_close_with_what_they_compared() -> None:
     simulation = Simulation(parse("test", POISON), 1)
     cost = simulation.run()
@@ -85,6 +96,20 @@ def test_gates_have_lanes_that_open_and_close_with_what_they_compared() -> None:
     rows = re.findall(r"<tr>(?:(?!</tr>).)*digits-2-1  error-rate(?:(?!</tr>).)*</tr>", told)
     assert len(rows) == 2
     assert re.search(r"breached</b> [0-9.]+ % on [0-9]+ devices, .* of the control group", rows[1])
+
+
+def test_a_breach_stands_when_its_rollout_has_gone_back() -> None:
+    back = POISON.replace("running digits/1", ROLLBACK).replace("paused", "rolled-back")
+    simulation = Simulation(parse("test", back), 1)
+    simulation.run()
+    lanes = simulation.transcript.gates.lanes(86_400.0)
+
+    assert simulation.findings()[0].holds
+    assert {lane.partition("  ")[2]: spans[-1].state for lane, spans in lanes.items()} == {
+        one.metric: "breached" if one.metric is Metric.ERROR_RATE else "over" for one in GATES
+    }
+    assert lanes["digits-2-1  error-rate"][-2].state == "passed"
+    assert all(spans[-2].reason for spans in lanes.values())
 
 
 def test_gates_of_a_rollout_that_has_ended_are_over_and_a_stage_tells_one_line() -> None:
