@@ -93,17 +93,21 @@ class Ledger:
         releases: Releases,
         stages: Iterable[StageRecord],
         closed: Mapping[str, tuple[Standing, ...]],
-    ) -> None:
-        """What is not of single devices, as it is now."""
+    ) -> bool:
+        """What is not of single devices, as it is now; returns whether it is new."""
         known, before = self.known, self._claimants
+        was = known.rollouts, known.releases, known.closed, known.records
         known.rollouts = {one.id: one for one in rollouts}
         known.releases, known.closed = releases, closed
         known.records = records_by_rollout(stages)
+        if was == (known.rollouts, known.releases, known.closed, known.records):
+            return False
         if _claiming(known.rollouts) != _claiming(before.rollouts) or releases != before.releases:
             self._claimants = Claimants.of(known.rollouts.values(), releases)
             self._begin_anew()
         for roster in self.rosters.values():
             roster.rollout = known.rollouts[roster.rollout.id]
+        return True
 
     def tell(self, device: DeviceFacts, members: Iterable[Member]) -> None:
         """What is known of one device now, and all its memberships."""

@@ -95,11 +95,11 @@ def take_turn(store: Store, books: Books, tenure: Tenure, now: float) -> Turn:
         made = planned(tx, books.ledger, now)
         due = directives_due(tx, books, now) if made.empty else ()
     if not made.empty:
-        with store.begin() as tx:  # planned anew: more may have changed since
+        with store.begin() as tx:
             if not tenure.renew(tx, now):
                 return Turn(Plan())
-            follow(tx, books)
-            made = planned(tx, books.ledger, now)
+            if follow(tx, books):  # more has changed meanwhile
+                made = planned(tx, books.ledger, now)
             record(tx, made)
         for line in made.because:
             log.info("rollout.plan %s", line)

@@ -50,9 +50,10 @@ class Books:
         return found
 
 
-def follow(tx: Transaction, books: Books) -> None:
-    """Tells the ledger what has changed since the last time, and reads nothing else of any device.
+def follow(tx: Transaction, books: Books) -> bool:
+    """Tells the ledger what has changed since the last time; returns whether anything has.
 
+    Nothing is read of devices that have not changed.
     Call it before the transaction changes anything itself: what is rolled back would stay.
     """
     rollouts = tx.rollouts.all()
@@ -62,7 +63,7 @@ def follow(tx: Transaction, books: Books) -> None:
         if one.state is State.ROLLING_BACK
     }
     releases = books.releases(tx.registry.versions())
-    books.ledger.tell_all(rollouts, releases, tx.stages.all(), closed)
+    is_new = books.ledger.tell_all(rollouts, releases, tx.stages.all(), closed)
     changed = tx.changes.since(books.revision)
     facts = Facts(
         devices=tuple(changed.devices),
@@ -75,3 +76,4 @@ def follow(tx: Transaction, books: Books) -> None:
         found = known.get(device) or DeviceFacts(device)
         books.ledger.tell(found, members.get(device, ()))
     books.revision = changed.revision
+    return is_new or bool(changed.ids)

@@ -1,6 +1,7 @@
 """Rollouts and directives in the database."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sqlalchemy import Select, delete, insert, select
 
@@ -98,8 +99,14 @@ class SqlRollouts:
         return query.order_by(table.c.generation.desc())
 
 
+@lru_cache(maxsize=1024)
+def _policy(text: str) -> Policy:
+    """Read once: every turn of the planner asks for all rollouts, and a policy never changes."""
+    return Policy.model_validate_json(text)
+
+
 def _rollout(row: Row) -> Rollout:
-    policy = Policy.model_validate_json(row["policy"])
+    policy = _policy(row["policy"])
     return Rollout(**{**row, "state": State(row["state"]), "policy": policy})
 
 
