@@ -4,6 +4,7 @@ Devices that do the same within a while are one line. A plan's sentence is told 
 only counts on from the last ("2 of 5 soaking", "3 of 5 soaking") is not.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from agent.install.change import Change
 from controller.rollout.draft import Plan
 from controller.rollout.explain import named, told
 from controller.rollout.gate.judgement import GateVerdict
+from controller.rollout.gate.look import LOOK_SECONDS
 from controller.rollout.policy import Policy
 from controller.rollout.progress import Progress
 from controller.rollout.rollout import OPEN, StageState
@@ -80,6 +82,7 @@ class Transcript:
     gates: Track = field(default_factory=Track)
     _pending: dict[tuple[str, str], _Counted] = field(default_factory=dict)
     _shapes: dict[str, set[str]] = field(default_factory=dict)
+    _judged_at: dict[str, float] = field(default_factory=dict)
 
     def say(self, who: str, text: str) -> None:
         """A line, after those that wait."""
@@ -146,19 +149,25 @@ class Transcript:
         return turned
 
     def _note_gates(self, progress: Progress) -> None:
-        """What each gate says stands until it is asked again, and a breach for good."""
+        """What each gate says stands until it is asked again, and a breach for good.
+
+        A gate that waits is asked every minute: of that only another verdict is kept.
+        """
         rollout, now = progress.rollout, self.queue.now
         said = {one.name: one for one in progress.gates}
+        asked_on = now - self._judged_at.get(rollout.id, -math.inf) < 2 * LOOK_SECONDS
         for name in gate_names(rollout.policy):
             lane, result = f"{rollout.id}  {name}", said.get(name)
             before = self.gates.state(lane)
             if result is not None:
-                if not before == result.verdict == GateVerdict.UNDECIDED:  # asked every minute
+                if before != result.verdict or not asked_on:
                     self.gates.note(now, lane, result.verdict, result.reason)
             elif not before:
                 self.gates.note(now, lane, UNJUDGED)
             elif rollout.state not in OPEN and before != GateVerdict.BREACHED:
                 self.gates.note(now, lane, OVER)
+        if said:
+            self._judged_at[rollout.id] = now
 
     def _tell(self, who: str, said: Sequence[str]) -> None:
         """The lines whose like was not said since a state changed."""
