@@ -12,7 +12,8 @@ from agent.install.record import Install
 from agent.install.report import report
 from protos.documents import SlotReport
 from simulations.power import Power
-from tests.agent.install.world import Device, Outside, bundle
+from tests.agent.install.outside import Outside, bundle
+from tests.agent.install.world import Device
 
 ONE, TWO, THREE = (bundle(version=number) for number in (1, 2, 3))
 

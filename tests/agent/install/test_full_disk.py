@@ -10,7 +10,8 @@ from agent.install.machine import State
 from agent.install.record import Deployed
 from protos.manifest import Manifest
 from simulations.memory_device_store import Contents, MemoryDeviceStore
-from tests.agent.install.world import Device, Outside, bundle, recalling
+from tests.agent.install.outside import Outside, bundle
+from tests.agent.install.world import Device, recalling
 
 ONE, TWO = (bundle(version=number) for number in (1, 2))
 

@@ -21,7 +21,8 @@ from agent.install.reconcile import reconcile
 from protos.documents import HELD, UNCONDITIONAL, Conditions, Directive, Window
 from protos.envelope import peek
 from simulations.power import Power, PowerCut
-from tests.agent.install.world import Bundle, Device, Outside, bundle, recalling
+from tests.agent.install.outside import Bundle, Outside, bundle
+from tests.agent.install.world import Device, recalling
 
 GOOD = [bundle(version=number) for number in (1, 2, 3)]
 FAILS_TEST, FAILS_SERVICE, REFUSED = (bundle(version=number) for number in (4, 5, 6))

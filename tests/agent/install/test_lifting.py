@@ -10,7 +10,8 @@ from agent.install.lifting.actions import ask
 from agent.install.lifting.loop import LiftLoop
 from agent.install.machine import State
 from agent.store.lift_requests import LiftRequests
-from tests.agent.install.world import Device, Outside, VirtualClock, bundle
+from tests.agent.install.outside import Outside, VirtualClock, bundle
+from tests.agent.install.world import Device
 
 ONE, TWO = (bundle(version=number) for number in (1, 2))
 

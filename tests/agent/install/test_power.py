@@ -13,7 +13,8 @@ from agent.install.record import Install, Slot
 from agent.install.report import report
 from protos.documents import Conditions, Window
 from simulations.power import Power
-from tests.agent.install.world import KEY, Device, Outside, bundle, recalling
+from tests.agent.install.outside import KEY, Outside, bundle
+from tests.agent.install.world import Device, recalling
 
 ONE, TWO = bundle(version=1), bundle(version=2)
 

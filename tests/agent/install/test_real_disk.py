@@ -16,17 +16,12 @@ from agent.store.blob_folder import BlobFolder
 from agent.store.sqlite_store import SqliteStore
 from protos.v1.common_pb2 import DeviceFacts
 from simulations.power import Power
-from tests.agent.install.world import (
-    FACTS,
-    KEY,
-    Outside,
+from tests.agent.install.outside import FACTS, KEY, Outside, VirtualClock, bundle, directive
+from tests.agent.install.pretend import (
     PretendDeployments,
     PretendFetcher,
     PretendSelfTest,
     PretendTrust,
-    VirtualClock,
-    bundle,
-    directive,
 )
 
 ONE, TWO = bundle(version=1), bundle(version=2)

@@ -19,7 +19,8 @@ from agent.store.records import from_text
 from agent.trust.directive import check_newer
 from protos.documents import MAX_SOAK_SECONDS, Assignment, Directive, SlotReport, canonical, decode
 from protos.errors import DocumentError
-from tests.agent.install.world import KEY, Bundle, Device, Outside, bundle, recalling
+from tests.agent.install.outside import KEY, Bundle, Outside, bundle
+from tests.agent.install.world import Device, recalling
 
 ONE, TWO = (bundle(version=number) for number in (1, 2))
 DAY = 86400.0

@@ -1,0 +1,161 @@
+"""The world outside a device: time, links, files and models, as a test says."""
+
+import asyncio
+import hashlib
+import heapq
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+
+from agent.errors import AgentError
+from agent.install.gates import Battery, Circumstances
+from agent.install.record import SlotKey
+from protos.documents import UNCONDITIONAL, Assignment, Conditions, Directive, canonical
+from protos.manifest import Budgets, File, Manifest, Needs, Role, target_path
+from protos.v1.common_pb2 import DeviceFacts, Envelope
+
+KEY: SlotKey = ("digits", "champion")
+STARTED = 1_700_000_000.0  # Tuesday, 2023-11-14 22:13:20 UTC
+FACTS = DeviceFacts(
+    agent_version="0.3.0",
+    arch="x86_64",
+    memory_bytes=1 << 30,
+    disk_free_bytes=1 << 30,
+    runtimes={"onnxruntime": "1.20.1"},
+)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A version as its makers have it: every file by its digest."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+
+    @property
+    def sha256(self) -> str:
+        return self.manifest.digest
+
+    def assignment(
+        self,
+        slot: str = "champion",
+        rollout: str = "",
+        conditions: Conditions = UNCONDITIONAL,
+        attempt: int = 1,
+        soak: int = 0,
+    ) -> Assignment:
+        manifest = self.manifest
+        return Assignment(
+            model=manifest.model,
+            version=manifest.version,
+            target=target_path(manifest.model, manifest.version),
+            sha256=self.sha256,
+            length=len(manifest.encode()),
+            slot=slot,
+            rollout=rollout,
+            conditions=conditions,
+            attempt=attempt,
+            soak_seconds=soak,
+        )
+
+
+def bundle(model: str = "digits", version: int = 1, needs: Needs | None = None) -> Bundle:
+    files = {role: f"{model} {version} {role}".encode() * 3 for role in list(Role)[:4]}
+    manifest = Manifest(
+        model=model,
+        version=version,
+        release_counter=version,
+        inputs=(),
+        outputs=(),
+        files={role: File(sha256=digest(data), length=len(data)) for role, data in files.items()},
+        needs=needs or Needs(),
+        budgets=Budgets(latency_p99_seconds=0.01, memory_bytes=1 << 20),
+    )
+    blobs = {digest(data): data for data in files.values()}
+    return Bundle(manifest, {**blobs, manifest.digest: manifest.encode()})
+
+
+def directive(generation: int, *assignments: Assignment) -> bytes:
+    document = Directive(
+        device="dev-1", generation=generation, issued_at=0, assignments=assignments
+    )
+    return Envelope(
+        payload=canonical(document), payload_type=Directive.payload_type
+    ).SerializeToString()
+
+
+class VirtualClock:
+    """Time that passes when everybody waits for it; ``jumped`` is how far the wall clock was put."""
+
+    def __init__(self, jumped: float = 0.0) -> None:
+        self.seconds = 0.0
+        self.jumped = jumped
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._count = 0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(STARTED + self.jumped + self.seconds, UTC)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._count += 1
+        heapq.heappush(self._sleepers, (self.seconds + seconds, self._count, future))
+        await future
+
+    def pass_on(self) -> bool:
+        """Wakes the next sleeper; False if nobody sleeps."""
+        while self._sleepers:
+            at, _, future = heapq.heappop(self._sleepers)
+            if not future.done():
+                self.seconds = max(self.seconds, at)
+                future.set_result(None)
+                return True
+        return False
+
+
+@dataclass
+class Outside:
+    """What the world will do. Errors are given once each, then the thing works.
+
+    Attributes:
+        bundles: what can be had, by the digest of the manifest.
+        refusals: trust's answer to that manifest, every time.
+        errors: by name of the step ("fetch", "self-test", "prepare", "verify"), what happens first.
+        failing: manifests whose self-test fails.
+        bad_in_service: manifests that fail half of their requests.
+        unloadable: manifests that no runtime can load.
+        zone, battery, metered: what the device is in.
+    """
+
+    bundles: dict[str, Bundle] = field(default_factory=dict)
+    refusals: dict[str, AgentError] = field(default_factory=dict)
+    errors: dict[str, list[Exception]] = field(default_factory=dict)
+    failing: dict[str, AgentError] = field(default_factory=dict)
+    bad_in_service: set[str] = field(default_factory=set)
+    unloadable: set[str] = field(default_factory=set)
+    facts: DeviceFacts = field(default_factory=lambda: FACTS)
+    opsets: dict[str, int] = field(default_factory=dict)
+    zone: tzinfo = UTC
+    battery: Battery | None = None
+    metered: bool = False
+
+    def circumstances(self, now: datetime) -> Circumstances:
+        return Circumstances(now.astimezone(self.zone), self.battery, self.metered)
+
+    def add(self, *bundles: Bundle) -> None:
+        for one in bundles:
+            self.bundles[one.sha256] = one
+
+    def first(self, step: str) -> None:
+        waiting = self.errors.get(step)
+        if waiting:
+            raise waiting.pop(0)
+
+    def blob(self, sha256: str) -> bytes:
+        return next(one.files[sha256] for one in self.bundles.values() if sha256 in one.files)
