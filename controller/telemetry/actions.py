@@ -83,9 +83,12 @@ def _key(device: Device) -> Key:
 
 def store_accepted(tx: Transaction, device: Device, accepted: Accepted, now: float) -> None:
     """Stores what was accepted of a device; whatever was refused is audited."""
-    _total(tx, device.id, tx.telemetry.add_windows(accepted.windows))
-    tx.telemetry.add_events(accepted.events)
-    tx.telemetry.add_resources(accepted.resources)
+    if accepted.windows:
+        _total(tx, device.id, tx.telemetry.add_windows(accepted.windows))
+    if accepted.events:
+        tx.telemetry.add_events(accepted.events)
+    if accepted.resources:
+        tx.telemetry.add_resources(accepted.resources)
     for report in accepted.reports:
         tx.telemetry.add_report(report.stored)
     if accepted.reports:
@@ -96,7 +99,8 @@ def store_accepted(tx: Transaction, device: Device, accepted: Accepted, now: flo
     else:
         tx.devices.touch(device.id, now, connected=device.connected)
     tx.telemetry.advance(device.id, accepted.spool, accepted.through, accepted.dropped)
-    _audit(tx, device.id, accepted, now)
+    if accepted.rejected:
+        _audit(tx, device.id, accepted, now)
 
 
 def _total(tx: Transaction, device: str, windows: Sequence[StoredWindow]) -> None:

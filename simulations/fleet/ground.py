@@ -25,13 +25,10 @@ def unsigned(document: Directive | Report) -> bytes:
 
 def envelope_size(document: Directive | Report) -> int:
     """How many bytes its envelope has, which need not be made for that."""
-    payload, kind = len(canonical(document)), len(document.payload_type)
-    return _field_size(payload) + _field_size(kind)
-
-
-def _field_size(length: int) -> int:
-    """Of a field of bytes: its tag, its length in groups of seven bits, and the bytes."""
-    return 1 + max(1, -(-length.bit_length() // 7)) + length
+    payload = len(canonical(document))
+    # Of each field its tag, its length in groups of seven bits, and its bytes.
+    groups = 1 if payload < 1 << 7 else 2 if payload < 1 << 14 else -(-payload.bit_length() // 7)
+    return 1 + groups + payload + 2 + len(document.payload_type)
 
 
 class Packet(msgspec.Struct, frozen=True):
