@@ -81,6 +81,7 @@ def violations(known: Known, plan: Plan, now: float) -> tuple[str, ...]:
         *_members(case),
         *_releases(case),
         *_states(case),
+        *_forgotten(case),
     )
 
 
@@ -237,6 +238,15 @@ def _states(case: _Case) -> Iterator[str]:
             yield f"{record.rollout}: stage {record.number} can't become {record.state}"
         if old is not None and record.size < old.size:
             yield f"{record.rollout}: stage {record.number} shrinks"
+
+
+def _forgotten(case: _Case) -> Iterator[str]:
+    rows = (row.rollout for one in case.known.by_device.values() for row in one.rows)
+    kept = {*rows, *(one.rollout for one in case.plan.members)} if case.plan.forget else set()
+    for rollout_id in case.plan.forget:
+        rollout = case.known.rollouts.get(rollout_id)
+        if rollout is None or rollout.state is not State.SUCCEEDED or rollout_id in kept:
+            yield f"the members of {rollout_id} are needed"
 
 
 _STEPS = {(state, after) for (state, _), after in TRANSITIONS.items()}

@@ -37,6 +37,7 @@ class Plan:
         restore: rows for what a device ran before.
         remove: rows that go.
         members, stages, rollouts: as they are from now on, of those that change.
+        forget: rollouts whose members nobody needs any more.
         progress: the accounts of every rollout that has not ended, oldest first.
         later: what rollouts that have succeeded do for devices that match by now, in sentences.
         wishes: evidence without which gates can't be judged.
@@ -49,6 +50,7 @@ class Plan:
     members: tuple[Member, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     rollouts: tuple[Rollout, ...] = ()
+    forget: tuple[str, ...] = ()
     progress: tuple[Progress, ...] = ()
     later: tuple[str, ...] = ()
     wishes: tuple[EvidenceWish, ...] = ()
@@ -63,7 +65,7 @@ class Plan:
     def empty(self) -> bool:
         """Whether there is nothing to record."""
         rows = self.assign or self.restore or self.remove
-        return not (rows or self.members or self.stages or self.rollouts)
+        return not (rows or self.members or self.stages or self.rollouts or self.forget)
 
 
 class Draft:
@@ -86,6 +88,7 @@ class Draft:
         self.changed: dict[str, dict[str, Member]] = {}
         self.stages: list[StageRecord] = []
         self.rollouts: list[Rollout] = []
+        self.forget: list[str] = []
         self.wishes: list[EvidenceWish] = []
         self.notes: dict[str, dict[str, list[str]]] = {}
         self.again_at = ledger.again_at
@@ -191,6 +194,7 @@ class Draft:
             ),
             stages=tuple(self.stages),
             rollouts=tuple(self.rollouts),
+            forget=tuple(self.forget),
             progress=tuple(progress),
             later=tuple(later),
             wishes=tuple(self.wishes),

@@ -14,6 +14,7 @@ It has one owner and no lock, and can be made anew at any time.
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Self
 
@@ -51,6 +52,7 @@ class Ledger:
         unserved: by place, the rollout that has succeeded and has it, where its version is not wanted
             yet, and the open one, if any, that the place belongs to.
         stray: rows that nobody claims any more, or whose device is gone.
+        rows: how many rows each rollout has.
         untold: devices of which something else is wanted since somebody last looked at this.
     """
 
@@ -59,6 +61,7 @@ class Ledger:
         self.rosters: dict[str, Roster] = {}
         self.unserved: dict[Place, tuple[Rollout, Rollout | None]] = {}
         self.stray: dict[Place, Wanted] = {}
+        self.rows = Counter[str]()
         self.untold: set[str] = set()
         self._claimants = Claimants.of((), {})
         self._odd: dict[
@@ -114,6 +117,9 @@ class Ledger:
         before = self.known.by_device.get(device.id)
         if before is None or before.rows != device.rows or before.is_active != device.is_active:
             self.untold.add(device.id)
+        if before is not None:
+            self.rows.subtract(row.rollout for row in before.rows)
+        self.rows.update(row.rollout for row in device.rows)
         self.known.by_device[device.id] = device
         if self._told_members(device.id, members) or device != before:
             self._unseen.add(device.id)

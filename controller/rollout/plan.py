@@ -12,7 +12,9 @@ Rules:
    published.
 5. A rollout that goes back ends when its devices have proven that they are; nobody waits for those
    that are away.
-6. Planning again after a plan was recorded changes nothing.
+6. Who was a member of a rollout that has succeeded is forgotten once nothing is wanted anywhere by
+   that rollout: nobody can be put back from it, and who comes to match it later is released anew.
+7. Planning again after a plan was recorded changes nothing.
 """
 
 import heapq
@@ -68,6 +70,7 @@ def plan_by(ledger: Ledger, evidence: Mapping[str, Evidence], now: float) -> Pla
             progress.append(_going_back(draft, rollout))
     _standing_orders(draft, ledger.unserved)
     _leavers(draft, ledger.stray)
+    draft.forget += [one.id for one in by_age if _is_forgotten(draft, ledger, one)]
     return draft.done(
         [replace(one, notes=draft.notes.get(one.rollout.id, {})) for one in progress],
         [
@@ -265,6 +268,12 @@ def _standing_orders(
             again = replace(known, reverted=False)
             draft.put(again)
             draft.want(rollout, again)
+
+
+def _is_forgotten(draft: Draft, ledger: Ledger, rollout: Rollout) -> bool:
+    """Whether nobody needs the rollout's members any more (rule 6)."""
+    is_over = rollout.state is State.SUCCEEDED and not ledger.rows[rollout.id]
+    return is_over and rollout.id not in draft.changed and bool(draft.known.members_of(rollout.id))
 
 
 def _leavers(draft: Draft, stray: Mapping[Place, Wanted]) -> None:

@@ -132,6 +132,8 @@ def record(tx: Transaction, made: Plan) -> None:
         tx.rollouts.put_wanted(row)
     tx.stages.put_members(made.members)
     tx.stages.put(made.stages)
+    for rollout_id in made.forget:
+        tx.stages.remove_members(rollout_id)
     accounts = {one.rollout.id: one for one in made.progress}
     for rollout in made.rollouts:
         if rollout.state is State.ROLLED_BACK:  # what it had come to was recorded as it went back

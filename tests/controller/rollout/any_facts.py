@@ -190,7 +190,7 @@ def shape(made: Plan) -> tuple[object, ...]:
         (told(one), one.standings, one.census, one.stages, one.held, one.incompatible, one.taken)
         for one in made.progress
     ]
-    rows = made.assign, made.restore, made.remove
+    rows = made.assign, made.restore, made.remove, made.forget
     return *rows, made.members, made.stages, made.rollouts, accounts, made.wishes, again_at
 
 
@@ -200,7 +200,11 @@ def recorded(before: Facts, made: Plan) -> Facts:
         del rows[place(row)]
     rows |= {place(row): row for row in (*made.assign, *made.restore)}
     rollouts = {one.id: one for one in (*before.rollouts, *made.rollouts)}
-    members = {(one.rollout, one.device): one for one in (*before.members, *made.members)}
+    members = {
+        (one.rollout, one.device): one
+        for one in (*before.members, *made.members)
+        if one.rollout not in made.forget
+    }
     stages = {(one.rollout, one.number): one for one in (*before.stages, *made.stages)}
     new = {place(row) for row in made.assign}
     return dataclasses.replace(

@@ -87,6 +87,7 @@ BARE = dataclasses.replace(ALONE, wanted=(), members=())
             ),
             "r0 succeeded with stages that have not passed",
         ),
+        (ALONE, Plan(forget=("r0",)), "the members of r0 are needed"),
     ],
 )
 def test_a_plan_that_breaks_a_rule_is_found_out(before: Facts, bad: Plan, found: str) -> None:

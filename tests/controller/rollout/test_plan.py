@@ -11,13 +11,16 @@ from controller.rollout.rollout import (
     FINAL,
     OPEN,
     State,
+    Wanted,
 )
 from controller.rollout.standing import Outcome, Standing
 from tests.controller.rollout.any_facts import facts, recorded
 from tests.controller.rollout.few_facts import (
     ALONE,
+    MEMBER,
     NOW,
     known,
+    rollout,
 )
 
 
@@ -81,3 +84,16 @@ def test_every_plan_says_why(before: Facts) -> None:
     ]
     assert all(told(one) for one in each)
     assert accounts(before, closed, NOW) == tuple(each)
+
+
+def test_members_are_forgotten_once_their_rollout_wants_nothing_any_more() -> None:
+    older, newer = rollout(1, state=State.SUCCEEDED), rollout(2, at=1, state=State.SUCCEEDED)
+    members = (MEMBER, dataclasses.replace(MEMBER, rollout="r1"))
+    row = Wanted("d1", "digits", "champion", 2, "r1", NOW)
+    both = dataclasses.replace(ALONE, rollouts=(older, newer), members=members, stages=())
+
+    assert plan(dataclasses.replace(both, wanted=(row,)), NOW).forget == ("r0",)
+    assert plan(dataclasses.replace(both, rollouts=(older,), wanted=()), NOW).forget == ()
+
+    mine = Wanted("d1", "digits", "champion", 1, "r0", NOW)
+    assert plan(dataclasses.replace(both, rollouts=(older,), wanted=(mine,)), NOW).forget == ()
