@@ -12,7 +12,7 @@ from controller.rollout.policy import STAGED, Policy
 from controller.rollout.steering import actions as steering
 from controller.store.store import Transaction
 from controller.web.access import Operating, Services, Viewer
-from controller.web.views import RolloutAnswer
+from controller.web.rollout_views import RolloutAnswer
 
 router = APIRouter(tags=["rollouts"])
 
