@@ -67,6 +67,8 @@ class RolloutLoop:
         # This loop alone writes directives, so it reads each once.
         self._books = Books()
         self._unheard = Unheard()
+        self._sent: dict[str, int] = {}  # the generation that each device was sent last
+        self._seen = 0  # the store's revision, as far as others' directives were looked for
         self._tenure = Tenure(holder)
 
     def wake(self) -> None:
@@ -107,6 +109,8 @@ class RolloutLoop:
                 await asyncio.to_thread(self._take_over, now)
             taken = await asyncio.to_thread(take_turn, self._store, self._books, self._tenure, now)
             told = await asyncio.to_thread(self._sign, taken.due) if taken.due else ()
+            if not self._tenure.unbroken(now):
+                told = await asyncio.to_thread(self._signed_elsewhere)
             for one in (*told, *await self._missed()):
                 await self._send(one)
             return taken.plan
@@ -158,6 +162,15 @@ class RolloutLoop:
         log.info("rollout.directives_signed count=%d", len(sealed))
         return tuple(sealed)
 
+    def _signed_elsewhere(self) -> tuple[SignedDirective, ...]:
+        """What the controller that acts has signed for devices whose link is to this one."""
+        linked = self._courier.connected()
+        with self._store.read() as tx:
+            changed = tx.changes.since(self._seen)
+            found = [tx.rollouts.directive(one) for one in changed.ids if one in linked]
+        self._seen = changed.revision
+        return tuple(one for one in found if one and one.generation > self._sent.get(one.device, 0))
+
     def _stored(self, device: str) -> SignedDirective | None:
         with self._store.read() as tx:
             return tx.rollouts.directive(device)
@@ -189,7 +202,9 @@ class RolloutLoop:
             # It is told when it connects.
             log.debug("rollout.device_offline device=%s", newest.device)
             self._unheard.gone(newest.device)
+            self._sent.pop(newest.device, None)
         else:
+            self._sent[newest.device] = newest.generation
             self._unheard.told(newest.device, newest.generation, self._clock.monotonic())
 
 

@@ -79,11 +79,12 @@ async def test_the_other_takes_over_when_the_lease_has_run_out(pair: Pair) -> No
     pair.posts[1].there.add("pi-01")
     pair.world.clock.at += LEASE_SECONDS - 5
     assert (await pair.two.turn()).empty
+    waited = len(pair.posts[1].sent)
     pair.world.clock.at += 6
 
     assert not (await pair.two.turn()).empty
     assert pair.generations() == [1, 2]
-    assert [name for name, _ in pair.posts[1].sent] == ["pi-01"]
+    assert [name for name, _ in pair.posts[1].sent[waited:]] == ["pi-01"]
 
 
 async def test_who_takes_over_counts_links_of_the_dead_one_as_gone_and_spares_its_own(
@@ -98,6 +99,21 @@ async def test_who_takes_over_counts_links_of_the_dead_one_as_gone_and_spares_it
     await pair.two.turn()
 
     assert (pair.linked("pi-01"), pair.linked("pi-02")) == (False, True)
+
+
+async def test_the_one_that_waits_tells_its_own_links_what_the_other_has_signed(pair: Pair) -> None:
+    pair.posts[1].there.add("pi-01")
+    await pair.two.turn()
+    assert [name for name, _ in pair.posts[1].sent] == ["pi-01"]
+    await pair.two.turn()
+    assert len(pair.posts[1].sent) == 1  # nothing twice
+
+    await pair.world.run("start digits/2 all")
+    await pair.one.turn()
+    await pair.two.turn()
+
+    assert [name for name, _ in pair.posts[1].sent] == ["pi-01", "pi-01"]
+    assert pair.generations() == [1, 2]
 
 
 async def test_a_sleeper_that_wakes_with_an_old_lease_writes_nothing(pair: Pair) -> None:
