@@ -1,6 +1,7 @@
 """The demo, chapter by chapter: every line of the timeline is something that was observed."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from simulations.demo import digits
@@ -106,7 +107,7 @@ class Story:
             self._traffic.cameras[name].show = digits.inverted
         with self._timeline.waiting("watching"):
             self._drift = self._lookout.wait(
-                "drift", lambda: self._lookout.broken(MODEL, self._inverted)
+                "drift", partial(self._broken, {name: set() for name in self._inverted})
             )
         devices = self._drift["devices"]
         found = [one for one in devices if one["broken"]]
@@ -202,6 +203,15 @@ class Story:
             slowest_seconds=round(answers.slowest_seconds, 4),
             inverted=device.name in self._inverted,
         )
+
+    def _broken(self, ended: dict[str, set[int]]) -> dict[str, Any] | None:
+        """The drift report, once it shows the change alone; ``ended`` collects ends of windows."""
+        for one in self._lookout.drift(MODEL)["devices"]:
+            if one["device"] in ended:
+                ended[one["device"]].add(one["last_ended_ms"])
+        # One window is from before, and one may hold photographs of both kinds.
+        alone = all(len(seen) > 2 for seen in ended.values())
+        return self._lookout.broken(MODEL, self._inverted) if alone else None
 
     def _enrol(self, numbered: tuple[int, Device]) -> None:
         number, device = numbered
