@@ -78,13 +78,14 @@ def _play(scenario: str, devices: int | None, seed: int, html: Path | None, *, q
     from simulations.fleet.scenario_file import read  # noqa: PLC0415
     from simulations.fleet.simulation import Simulation  # noqa: PLC0415
 
+    gc.disable()  # nothing here is a cycle, and looking for some takes a quarter of the time
     try:
         simulation = Simulation(read(scenario), seed, devices)
+        cost = simulation.run()
     except ControllerError as error:
         raise CommandFailed(error.code, error.detail, error.remedy) from error
-    gc.disable()  # nothing here is a cycle, and looking for some takes a quarter of the time
-    cost = simulation.run()
-    gc.enable()
+    finally:
+        gc.enable()
     findings = simulation.findings()
     if not quiet:
         _write(simulation, [str(finding) for finding in findings])
