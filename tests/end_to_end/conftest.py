@@ -1,6 +1,5 @@
 """Real processes: quick to start, seen when they fail, and ended whatever happens."""
 
-import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,9 @@ MakeFleet = Callable[..., Fleet]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_starts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def quick_starts() -> Iterator[None]:
     """Compiled modules are kept, so that the many processes of these tests do not compile anew."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPYCACHEPREFIX", str(shared / "compiled"))
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield
 
@@ -55,5 +51,5 @@ def pytest_runtest_makereport(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that nobody waits for it at the end."""
-    demo = Path(__file__).with_name("test_demo.py")
-    items.sort(key=lambda item: item.path != demo)
+    longest = [Path(__file__).with_name(name) for name in ("test_demo.py", "test_readme.py")]
+    items.sort(key=lambda item: item.path not in longest)
