@@ -8,6 +8,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from agent.install.record import Deployed
 from protos.documents import Assignment
 from protos.manifest import Manifest
@@ -80,8 +82,7 @@ class SelfTest(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficSnapshot:
+class TrafficSnapshot(msgspec.Struct, frozen=True):
     """What a slot's active version was asked since it was activated.
 
     Attributes:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from agent.install.ports import TrafficSnapshot
 from protos.manifest import Budgets
 
@@ -54,8 +56,7 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
-@dataclass(frozen=True, slots=True)
-class Probation:
+class Probation(msgspec.Struct, frozen=True):
     """A verdict, with its reason in words."""
 
     verdict: Verdict

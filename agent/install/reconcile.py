@@ -72,7 +72,7 @@ def reconcile(directive: Directive | None, device: Device, now: float) -> Sequen
     wanted = {(one.model, one.slot): one for one in directive.assignments}
     slots = {slot.key: slot for slot in device.slots}
     installs = {install.key: install for install in device.installs}
-    retired = sorted((slots.keys() | installs.keys()) - wanted.keys())
+    retired = sorted({key for key in (*slots, *installs) if key not in wanted})
     steps: list[Step] = [
         Retire(model, slot, f"generation {directive.generation} assigns nothing to it")
         for model, slot in retired

@@ -10,9 +10,10 @@ Rules:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from controller.errors import InvalidInput, TooLarge
@@ -43,8 +44,7 @@ class Known:
     report_counter: int
 
 
-@dataclass(slots=True)
-class Accepted:
+class Accepted(msgspec.Struct):
     """What is to be stored, together.
 
     Attributes:
@@ -56,12 +56,12 @@ class Accepted:
 
     spool: str
     through: int
-    windows: list[StoredWindow] = field(default_factory=list)
-    events: list[StoredEvent] = field(default_factory=list)
-    resources: list[StoredResources] = field(default_factory=list)
-    reports: list[VerifiedReport] = field(default_factory=list)
-    rejected: list[StoredEvent] = field(default_factory=list)
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    windows: list[StoredWindow] = msgspec.field(default_factory=list)
+    events: list[StoredEvent] = msgspec.field(default_factory=list)
+    resources: list[StoredResources] = msgspec.field(default_factory=list)
+    reports: list[VerifiedReport] = msgspec.field(default_factory=list)
+    rejected: list[StoredEvent] = msgspec.field(default_factory=list)
+    dropped: Mapping[str, int] = msgspec.field(default_factory=dict)
     repeated: int = 0
     misdated: int = 0
 

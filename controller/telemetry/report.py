@@ -1,6 +1,7 @@
 """Signed reports, verified: what a device does run, in its own name."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -82,16 +83,29 @@ def _slots(report: Report, reported_at: int) -> tuple[SlotState, ...]:
     return slots
 
 
+@lru_cache(maxsize=4096)
+def _check_names(
+    model: str, slot: str, state: str, manifest_sha256: str, model_sha256: str
+) -> None:
+    """Returns if they can be; remembers that, for a fleet says the same of itself over and over."""
+    model_name("model", model)
+    name("slot", slot)
+    name("state", state)
+    _digest_or_none("manifest_sha256", manifest_sha256)
+    _digest_or_none("model_sha256", model_sha256)
+
+
 def _slot(report: Report, slot: SlotReport, reported_at: int, *, running: bool) -> SlotState:
+    _check_names(slot.model, slot.slot, slot.state, slot.manifest_sha256, slot.model_sha256)
     return SlotState(
         device=report.device,
-        model=model_name("model", slot.model),
-        slot=name("slot", slot.slot),
+        model=slot.model,
+        slot=slot.slot,
         version=number("version", slot.version, VERSION),
         running=running,
-        state=name("state", slot.state),
-        manifest_sha256=_digest_or_none("manifest_sha256", slot.manifest_sha256),
-        model_sha256=_digest_or_none("model_sha256", slot.model_sha256),
+        state=slot.state,
+        manifest_sha256=slot.manifest_sha256,
+        model_sha256=slot.model_sha256,
         approvals=number("approvals", slot.approvals, VERSION),
         generation=number("generation", slot.generation) or report.generation,
         counter=report.counter,
@@ -102,8 +116,9 @@ def _slot(report: Report, slot: SlotReport, reported_at: int, *, running: bool) 
     )
 
 
-def _digest_or_none(field: str, value: str) -> str:
-    return digest(field, value) if value else ""
+def _digest_or_none(field: str, value: str) -> None:
+    if value:
+        digest(field, value)
 
 
 def _check_once(slots: Sequence[SlotState]) -> None:

@@ -1,7 +1,6 @@
 """When a version is proven, and when it is given up."""
 
-import dataclasses
-
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,7 +74,7 @@ def test_every_probation_ends_and_more_failures_never_help(
     if seconds >= POLICY.maximum_seconds:
         assert found is not Verdict.UNDECIDED
     if found is Verdict.FAILED and traffic.failed < requests:
-        worse = dataclasses.replace(traffic, failed=traffic.failed + 1)
+        worse = msgspec.structs.replace(traffic, failed=traffic.failed + 1)
         assert judge(POLICY, BUDGETS, worse, seconds).verdict is Verdict.FAILED
 
 
