@@ -4,6 +4,7 @@ Everything works on whole arrays; the last axis is the cells. scipy would bring 
 for these few functions; the tests compare them with it.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,10 @@ Numbers = NDArray[Any]
 _TERMS: Final = 200
 _TINY: Final = 1e-300
 _EPSILON: Final = 1e-15
+_PLACES: Final = (
+    64  # looked at together: one look at 64 costs about as much as one at a single place
+)
+_LOOKS: Final = 9  # 64 ** 9 is beyond the digits of a float
 
 # Lanczos coefficients, g = 7, n = 9 (Godfrey 2001): ln Γ to 15 digits for x > 0.
 _LANCZOS: Final = (
@@ -229,3 +234,18 @@ def psi_adjusted(psi: Numbers, freedom: Numbers, totals: tuple[Numbers, Numbers]
 def _cumulative(cells: Numbers) -> Floats:
     sums = np.cumsum(cells, axis=-1, dtype=np.float64)
     return np.asarray(sums / np.maximum(sums[..., -1:], 1.0))
+
+
+def bracket(
+    rising: Callable[[Floats], Floats], level: float, high: float = 1.0
+) -> tuple[float, float]:
+    """Two places from 0 to ``high``, as close as can be, between which a function reaches ``level``.
+
+    By bisection, several halvings at a time. The function takes many places at once.
+    """
+    low = 0.0
+    for _ in range(_LOOKS):
+        places = np.linspace(low, high, _PLACES + 1)
+        below = int(np.count_nonzero(rising(places[1:-1]) < level))
+        low, high = float(places[below]), float(places[below + 1])
+    return low, high

@@ -1,7 +1,7 @@
 """The verdict over one stretch of time. Significance and effect must both speak."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -149,27 +149,14 @@ def _loudest(
     statistic = min(tails, key=lambda name: tails[name])
     if statistic == "ks":
         effective = statistics.effective_rows(total, rows)
-        least = _least(lambda x: statistics.ks_tail(x, effective), p, 1.0)
+        _, least = statistics.bracket(lambda x: -statistics.ks_tail(x, effective), -p)
         return statistic, float(comparison.distance[index]), least
     if statistic == "chi_square":
         freedom = float(comparison.freedom[index])
-        least = _least(lambda x: statistics.chi_square_tail(x, freedom), p, 1e5)
+        _, least = statistics.bracket(
+            lambda x: -statistics.chi_square_tail(x, freedom), -p, high=1e5
+        )
         return statistic, float(comparison.chi_square[index]), least
     share = rows / (total + rows)
     least = math.ceil(math.log(p) / math.log(share)) / rows
     return statistic, float(comparison.rare[index]), min(least, 1.0)
-
-
-def _least(
-    tail: Callable[[NDArray[np.float64]], NDArray[np.float64]], p: float, high: float
-) -> float:
-    """The least x up to ``high`` with ``tail(x) <= p``; ``tail`` falls.
-
-    Bisection, six halvings at a time: one call over 63 places costs little more than over one.
-    """
-    low = 0.0
-    for _ in range(10):
-        places = np.linspace(low, high, 65)
-        first = int(np.count_nonzero(tail(places[1:-1]) > p))
-        low, high = float(places[first]), float(places[first + 1])
-    return high

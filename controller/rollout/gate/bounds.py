@@ -13,10 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.install.probation import wilson_lower as _wilson
-from agent.monitor.statistics import beta_share
-
-_POINTS = 64  # looked at together: one look at 64 costs about as much as one at a single point
-_LOOKS = 9  # 64 ** 9 is beyond the digits of a float
+from agent.monitor.statistics import beta_share, bracket
 
 
 @functools.lru_cache(maxsize=4096)
@@ -67,9 +64,5 @@ def _check(hits: int, trials: int, confidence: float) -> None:
 
 def _crossing(rising: Callable[[NDArray[np.float64]], NDArray[np.float64]], level: float) -> float:
     """Where a function that rises from 0 at 0 to 1 at 1 crosses ``level``."""
-    low, high = 0.0, 1.0
-    for _ in range(_LOOKS):
-        points = np.linspace(low, high, _POINTS + 1)
-        below = int((rising(points[1:-1]) < level).sum())
-        low, high = float(points[below]), float(points[below + 1])
+    low, high = bracket(rising, level)
     return (low + high) / 2

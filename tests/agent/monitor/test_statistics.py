@@ -173,3 +173,13 @@ def test_a_comparison_worked_by_hand() -> None:
     )
     assert found.p_rare[0] == 1.0
     assert found.effect[0] == pytest.approx(0.2)
+
+
+@given(st.floats(0.001, 0.999), st.floats(1.0, 1e5))
+def test_where_a_function_reaches_a_level_is_found_to_the_last_digits(
+    share: float, high: float
+) -> None:
+    low, least = statistics.bracket(lambda x: (x / high) ** 3, share**3, high)
+
+    assert low <= least == pytest.approx(share * high, rel=1e-12)
+    assert low == pytest.approx(least, rel=1e-12)
