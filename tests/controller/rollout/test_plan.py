@@ -31,7 +31,7 @@ def test_a_rollout_of_a_version_that_nobody_knows_is_aborted() -> None:
     assert [(one.id, one.state) for one in made.rollouts] == [("r0", State.ABORTED)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)  # the next law holds the first of its plans to this, too
 @given(facts())
 def test_every_plan_obeys_every_rule(before: Facts) -> None:
     assert violations(known(before), plan(before, NOW), NOW) == ()
