@@ -162,6 +162,7 @@ class Agent:
             ),
             clock=self._clock,
             on_change=self._on_change,
+            on_load=self.reports.report,
             policy=ProbationPolicy(
                 minimum_seconds=min(ProbationPolicy().minimum_seconds, trying.probation_seconds),
                 minimum_requests=trying.probation_requests,

@@ -49,6 +49,7 @@ class Bench:
     deployments: Deployments
     clock: Clock
     on_change: Callable[[Change], None]
+    on_load: Callable[[], None]
     policy: ProbationPolicy
     retry_seconds: float
     retry_cap_seconds: float
@@ -222,6 +223,7 @@ class Seat:
             bench.unseat(self.key)  # whatever answers is what shall not
         else:
             self.error, self._failed = None, None
+            bench.on_load()
 
     async def _load(self, wanted: Deployed) -> None:
         """Loads from the blob store; what the disk has lost is fetched again, where it is known."""

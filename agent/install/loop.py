@@ -47,6 +47,8 @@ class InstallLoop:
     Attributes:
         on_change: called on the event loop after a change is durable. A change may be durable
             without a call if power goes in between: so report once at the start, whatever happened.
+        on_load: called on the event loop when what a slot points at answers again, as after a start:
+            nothing is written then, and yet there is something new to report.
         opsets: the highest opset by runtime, where it is known. Called off the event loop.
         circumstances: what the device is in at that time, which it says in its own time zone. Called
             off the event loop.
@@ -62,6 +64,7 @@ class InstallLoop:
     facts: Callable[[], DeviceFacts]
     clock: Clock
     on_change: Callable[[Change], None]
+    on_load: Callable[[], None] = lambda: None
     policy: ProbationPolicy = DEFAULT_POLICY
     retry_seconds: float = 5.0
     retry_cap_seconds: float = 300.0
@@ -98,6 +101,7 @@ class InstallLoop:
             deployments=self.deployments,
             clock=self.clock,
             on_change=self.on_change,
+            on_load=self.on_load,
             policy=self.policy,
             retry_seconds=self.retry_seconds,
             retry_cap_seconds=self.retry_cap_seconds,

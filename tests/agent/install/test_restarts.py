@@ -18,6 +18,17 @@ async def test_a_restart_loads_what_ran_before(outside: Outside) -> None:
     assert (device.self_test.ran, device.fetcher.fetched, device.changes) == ([], [], [])
 
 
+async def test_what_answers_again_after_a_restart_is_told_though_nothing_is_written(
+    outside: Outside,
+) -> None:
+    device = await running_one(outside)
+
+    await device.settle()
+
+    assert device.loads == [{KEY: ONE.manifest.files[Role.MODEL].sha256}]
+    assert device.changes == []
+
+
 async def test_a_file_that_the_disk_has_lost_is_fetched_again(outside: Outside) -> None:
     device = await running_one(outside)
     lost = [*ONE.files][:2]

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from agent.errors import AgentError, Recalled
@@ -11,7 +11,7 @@ from agent.install.change import Change
 from agent.install.fallback import MayRun
 from agent.install.loop import InstallLoop
 from agent.install.probation import ProbationPolicy
-from agent.install.record import Deployed, Install, Slot
+from agent.install.record import Deployed, Install, Slot, SlotKey
 from agent.store.device_store import DeviceStore
 from protos.documents import Assignment
 from simulations.memory_device_store import Contents, MemoryDeviceStore
@@ -62,6 +62,7 @@ class Device:
         self.blobs = PoweredBlobs(self.power, blobs)
         self.clock = VirtualClock(seconds)
         self.changes: list[Change] = []
+        self.loads: list[Mapping[SlotKey, str]] = []
         self.on_change: Callable[[Change], None] = lambda _: None
         self.fetcher = PretendFetcher(outside, self.power, self.blobs)
         self.self_test = PretendSelfTest(outside, self.power)
@@ -78,6 +79,7 @@ class Device:
             self._changed,
             policy=POLICY,
             rng=random.Random(1),  # noqa: S311 - a seed
+            on_load=lambda: self.loads.append(self.loop.loaded()),
             opsets=lambda: outside.opsets,
             circumstances=outside.circumstances,
             offload=_inline,
