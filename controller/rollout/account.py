@@ -3,7 +3,8 @@
 Rules:
 
 1. OK is *proven running*: a report signed by the device says that this version answers requests,
-   with the right manifest digest, committed. Nothing else is OK. It soaks until such a report says
+   with the right manifest digest, committed, and names the digest of the file that its runtime has
+   loaded, which is the manifest's. Nothing else is OK. It soaks until such a report says
    that the version has answered for as long as the stage asks: the device counts that by its own
    monotonic clock, so no clock that is set here ends or lengthens a soak.
 2. FAILED is a report, for the present attempt, that says failed.
@@ -17,6 +18,9 @@ Rules:
 6. Everything else is WAITING.
 7. Nobody waits for a device that was REVERTED to what it ran before, or that KEEPs what it was
    assigned when its rollout ended.
+8. Who has proven the version and soaked, and says after a restart that it is not loaded yet, is
+   WAITING for so long as loading may take on one link, whatever time it has had before; one that
+   falls silent meanwhile is AWAY. A power cut says nothing of the version, and breaks no budget.
 """
 
 import math
@@ -26,7 +30,7 @@ from typing import Final
 
 from controller.fleet.device import Device, SlotState
 from controller.fleet.presence import Presence, online_seconds, presence
-from controller.rollout.facts import Release, proven
+from controller.rollout.facts import Release, is_committed, proven
 from controller.rollout.policy import Stage
 from controller.rollout.rollout import Member
 from controller.rollout.standing import Census, Kind, Outcome, Standing
@@ -40,6 +44,12 @@ SOAK: Final = "soak"
 """The code of a device that runs the version, has a link, and does not come to the end of its soak."""
 OFFLINE: Final = "offline"
 """The code of a device that was told, has no link now, and is waited for."""
+LOADING_SECONDS: Final = 300.0
+"""For so long on one link a device that has soaked may load the version anew (rule 8)."""
+NOT_LOADED: Final = "committed but not loaded"
+"""What a device does that has nothing loaded, and has not proven the version for as long as it has to."""
+ANEW: Final = "committed and loads it anew"
+"""What one does that has: it has restarted, as far as anybody can know (rule 8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +112,8 @@ def standing(
         if asked is not None and latest.generation >= asked:
             return Standing(device.id, Outcome.FAILED, "failed", latest.code, latest.detail, number)
         latest = None  # in an earlier attempt, which says nothing of this one
-    doing, code, detail = _doing(latest)
-    outcome = _undecided(device, code, question, now)
+    doing, code, detail = _doing(latest, question)
+    outcome = _undecided(device, doing, code, question, now)
     offline = presence(device, now) is Presence.OFFLINE
     if outcome is Outcome.UNREACHABLE and not code:
         code = "silent" if offline else "deadline"
@@ -145,22 +155,50 @@ def _gone(device: Device, question: Question, now: float) -> Outcome | None:
     return Outcome.UNREACHABLE if silent > question.silence_seconds else None
 
 
-def _doing(latest: SlotState | None) -> tuple[str, str, str]:
+def _doing(latest: SlotState | None, question: Question) -> tuple[str, str, str]:
     if latest is None:
         return "", "", ""
     odd = latest.running and latest.state == "committed"  # and yet not proven
-    doing = "committed with another manifest" if odd else latest.state
+    doing = _unproven(latest, question) if odd else latest.state
     return doing, latest.code, latest.detail
 
 
-def _undecided(device: Device, code: str, question: Question, now: float) -> Outcome:
-    """Rules 3 to 6."""
+def _unproven(slot: SlotState, question: Question) -> str:
+    """What a committed slot is that proves nothing."""
+    release = question.release
+    if release is None or slot.manifest_sha256 != release.sha256:
+        return "committed with another manifest"
+    if not is_committed(slot, release):
+        return "committed with another file"
+    has_soaked = question.member.proven_at and slot.soaked >= question.stage.soak_seconds
+    return ANEW if has_soaked else NOT_LOADED
+
+
+def _undecided(device: Device, doing: str, code: str, question: Question, now: float) -> Outcome:
+    """Rules 3 to 6, and 8."""
+    anew = doing == ANEW
     if presence(device, now) is Presence.OFFLINE:
-        return _gone(device, question, now) or Outcome.WAITING
+        gone = _gone(device, question, now)
+        if gone is Outcome.UNREACHABLE and anew:
+            return Outcome.AWAY
+        return gone or Outcome.WAITING
     if code in ON_PURPOSE:
         return Outcome.DEFERRED
-    late = spent(question.member, device, now) > question.stage.deadline_seconds
+    late = _left(device, doing, question, now) < 0
     return Outcome.UNREACHABLE if late else Outcome.WAITING
+
+
+def _left(device: Device, doing: str, question: Question, now: float) -> float:
+    """For how many seconds more a device with a link is waited for that has proven nothing."""
+    member, stage = question.member, question.stage
+    due = stage.deadline_seconds
+    if doing == NOT_LOADED and member.proven_at:
+        due += stage.soak_seconds  # it soaks, and begins again
+    left = due - spent(member, device, now)
+    if doing != ANEW:
+        return left
+    linked = online_seconds(device, now) - device.online_seconds
+    return max(left, LOADING_SECONDS - linked)
 
 
 def changes_at(device: Device, stands: Standing, question: Question, now: float) -> float:
@@ -170,8 +208,9 @@ def changes_at(device: Device, stands: Standing, question: Question, now: float)
     released_at = question.member.released_at
     if presence(device, now) is Presence.OFFLINE:
         return max(device.last_seen, released_at) + question.silence_seconds
-    soak = question.stage.soak_seconds if stands.soaks_until else 0.0
-    due = question.stage.deadline_seconds + soak
+    if not stands.soaks_until:
+        return now + max(0.0, _left(device, stands.doing, question, now))
+    due = question.stage.deadline_seconds + question.stage.soak_seconds
     return now + max(0.0, due - spent(question.member, device, now))
 
 

@@ -29,7 +29,7 @@ from controller.store.store import Transaction
 from protos.documents import Directive
 from protos.envelope import peek
 from protos.errors import DocumentError
-from protos.manifest import parse_reference, read_manifest
+from protos.manifest import Role, parse_reference, read_manifest
 
 SLOTS = ("champion", "challenger")
 
@@ -189,6 +189,7 @@ def release_of(version: Version) -> Release:
         length=len(version.manifest),
         needs=manifest.needs,
         minimum_agent=manifest.minimum_agent,
+        model_sha256=manifest.files[Role.MODEL].sha256,
     )
 
 

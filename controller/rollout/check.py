@@ -15,7 +15,7 @@ from controller.fleet.selector_parser import parse
 from controller.rollout.account import tallied
 from controller.rollout.compatibility import objections
 from controller.rollout.draft import Plan
-from controller.rollout.facts import Known, age, place, proven
+from controller.rollout.facts import Known, age, is_committed, place
 from controller.rollout.release import MINUTE, rate
 from controller.rollout.rollout import (
     ASSIGNING,
@@ -157,7 +157,8 @@ def _restored(case: _Case) -> Iterator[str]:
         release = case.known.releases.get((row.model, row.version))
         member = case.after(row.rollout, row.device)
         ran = member is not None and member.reverted and member.before == row.version
-        if not ran and not proven(case.known.said(place(row)), release):
+        said = case.known.said(place(row))
+        if not (ran or (release and any(is_committed(one, release) for one in said))):
             yield f"{row.device} has not proven that it runs {row.model}/{row.version}"
         if release is None or not release.published:
             yield f"{row.model}/{row.version} is not published"

@@ -20,7 +20,13 @@ Spot = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A registered version, as much of it as rollouts need. ``length`` is the manifest's."""
+    """A registered version, as much of it as rollouts need.
+
+    Attributes:
+        sha256, length: of the manifest.
+        model_sha256: of the one file that every runtime loads; empty if it is not known, and then a
+            report that names any proves that something is loaded.
+    """
 
     model: str
     version: int
@@ -29,6 +35,7 @@ class Release:
     length: int
     needs: Needs
     minimum_agent: str = ""
+    model_sha256: str = ""
 
     @property
     def reference(self) -> str:
@@ -218,18 +225,33 @@ def slots_by_place(slots: Iterable[SlotState]) -> Mapping[Place, tuple[SlotState
 
 
 def proven(slots: Iterable[SlotState], release: Release | None) -> bool:
-    """Whether a signed report says that exactly this version answers requests and is committed."""
+    """Whether a signed report says that exactly this version answers requests and is committed.
+
+    It names the digest of the file that the runtime has loaded, and that is the manifest's.
+    """
     return release is not None and any(
+        slot.model_sha256 and is_committed(slot, release) for slot in slots
+    )
+
+
+def is_committed(slot: SlotState, release: Release) -> bool:
+    """Whether the slot is this version's, proven on the device, and loads no other file.
+
+    It may load none yet: a device that starts reports before its runtime has the file.
+    """
+    return (
         slot.running
         and slot.state == "committed"
         and slot.version == release.version
         and slot.manifest_sha256 == release.sha256
-        for slot in slots
+        and slot.model_sha256 in {"", release.model_sha256 or slot.model_sha256}
     )
 
 
 def runs(model: str, slots: Iterable[SlotState], releases: Releases) -> tuple[Release, ...]:
-    """The versions of the model that may be run and that the reports prove."""
-    said = tuple(slots)
-    found = (releases.get((model, one.version)) for one in said if one.running)
-    return tuple(one for one in found if one and one.published and proven(said, one))
+    """The versions of the model that may be run and that the device has come to run.
+
+    Loaded or not: a device that is only starting must not lose what it falls back to.
+    """
+    found = ((one, releases.get((model, one.version))) for one in slots)
+    return tuple(of for one, of in found if of and of.published and is_committed(one, of))

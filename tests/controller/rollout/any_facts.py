@@ -29,7 +29,7 @@ from tests.controller.rollout.few_facts import (
     rollout,
     slot,
 )
-from tests.controller.rollout.world import START, device
+from tests.controller.rollout.world import LOADED, START, device
 
 devices = st.builds(
     lambda name, site, gpu, memory, connected, revoked: dataclasses.replace(
@@ -79,13 +79,14 @@ rollouts = st.builds(
     policies,
 )
 slots = st.builds(
-    lambda name, version, running, state, generation, odd, soaked: slot(
+    lambda name, version, running, state, generation, odd, soaked, loaded: slot(
         name,
         version,
         state,
         running=running,
         generation=generation,
         soaked=soaked,
+        model_sha256=loaded,
         **({"manifest_sha256": "f" * 64} if odd else {}),
     ),
     st.sampled_from(["d1", "d2", "d3", "d4", "d5"]),
@@ -95,6 +96,7 @@ slots = st.builds(
     st.integers(1, 4),
     st.integers(0, 5).map(lambda roll: roll == 0),
     st.sampled_from([0, 59, 60]),
+    st.sampled_from([LOADED] * 4 + ["", "f" * 64]),
 )
 releases = st.tuples(
     *(

@@ -16,7 +16,7 @@ from controller.rollout.rollout import (
     Wanted,
 )
 from protos.manifest import Needs
-from tests.controller.rollout.world import START, device
+from tests.controller.rollout.world import LOADED, START, device
 
 
 def known(facts: Facts) -> Known:
@@ -33,7 +33,8 @@ def release(
     version: int, state: registry.State = registry.State.PUBLISHED, memory: int = 0
 ) -> Release:
     digest = f"{version:064x}"
-    return Release("digits", version, state, digest, 100, Needs(memory_bytes=memory))
+    needs = Needs(memory_bytes=memory)
+    return Release("digits", version, state, digest, 100, needs, model_sha256=LOADED)
 
 
 def rollout(
@@ -47,8 +48,9 @@ def rollout(
 
 
 def slot(name: str, version: int, state: str, *, running: bool, **fields: object) -> SlotState:
+    digest, loaded = f"{version:064x}", LOADED if running else ""
     made = SlotState(
-        name, "digits", "champion", version, running, state, f"{version:064x}", "", 1, 1, 1, START
+        name, "digits", "champion", version, running, state, digest, loaded, 1, 1, 1, START
     )
     return msgspec.structs.replace(made, **fields)
 

@@ -27,7 +27,7 @@ from protos.documents import Assignment, Directive
 from protos.envelope import peek, seal
 from protos.keys import CryptoSigner
 from simulations.memory_store import MemoryStore
-from tests.controller.rollout.world import START, device, registered
+from tests.controller.rollout.world import LOADED, START, device, registered
 
 DEVICES = tuple(f"d{number}" for number in range(8))
 VERSIONS = (1, 2, 3)
@@ -111,7 +111,7 @@ class Fleet:
                 state == "committed",
                 state,
                 "f" * 64 if odd else one.sha256,
-                "",
+                LOADED if state == "committed" else "",
                 1,
                 generation,
                 self.counter,

@@ -16,19 +16,25 @@ from controller.rollout.account import (
     tally,
     timed,
 )
-from controller.rollout.facts import Release
+from controller.rollout.facts import Release, runs
 from controller.rollout.policy import Stage
 from controller.rollout.reversal import is_back, reversal
 from controller.rollout.rollout import Member, Rollout, State, Wanted
 from controller.rollout.standing import Outcome, Standing
 from protos.documents import DEFERRALS
 from protos.manifest import Needs
-from tests.controller.rollout.world import START, device
+from tests.controller.rollout.world import LOADED, START, device
 
 STAGE = Stage(name="all", percent=100, soak_seconds=60, deadline_seconds=1000)
 RELEASES = {
     ("digits", number): Release(
-        "digits", number, registry.State.PUBLISHED, f"{number:064x}", 1, Needs()
+        "digits",
+        number,
+        registry.State.PUBLISHED,
+        f"{number:064x}",
+        1,
+        Needs(),
+        model_sha256=LOADED,
     )
     for number in (1, 2)
 }
@@ -44,13 +50,15 @@ def linked(since: float = START) -> Device:
 
 
 def slot(version: int, state: str, *, running: bool = False, code: str = "") -> SlotState:
-    digest = f"{version:064x}"
+    digest, loaded = f"{version:064x}", LOADED if running else ""
     return SlotState(
-        "d1", "digits", "champion", version, running, state, digest, "", 1, 1, 1, START, code
+        "d1", "digits", "champion", version, running, state, digest, loaded, 1, 1, 1, START, code
     )
 
 
 RUNS_IT = slot(2, "committed", running=True)
+STARTS = changed(RUNS_IT, model_sha256="", code="not-ready")
+"""What a device says right after a restart."""
 
 
 def stands(one: Device, now: float, *slots: SlotState, member: Member = MEMBER) -> Standing:
@@ -137,6 +145,8 @@ BY_WHOM = st.sampled_from(
         changed(RUNS_IT, state="probation"),
         changed(RUNS_IT, manifest_sha256="f" * 64),
         changed(RUNS_IT, version=1),
+        changed(RUNS_IT, model_sha256="f" * 64),
+        STARTS,
     ]
 )
 
@@ -190,6 +200,50 @@ def test_who_falls_silent_while_it_soaks_is_unreachable_as_any_other() -> None:
     assert stands(told, START + 1e6, changed(RUNS_IT, soaked=60)).outcome is Outcome.OK
 
 
+# --- Restarts -------------------------------------------------------------------------------------
+
+PROVEN = replace(MEMBER, proven_at=START + 10)
+SOAKED = changed(STARTS, soaked=60)
+
+
+def test_a_committed_version_that_is_not_loaded_proves_nothing_and_uses_time_up() -> None:
+    waits = stands(linked(), START + 1000, STARTS)
+    assert (waits.outcome, waits.code) == (Outcome.WAITING, "not-ready")
+    late = stands(linked(), START + 1001, STARTS)
+    assert (late.outcome, late.code) == (Outcome.UNREACHABLE, "not-ready")
+
+
+def test_who_restarts_in_its_soak_has_the_time_that_it_would_have_if_it_ran() -> None:
+    assert stands(linked(), START + 1060, STARTS, member=PROVEN).outcome is Outcome.WAITING
+    assert stands(linked(), START + 1061, STARTS, member=PROVEN).outcome is Outcome.UNREACHABLE
+
+
+def test_a_restart_long_after_the_soak_is_waited_for_while_it_loads() -> None:
+    back = replace(linked(START + 1e6), online_seconds=9e5)
+
+    assert stands(back, START + 1e6 + 300, SOAKED).outcome is Outcome.UNREACHABLE, "never proven"
+    waits = stands(back, START + 1e6 + 300, SOAKED, member=PROVEN)
+    assert (waits.outcome, waits.code) == (Outcome.WAITING, "not-ready")
+    asked = replace(QUESTION, member=PROVEN)
+    assert changes_at(back, waits, asked, START + 1e6 + 100) == START + 1e6 + 300
+    stuck = stands(back, START + 1e6 + 301, SOAKED, member=PROVEN)
+    assert (stuck.outcome, stuck.code) == (Outcome.UNREACHABLE, "not-ready")
+
+
+def test_who_loses_power_while_it_loads_is_neither_good_nor_bad() -> None:
+    gone = replace(linked(), connected=False, connected_since=0.0, online_seconds=9e5)
+
+    waits = stands(gone, START + 600, SOAKED, member=PROVEN)
+    assert (waits.outcome, waits.code) == (Outcome.WAITING, "offline")
+    assert stands(gone, START + 601, SOAKED, member=PROVEN).outcome is Outcome.AWAY
+
+
+def test_a_restart_takes_from_nobody_what_it_is_to_fall_back_to() -> None:
+    assert [one.version for one in runs("digits", [SOAKED], RELEASES)] == [2]
+    other = changed(SOAKED, model_sha256="f" * 64)
+    assert runs("digits", [other], RELEASES) == ()
+
+
 def test_who_ran_it_before_and_was_not_told_is_away() -> None:
     gone = replace(linked(), connected=False, connected_since=0.0)
 
@@ -212,7 +266,7 @@ def test_a_tally_counts_everybody_once_but_those_that_nobody_waits_for(
     st.booleans(),
     st.floats(0, 5000),
     st.floats(0, 5000),
-    st.sampled_from(["", "fetching", "committed", "failed", WAITS]),
+    st.sampled_from(["", "fetching", "committed", "starting", "failed", WAITS]),
     st.sampled_from([0, 59, 60]),
     st.floats(0.01, 0.99),
 )
@@ -227,10 +281,11 @@ def test_time_alone_changes_nobody_before_it_was_foretold(
     )
     code = state if state in ON_PURPOSE else ""
     tried = slot(2, state or "idle", running=state == "committed", code=code)
-    said = (changed(tried, soaked=soaked),) if state else ()
+    said = (changed(STARTS if state == "starting" else tried, soaked=soaked),) if state else ()
     now = START + later
-    before = standing(one, said, QUESTION, now)
-    member = MEMBER if before.outcome is not Outcome.OK else replace(MEMBER, proven_at=now)
+    known = replace(MEMBER, proven_at=START if state == "starting" else 0.0)
+    before = standing(one, said, replace(QUESTION, member=known), now)
+    member = known if before.outcome is not Outcome.OK else replace(known, proven_at=now)
     asked = replace(QUESTION, member=member)
     at = min(changes_at(one, before, asked, now), now + 1e6)
 
@@ -275,6 +330,7 @@ def test_a_place_that_another_rollout_has_by_now_is_left_alone() -> None:
     ("slots", "before", "expected"),
     [
         ((slot(1, "committed", running=True),), 1, True),
+        ((changed(slot(1, "committed", running=True), model_sha256=""),), 1, False),
         ((slot(2, "committed", running=True),), 1, False),
         ((), 1, False),
         ((), 0, True),

@@ -31,6 +31,16 @@ from tests.controller.rollout.few_facts import (
             (Outcome.WAITING, "committed with another manifest"),
         ),
         (
+            (slot("d1", 2, "committed", running=True, model_sha256="", code="not-ready"),),
+            True,
+            (Outcome.WAITING, "committed but not loaded"),
+        ),
+        (
+            (slot("d1", 2, "committed", running=True, model_sha256="f" * 64),),
+            True,
+            (Outcome.WAITING, "committed with another file"),
+        ),
+        (
             (slot("d1", 2, "failed", running=False, generation=3, code="self-test-slow"),),
             True,
             (Outcome.FAILED, "failed"),

@@ -35,6 +35,8 @@ from tests.controller.rollout.scripted_policy import scripted
 GOLDEN = Path(__file__).parent / "golden"
 START = 1_800_000_000.0
 FILE = File(sha256="0" * 64, length=1)
+LOADED = FILE.sha256
+"""What a runtime has loaded of any version here."""
 
 
 def manifest(model: str, version: int, needs: Needs | None = None) -> Manifest:
@@ -287,7 +289,9 @@ class World:
         """``report pi-01 run digits/1 committed try digits/2 failed:self-test-mismatch``.
 
         Several devices report the same: ``report pi-01,pi-02 run digits/1 committed``. What has
-        soaked is committed, and has answered for so many seconds: ``run digits/1 soaked:60``.
+        soaked is committed, and has answered for so many seconds: ``run digits/1 soaked:60``. What
+        has not loaded it (any more) says so: ``run digits/1 committed:not-ready``, and
+        ``soaked:60:not-ready`` if it had soaked before.
         """
         for one in name.split(","):
             self._reported(one, *rest)
@@ -328,7 +332,10 @@ class World:
     ) -> tuple[SlotReport, bool]:
         model, version = reference.split("/")
         state, _, code = state.partition(":")
-        soaked, code = (int(code), "") if state == "soaked" else (0, code)
+        soaked = 0
+        if state == "soaked":
+            seconds, _, code = code.partition(":")
+            soaked = int(seconds)
         with self.store.begin() as tx:
             known = tx.registry.version(model, int(version))
         assert known is not None
@@ -340,6 +347,7 @@ class World:
                 version=int(version),
                 state="committed" if soaked else state,
                 manifest_sha256=digest,
+                model_sha256=LOADED if running and code != "not-ready" else "",
                 code=code,
                 soaked=soaked,
             ),

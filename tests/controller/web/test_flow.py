@@ -25,6 +25,7 @@ from controller.telemetry.record import StoredEvent, StoredWindow
 from protos.documents import Directive, sha256
 from protos.envelope import peek
 from protos.keys import CryptoSigner
+from protos.manifest import Role as FileRole
 from protos.manifest import read_manifest
 from protos.tuf import Metadata, Targets
 from simulations.memory_store import MemoryStore
@@ -187,6 +188,9 @@ async def rolled_out(api: Api) -> None:
         signed = tx.rollouts.directive("pi-01")
         assert signed is not None
         (wanted,) = peek(signed.envelope, Directive).assignments
+        version = tx.registry.version("digits", 1)
+        assert version is not None
+        loaded = read_manifest(version.manifest).files[FileRole.MODEL].sha256
         reported = SlotState(
             "pi-01",
             "digits",
@@ -195,7 +199,7 @@ async def rolled_out(api: Api) -> None:
             running=True,
             state="committed",
             manifest_sha256=wanted.sha256,
-            model_sha256="0" * 64,
+            model_sha256=loaded,
             approvals=2,
             generation=signed.generation,
             counter=1,

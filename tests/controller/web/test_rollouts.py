@@ -50,7 +50,7 @@ def report(api: Api, name: str, state: str) -> None:
             running=state == "committed",
             state=state,
             manifest_sha256=one.sha256,
-            model_sha256="",
+            model_sha256="0" * 64 if state == "committed" else "",
             approvals=1,
             generation=signed.generation,
             counter=1,
