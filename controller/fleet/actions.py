@@ -18,7 +18,6 @@ from controller.fleet.attributes import (
     seen_by_selectors,
 )
 from controller.fleet.device import Device, DeviceStatus, SlotState
-from controller.fleet.membership import Membership
 from controller.fleet.presence import Presence, presence
 from controller.fleet.selector import Explanation, explain, matches
 from controller.fleet.selector_parser import parse
@@ -117,29 +116,6 @@ def tally_selector(tx: Transaction, selector: str) -> tuple[Tally, int]:
     active = [seen for one in devices if (seen := seen_by_selectors(one)) is not None]
     revoked = [attributes(one) for one in devices if one.status is DeviceStatus.REVOKED]
     return tally(chosen, active), sum(matches(chosen, one) for one in revoked)
-
-
-def follow(
-    tx: Transaction, membership: Membership, selectors: Iterable[str]
-) -> Mapping[str, frozenset[str]]:
-    """The devices that each selector matches, by id, revoked ones left out; watches these alone.
-
-    It reads what has changed since the last time, and every device only for a selector that names
-    what none before has named. Call it before the transaction changes devices itself: what is
-    rolled back would stay in the index.
-
-    Raises:
-        BadSelector: one can't be read.
-    """
-    wanted = frozenset(selectors)
-    is_new = membership.revision == 0
-    changed, revision = tx.devices.changed_since(membership.revision)
-    for device in changed:
-        membership.changed(device)
-    membership.revision = revision
-    membership.unwatch(membership.watched - wanted)
-    membership.watch(wanted, lambda: changed if is_new else tx.devices.all())
-    return membership.matching
 
 
 def label(

@@ -84,8 +84,9 @@ class Changes(Protocol):
 
         That is what a device is and whether it has a link, its slots, what is wanted of it, its
         directives and its memberships. When it was last heard, over a link that stays, is no change.
-        The revision is committed with the change, as that of ``Devices.changed_since``; more devices
-        than have changed may be named. It takes as long as there are changes, however many devices
+        The revision is committed with the change: whoever keeps the last one that it has read misses
+        nothing, neither in a crash nor if others write. Ask before the transaction changes anything
+        itself. More devices than have changed may be named. It takes as long as there are changes, however many devices
         there are.
         """
         ...

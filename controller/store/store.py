@@ -36,19 +36,7 @@ class Devices(Protocol):
 
     def get(self, device: str) -> Device | None: ...  # noqa: D102
     def all(self) -> Sequence[Device]: ...  # noqa: D102
-    def put(self, device: Device) -> None:
-        """Inserts or replaces; a change that selectors can see gets the next revision."""
-        ...
-
-    def changed_since(self, revision: int) -> tuple[Sequence[Device], int]:
-        """Whom selectors see otherwise since then, each once, last changed last; and the revision now.
-
-        Of 0 these are all devices. Labels, facts and status count, presence and time online do not.
-        The revision is committed with the change, so that whoever keeps the last one that it has
-        read misses nothing, neither in a crash nor if others write. Ask before the transaction
-        changes devices itself: what is rolled back never was.
-        """
-        ...
+    def put(self, device: Device) -> None: ...  # noqa: D102
 
     def touch(self, device: str, last_seen: float, *, connected: bool) -> None:
         """Notes presence only, and the time online: ``controller.fleet.presence.seen``."""

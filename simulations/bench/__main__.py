@@ -8,7 +8,7 @@ import sys
 from controller.cli.output import Output, console, show_json, show_rows
 from simulations.bench.row import BenchRow
 
-PARTS = ("trust", "monitor", "inference", "store", "agent", "membership", "simulation", "fleet")
+PARTS = ("trust", "monitor", "inference", "store", "agent", "planner", "simulation", "fleet")
 
 COLUMNS = {"name": "what", "value": "measured", "target": "to reach",
            "ratio": "against the bare thing", "note": "note"}  # fmt: skip

@@ -7,7 +7,6 @@ from itertools import pairwise
 from controller.access.operator import Operator
 from controller.enrolment.token import JoinToken
 from controller.errors import Conflict
-from controller.fleet.attributes import seen_by_selectors
 from controller.fleet.device import Device, SlotState
 from controller.fleet.presence import seen, stays
 from simulations.memory_store.journal import Journal
@@ -23,7 +22,6 @@ class MemoryDevices:
         self._devices: dict[str, Device] = {}
         self._slots: dict[str, tuple[SlotState, ...]] = {}
         self._texts: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
-        self._changed: list[str] = []  # which device changed last; how many have is the revision
 
     def get(self, device: str) -> Device | None:  # noqa: D102 - see the Protocol
         return self._devices.get(device)
@@ -36,14 +34,8 @@ class MemoryDevices:
         if known is None or not _are_seen_alike(known, device):
             labels, facts = self._shared(device.labels), self._shared(device.facts)
             device = replace(device, labels=labels, facts=facts)
-            if known is None or seen_by_selectors(known) != seen_by_selectors(device):
-                self._journal.append(self._changed, device.id)
         self._journal.put(self._devices, device.id, device)
         self._noted.note(device.id)
-
-    def changed_since(self, revision: int) -> tuple[Sequence[Device], int]:  # noqa: D102
-        last_first = dict.fromkeys(reversed(self._changed[revision:]))
-        return [self._devices[one] for one in reversed(last_first)], len(self._changed)
 
     def touch(self, device: str, last_seen: float, *, connected: bool) -> None:  # noqa: D102
         known = self._devices.get(device)

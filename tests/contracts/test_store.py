@@ -103,7 +103,7 @@ def contents(store: Store) -> list[object]:
     with store.begin() as tx:
         return [
             list(tx.devices.all()),
-            tx.devices.changed_since(0),
+            list(tx.changes.since(0).devices),
             list(tx.devices.slots()),
             list(tx.tokens.all()),
             list(tx.operators.all()),

@@ -9,7 +9,7 @@ from controller.access.operator import Operator, Role
 from controller.errors import Conflict
 from controller.fleet.device import DeviceStatus, SlotState
 from controller.store.store import Store
-from tests.contracts.stored import DEVICE, OPERATOR, SLOT, TOKEN, Interrupted, label_and_fail
+from tests.contracts.stored import DEVICE, OPERATOR, SLOT, TOKEN
 
 
 def test_a_device_comes_back_as_it_was_put_and_is_replaced_by_the_next(store: Store) -> None:
@@ -99,66 +99,6 @@ def test_a_clock_that_is_set_back_takes_no_time_online_away(store: Store) -> Non
     assert known is not None
     assert known.online_seconds == 60 + 20
     assert known.connected_since == 500.0
-
-
-def changes(store: Store, since: int) -> tuple[list[str], int]:
-    with store.read() as tx:
-        devices, revision = tx.devices.changed_since(since)
-        assert list(devices) == [tx.devices.get(one.id) for one in devices]
-    return [one.id for one in devices], revision
-
-
-def test_devices_that_selectors_see_otherwise_come_in_the_order_of_their_last_change(
-    store: Store,
-) -> None:
-    with store.begin() as tx:
-        assert tx.devices.changed_since(0) == ([], 0)
-        for name in ("dev-2", "dev-1", "dev-3"):
-            tx.devices.put(replace(DEVICE, id=name))
-    everyone, first = changes(store, 0)
-    with store.begin() as tx:
-        tx.devices.put(replace(DEVICE, labels={"site": "oslo"}))
-        tx.devices.put(replace(DEVICE, id="dev-3", facts={"arch": "x86_64"}))
-    with store.begin() as tx:
-        tx.devices.put(replace(DEVICE, labels={"site": "oslo"}, status=DeviceStatus.REVOKED))
-
-    assert everyone == ["dev-2", "dev-1", "dev-3"]
-    changed, last = changes(store, first)
-    assert changed == ["dev-3", "dev-1"]
-    assert last > first
-    assert changes(store, last) == ([], last)
-    assert changes(store, 0) == (["dev-2", "dev-3", "dev-1"], last)
-
-
-def test_what_no_selector_sees_is_no_change(store: Store) -> None:
-    with store.begin() as tx:
-        tx.devices.put(DEVICE)
-        tx.devices.put(replace(DEVICE, id="dev-2"))
-    _, before = changes(store, 0)
-
-    with store.begin() as tx:
-        tx.devices.put(replace(DEVICE, counter=7, certificate_serial="ff02", online_seconds=5.0))
-        tx.devices.touch("dev-1", 42.5, connected=True)
-        tx.devices.replace_slots("dev-1", [SLOT])
-        tx.devices.disconnect_all()
-
-    assert changes(store, before) == ([], before)
-    assert changes(store, 0) == (["dev-1", "dev-2"], before)
-
-
-def test_a_change_that_is_rolled_back_is_none(store: Store) -> None:
-    with store.begin() as tx:
-        tx.devices.put(DEVICE)
-    _, before = changes(store, 0)
-
-    with pytest.raises(Interrupted):
-        label_and_fail(store)
-
-    assert changes(store, before) == ([], before)
-    with store.begin() as tx:
-        tx.devices.put(replace(DEVICE, labels={"site": "oslo"}))
-    changed, after = changes(store, before)
-    assert (changed, after > before) == (["dev-1"], True)
 
 
 def test_a_report_replaces_all_slots_of_its_device_and_of_no_other(store: Store) -> None:

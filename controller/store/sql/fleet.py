@@ -4,12 +4,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import bindparam, case, delete, func, insert, select, update
+from sqlalchemy import bindparam, case, delete, insert, select, update
 
 from controller.access.operator import Operator, Role
 from controller.enrolment.token import JoinToken
 from controller.errors import Conflict
-from controller.fleet.attributes import seen_by_selectors
 from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.fleet.presence import seen, stays
 from controller.store.sql import tables
@@ -26,12 +25,6 @@ SLOTS_IN_ORDER: Final = (
 )
 _STATUS: Final = [column.name for column in DEVICE_FIELDS].index("status")
 _ALL: Final = select(*DEVICE_FIELDS).order_by(_DEVICES.id)
-_CHANGED: Final = (
-    select(*DEVICE_FIELDS)
-    .where(_DEVICES.revision > bindparam("known"))
-    .order_by(_DEVICES.revision, _DEVICES.id)
-)
-_REVISION: Final = select(func.max(_DEVICES.revision))
 # Every upload asks these.
 _DEVICE: Final = select(*DEVICE_FIELDS).where(_DEVICES.id == bindparam("of"))
 _TOUCH: Final = (
@@ -72,16 +65,8 @@ class SqlDevices:
         return [device_of(row) for row in self._session.run(_ALL)]
 
     def put(self, device: Device) -> None:  # noqa: D102
-        row = columns(device)
-        known = self.get(device.id)
-        if known is None or seen_by_selectors(known) != seen_by_selectors(device):
-            row["revision"] = 1 + self._revision()
-        self._session.put(tables.devices, row)
+        self._session.put(tables.devices, columns(device))
         self._noted.note([device.id])
-
-    def changed_since(self, revision: int) -> tuple[Sequence[Device], int]:  # noqa: D102
-        rows = self._session.run(_CHANGED, {"known": revision})
-        return [device_of(row) for row in rows], self._revision()
 
     def touch(self, device: str, last_seen: float, *, connected: bool) -> None:  # noqa: D102
         known = self.get(device)
@@ -106,9 +91,6 @@ class SqlDevices:
         elif gone:
             self._session.run(_DISCONNECT.where(_DEVICES.id == bindparam("of")), gone)
         self._noted.note(row["of"] for row in gone)
-
-    def _revision(self) -> int:
-        return int(self._session.value(_REVISION) or 0)
 
     def slots(self, device: str | None = None) -> Sequence[SlotState]:  # noqa: D102
         query = select(tables.slots).order_by(*SLOTS_IN_ORDER)

@@ -47,8 +47,6 @@ devices: Final = Table(
     Column("connected", Boolean, nullable=False),
     Column("connected_since", Double, nullable=False, server_default="0"),
     Column("online_seconds", Double, nullable=False, server_default="0"),
-    Column("revision", BigInteger, nullable=False, server_default="0"),  # see Devices.changed_since
-    Index(None, "revision"),
 )
 
 leases: Final = Table(

@@ -91,7 +91,8 @@ def test_a_fleet_that_enrolled_before_time_online_was_counted_is_found_whole(
         tx.devices.disconnect_all()
         tx.devices.put(replace(DEVICE, id="dev-2"))
     with store.read() as tx:
-        (first, second), _ = tx.devices.changed_since(0)
+        first, second = tx.devices.all()
+        assert sorted(tx.changes.since(0).ids) == ["dev-1", "dev-2"]
     store.close()
 
     assert first == replace(DEVICE, labels={"site": "oslo"}, counter=3, last_seen=9e8)

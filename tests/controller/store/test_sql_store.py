@@ -189,8 +189,9 @@ def test_who_follows_changes_misses_none_while_two_stores_write(tmp_path: Path) 
     while not done:
         done = not any(thread.is_alive() for thread in threads)
         with stores[0].read() as tx:
-            devices, revision = tx.devices.changed_since(revision)
-        followed |= {device.id: device for device in devices}
+            changed = tx.changes.since(revision)
+        followed |= {device.id: device for device in changed.devices}
+        revision = changed.revision
 
     with stores[1].read() as tx:
         expected = {device.id: device for device in tx.devices.all()}
