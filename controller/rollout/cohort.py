@@ -11,21 +11,27 @@ Rules:
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def order(
-    salt: str, devices: Collection[str], strata: Mapping[str, tuple[str, ...]]
+    salt: str, devices: Iterable[str], strata: Mapping[str, tuple[str, ...]]
 ) -> tuple[str, ...]:
     """The devices in the order in which they are drawn; ``strata`` by device, if there are any."""
-    drawn = {device: _lot(salt, device) for device in devices}
+    return by_lot(salt, {device: lot(salt, device) for device in devices}, strata)
+
+
+def by_lot(
+    salt: str, drawn: Mapping[str, int], strata: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """The same, of whoever has kept the ``lot`` of each device."""
     groups: dict[tuple[str, ...], list[str]] = {}
-    for device in devices:
+    for device in drawn:
         groups.setdefault(strata.get(device, ()), []).append(device)
     placed = []
     for stratum, members in groups.items():
         # Where in its step a stratum stands is drawn, too: else all small strata came at once.
-        shift = _lot(salt, "\0".join(stratum)) / 2**64
+        shift = lot(salt, "\0".join(stratum)) / 2**64
         members.sort(key=drawn.__getitem__)
         placed += [((at + shift) / len(members), drawn[one], one) for at, one in enumerate(members)]
     placed.sort()
@@ -42,5 +48,6 @@ MINIMUM_CONTROL = 2
 """A control group of one device says nothing, and would only keep the version from it."""
 
 
-def _lot(salt: str, name: str) -> int:
+def lot(salt: str, name: str) -> int:
+    """What the device draws, or the stratum."""
     return int.from_bytes(hashlib.sha256(f"{salt}\0{name}".encode()).digest()[:8], "big")

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from controller.fleet.device import Device, DeviceStatus, SlotState
 from controller.registry import version as registry
 from controller.rollout.gate.evidence import Evidence
@@ -79,8 +81,7 @@ class Facts:
     closed: Mapping[str, tuple[Standing, ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceFacts:
+class DeviceFacts(msgspec.Struct, frozen=True):
     """What is known of one device, but for its part in rollouts.
 
     Attributes:
@@ -92,7 +93,7 @@ class DeviceFacts:
     device: Device | None = None
     rows: tuple[Wanted, ...] = ()
     slots: tuple[SlotState, ...] = ()
-    asked: Mapping[Spot, int] = field(default_factory=dict)
+    asked: Mapping[Spot, int] = msgspec.field(default_factory=dict)
 
     def row(self, model: str, slot: str) -> Wanted | None:
         """What is wanted there."""

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from controller.fleet.attributes import attribute, attributes
 from controller.fleet.device import Device
 from controller.fleet.selector import Selector, matches
@@ -14,8 +16,7 @@ from controller.rollout.rollout import CONTROL, Member, Rollout, Wanted
 from controller.rollout.standing import Outcome, Standing
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """One device's part in one open rollout.
 
     Attributes:
@@ -55,8 +56,7 @@ class Part:
         return None if self.lapsed or not self.owned else self.released
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(msgspec.Struct, frozen=True):
     """How a released device stands, what is noted of it, and when time alone changes that."""
 
     member: Member

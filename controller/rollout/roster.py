@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from controller.fleet.device import Device
 from controller.rollout.account import Tally, tallied
 from controller.rollout.claims import Claims
-from controller.rollout.cohort import order
+from controller.rollout.cohort import by_lot, lot
 from controller.rollout.part import Casting, Part
 from controller.rollout.policy import Policy
 from controller.rollout.rollout import CONTROL, Member
@@ -45,6 +45,7 @@ class Roster:
         self.rollout = casting.rollout
         self._parts: dict[str, Part] = {}
         self._order: tuple[str, ...] | None = None
+        self._lots: dict[str, int] = {}
         self._proven: dict[int, list[float]] = {}
         self._aside: dict[int, list[float]] = {}
         self._pace: dict[int, list[float]] = {}
@@ -124,10 +125,13 @@ class Roster:
     def order(self) -> tuple[str, ...]:
         """The owned devices in the order in which they are drawn."""
         if self._order is None:
-            strata = {device: self._parts[device].stratum for device in self.owned}
-            self._order = order(
-                self.rollout.id, self.owned.keys(), strata if self.policy.stratify_by else {}
-            )
+            lots, parts = self._lots, self._parts
+            for device in self.owned.keys() - lots.keys():
+                lots[device] = lot(self.rollout.id, device)
+            drawn = {device: lots[device] for device in self.owned}
+            stratified = self.policy.stratify_by
+            strata = {one: parts[one].stratum for one in self.owned} if stratified else {}
+            self._order = by_lot(self.rollout.id, drawn, strata)
         return self._order
 
     def _put_in(self, device: str, part: Part) -> None:
