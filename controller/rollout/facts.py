@@ -120,7 +120,7 @@ class Known:
 
     Attributes:
         rollouts, by_device, members, records: by id; members by rollout and device.
-        releases, evidence, closed: as in ``Facts``.
+        releases, closed: as in ``Facts``.
     """
 
     def __init__(self) -> None:
@@ -129,7 +129,6 @@ class Known:
         self.members: dict[str, dict[str, Member]] = {}
         self.records: dict[str, tuple[StageRecord, ...]] = {}
         self.releases: Releases = {}
-        self.evidence: Mapping[str, Evidence] = {}
         self.closed: Mapping[str, tuple[Standing, ...]] = {}
 
     def release(self, rollout: Rollout) -> Release | None:

@@ -90,6 +90,10 @@ class Ledger:
             heapq.heappop(self._times)
         return self._times[0][0] if self._times else math.inf
 
+    def is_behind(self, now: float) -> bool:
+        """Whether the clock was set back since the ledger looked last: nothing that it holds stands."""
+        return now < self._now
+
     def tell_all(
         self,
         rollouts: Iterable[Rollout],
@@ -126,7 +130,7 @@ class Ledger:
 
     def look(self, now: float) -> None:
         """Brings what follows up to ``now`` (Unix seconds)."""
-        if now < self._now:
+        if self.is_behind(now):
             self._unseen.update(self.known.by_device)
         if now != self._now:
             self._unseen |= self._unrecorded
@@ -135,6 +139,7 @@ class Ledger:
         while self._times and self._times[0][0] <= now:
             at, device = heapq.heappop(self._times)
             if self._soonest.get(device) == at:
+                del self._soonest[device]
                 self._unseen.add(device)
         unseen, self._unseen = self._unseen, set()
         for device in unseen:
@@ -180,11 +185,17 @@ class Ledger:
                 if part.is_new:  # until it is recorded it is what it is at the time of the plan
                     self._unrecorded.add(device.id)
         self._look_beside(device, claims)
-        if math.isinf(again_at):
-            self._soonest.pop(device.id, None)
-        else:
-            self._soonest[device.id] = again_at
-            heapq.heappush(self._times, (again_at, device.id))
+        self._look_again(device.id, again_at)
+
+    def _look_again(self, device: str, at: float) -> None:
+        if math.isinf(at):
+            self._soonest.pop(device, None)
+        elif self._soonest.get(device) != at:
+            self._soonest[device] = at
+            heapq.heappush(self._times, (at, device))
+        if len(self._times) > 2 * len(self._soonest) + 64:  # most are of no use any more
+            self._times = [(soon, one) for one, soon in self._soonest.items()]
+            heapq.heapify(self._times)
 
     def _look_beside(self, device: DeviceFacts, claims: Claims) -> None:
         """Finds what is to be done for the device beside open rollouts' own steps."""

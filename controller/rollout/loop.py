@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 
 from agent.clock import Clock
 from agent.waiting import sleep_unless
-from controller.errors import Conflict, DeviceOffline
+from controller.errors import Conflict, DeviceOffline, StoreError
 from controller.rollout.check import InvalidPlan, directive_violations
 from controller.rollout.draft import Plan
 from controller.rollout.explain import named
 from controller.rollout.rollout import SignedDirective
-from controller.rollout.turn.actions import Tenure, take_turn
+from controller.rollout.turn.actions import Tenure, Turn, take_turn
 from controller.rollout.turn.books import Books
 from controller.rollout.unheard import Unheard
 from controller.signing.directive import signed
@@ -104,16 +104,26 @@ class RolloutLoop:
             StoreError: nothing was recorded; the next turn tries again.
         """
         async with self._turn:
-            now = self._clock.now().timestamp()
-            if not self._tenure.unbroken(now):
-                await asyncio.to_thread(self._take_over, now)
-            taken = await asyncio.to_thread(take_turn, self._store, self._books, self._tenure, now)
-            told = await asyncio.to_thread(self._sign, taken.due) if taken.due else ()
-            if not self._tenure.unbroken(now):
-                told = await asyncio.to_thread(self._signed_elsewhere)
-            for one in (*told, *await self._missed()):
+            try:
+                return await self._one_turn(self._clock.now().timestamp())
+            except StoreError:
+                self._tenure.doubt()  # what was granted may have been rolled back
+                raise
+
+    async def _one_turn(self, now: float) -> Plan:
+        waited = not self._tenure.unbroken(now)
+        if waited:
+            await asyncio.to_thread(self._take_over, now)
+        taken = await asyncio.to_thread(self._take_turn, now)
+        told = await asyncio.to_thread(self._sign, taken.due) if taken.due else ()
+        for one in told:
+            await self._send(one)
+        if not self._tenure.unbroken(now) or (waited and self._seen):
+            for one in await asyncio.to_thread(self._signed_elsewhere):
                 await self._send(one)
-            return taken.plan
+        for one in await self._missed():
+            await self._send(one)
+        return taken.plan
 
     async def connected(self, device: str) -> None:
         """A link has come up: the device is told its newest directive again, and may match more."""
@@ -125,6 +135,15 @@ class RolloutLoop:
         if newest is not None and not overtaken:
             await self._send(newest)
         self.wake()
+
+    def _take_turn(self, now: float) -> Turn:
+        try:
+            return take_turn(self._store, self._books, self._tenure, now)
+        except (StoreError, Conflict):
+            raise
+        except BaseException:
+            self._books.clear()  # a ledger that was interrupted, or is wrong, is made anew
+            raise
 
     def _take_over(self, now: float) -> None:
         """Begins to act, if no other controller does: what is known of links and directives is old.
@@ -164,9 +183,9 @@ class RolloutLoop:
 
     def _signed_elsewhere(self) -> tuple[SignedDirective, ...]:
         """What the controller that acts has signed for devices whose link is to this one."""
-        linked = self._courier.connected()
         with self._store.read() as tx:
             changed = tx.changes.since(self._seen)
+            linked = self._courier.connected()  # who connects after this reads no less than this
             found = [tx.rollouts.directive(one) for one in changed.ids if one in linked]
         self._seen = changed.revision
         return tuple(one for one in found if one and one.generation > self._sent.get(one.device, 0))

@@ -58,7 +58,7 @@ def plan(facts: Facts, now: float) -> Plan:
 def plan_by(ledger: Ledger, evidence: Mapping[str, Evidence], now: float) -> Plan:
     """The same, of what the ledger was told; ``evidence`` as in ``Facts``.
 
-    What is said of the whole fleet is valid until the ledger is told of a change.
+    What is said of the whole fleet is valid until the ledger looks again.
     """
     ledger.look(now)
     draft, progress = Draft(ledger, evidence, now), []

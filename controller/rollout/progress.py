@@ -11,7 +11,7 @@ from controller.rollout.standing import Census, Outcome, Standing
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One rollout's accounts. They are valid until the ledger is told of a change.
+    """One rollout's accounts. They are valid until the ledger looks again.
 
     Attributes:
         rollout: as it is after the plan.

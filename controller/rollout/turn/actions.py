@@ -54,6 +54,10 @@ class Tenure:
         """Whether nobody else can have acted since this controller did, whatever became of it."""
         return abs(now - self.renewed_at) < LEASE_SECONDS
 
+    def doubt(self) -> None:
+        """Asks for it again before anything else: what was thought to be granted may not be."""
+        self.renewed_at = -math.inf
+
     def stands(self, store: Store, now: float) -> bool:
         """Whether this controller may act now."""
         if abs(now - self.renewed_at) < LEASE_SECONDS / 3:
@@ -91,20 +95,20 @@ def take_turn(store: Store, books: Books, tenure: Tenure, now: float) -> Turn:
     if not tenure.stands(store, now):
         return Turn(Plan())
     with store.read() as tx:
-        follow(tx, books)
+        follow(tx, books, now)
         made = planned(tx, books.ledger, now)
         due = directives_due(tx, books, now) if made.empty else ()
     if not made.empty:
         with store.begin() as tx:
             if not tenure.renew(tx, now):
                 return Turn(Plan())
-            if follow(tx, books):  # more has changed meanwhile
+            if follow(tx, books, now):  # more has changed meanwhile
                 made = planned(tx, books.ledger, now)
             record(tx, made)
         for line in made.because:
             log.info("rollout.plan %s", line)
         with store.read() as tx:
-            follow(tx, books)
+            follow(tx, books, now)
             due = directives_due(tx, books, now)
     return Turn(made, due)
 

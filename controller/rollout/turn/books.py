@@ -50,7 +50,7 @@ class Books:
         return found
 
 
-def follow(tx: Transaction, books: Books) -> bool:
+def follow(tx: Transaction, books: Books, now: float) -> bool:
     """Tells the ledger what has changed since the last time; returns whether anything has.
 
     Nothing is read of devices that have not changed.
@@ -58,13 +58,14 @@ def follow(tx: Transaction, books: Books) -> bool:
     """
     rollouts = tx.rollouts.all()
     closed = {
-        one.id: tuple(tx.rollouts.standings(one.id))
+        one.id: books.ledger.known.closed.get(one.id) or tuple(tx.rollouts.standings(one.id))
         for one in rollouts
         if one.state is State.ROLLING_BACK
     }
     releases = books.releases(tx.registry.versions())
     is_new = books.ledger.tell_all(rollouts, releases, tx.stages.all(), closed)
-    changed = tx.changes.since(books.revision)
+    # If the clock was set back all is read: when a device was last heard is no change, and counts.
+    changed = tx.changes.since(0 if books.ledger.is_behind(now) else books.revision)
     facts = Facts(
         devices=tuple(changed.devices),
         wanted=tuple(changed.wanted),

@@ -8,7 +8,7 @@ from controller.fleet.device import SlotState
 from controller.rollout.rollout import Member, Wanted
 from controller.store.rollout_tables import Changed
 from controller.store.sql import tables
-from controller.store.sql.fleet import DEVICE_FIELDS, SLOTS_IN_ORDER, device_of
+from controller.store.sql.fleet import DEVICE_FIELDS, device_of
 from controller.store.sql.noted import REVISION
 from controller.store.sql.session import Session
 
@@ -22,7 +22,8 @@ def _of_changed(query: Select[Any], table: Table, device: str = "device") -> Sel
 
 _DEVICES: Final = _of_changed(select(*DEVICE_FIELDS), tables.devices, "id")
 _WANTED: Final = _of_changed(select(tables.wanted), tables.wanted)
-_SLOTS: Final = _of_changed(select(tables.slots).order_by(*SLOTS_IN_ORDER), tables.slots)
+# In no order: to have one, SQLite would rather read all slots than those of a few devices.
+_SLOTS: Final = _of_changed(select(tables.slots), tables.slots)
 _MEMBERS: Final = _of_changed(select(tables.members), tables.members)
 
 
@@ -40,6 +41,10 @@ class SqlChanges:
             int(self._session.value(REVISION) or 0),
             [device_of(row) for row in run(_DEVICES, known)],
             [Wanted(**row) for row in rows(_WANTED, known)],
-            [SlotState(**row) for row in rows(_SLOTS, known)],
+            sorted((SlotState(**row) for row in rows(_SLOTS, known)), key=_place),
             [Member(**row) for row in rows(_MEMBERS, known)],
         )
+
+
+def _place(slot: SlotState) -> tuple[str, str, str, bool]:
+    return (slot.device, slot.model, slot.slot, not slot.running)

@@ -194,13 +194,13 @@ class Fleet:
         """What the next turn would plan, by nothing but what is stored."""
         with self.store.read() as tx:
             books = Books()
-            follow(tx, books)
+            follow(tx, books, self.now)
             return planned(tx, books.ledger, self.now)
 
     def foretold(self) -> Plan:
         """The same, by what the controller has kept from turn to turn."""
         with self.store.read() as tx:
-            follow(tx, self.books)
+            follow(tx, self.books, self.now)
             return planned(tx, self.books.ledger, self.now)
 
     def broken(self) -> tuple[str, ...]:

@@ -116,6 +116,20 @@ async def test_the_one_that_waits_tells_its_own_links_what_the_other_has_signed(
     assert pair.generations() == [1, 2]
 
 
+async def test_who_takes_over_late_tells_what_the_other_had_signed_meanwhile(pair: Pair) -> None:
+    pair.posts[1].there.add("pi-01")
+    await pair.two.turn()
+    waited = len(pair.posts[1].sent)
+    await pair.world.run("start digits/2 all")
+    await pair.one.turn()
+    pair.world.clock.at += LEASE_SECONDS + 1
+
+    await pair.two.turn()
+
+    assert pair.generations() == [1, 2]
+    assert [name for name, _ in pair.posts[1].sent[waited:]] == ["pi-01"]
+
+
 async def test_a_sleeper_that_wakes_with_an_old_lease_writes_nothing(pair: Pair) -> None:
     """The first is stopped between its plan and its signatures, and wakes long after."""
     await pair.world.run("start digits/2 all")
