@@ -29,7 +29,7 @@ from controller.rollout.facts import (
     memberships,
     records_by_rollout,
 )
-from controller.rollout.part import Casting
+from controller.rollout.part import Terms
 from controller.rollout.rollout import (
     ASSIGNING,
     CONTROL,
@@ -51,22 +51,21 @@ class Ledger:
         rosters: by id, of the open rollouts.
         unserved: by place, the rollout that has succeeded and has it, where its version is not wanted
             yet, and the open one, if any, that the place belongs to.
-        stray: rows that nobody claims any more, or whose device is gone.
+        unclaimed: rows that nobody claims any more, or whose device is gone.
         rows: how many rows each rollout has.
-        untold: devices of which something else is wanted since somebody last looked at this.
+        untold: devices of which other rows are wanted than when their directive was last found to say
+            what is wanted: ``is_told``.
     """
 
     def __init__(self) -> None:
         self.known = Known()
         self.rosters: dict[str, Roster] = {}
         self.unserved: dict[Place, tuple[Rollout, Rollout | None]] = {}
-        self.stray: dict[Place, Wanted] = {}
+        self.unclaimed: dict[Place, Wanted] = {}
         self.rows = Counter[str]()
         self.untold: set[str] = set()
         self._claimants = Claimants.of((), {})
-        self._odd: dict[
-            str, list[Place]
-        ] = {}  # by device, its places in ``unserved`` and ``stray``
+        self._places: dict[str, list[Place]] = {}  # of a device, in ``unserved`` and ``unclaimed``
         self._unseen: set[str] = set()
         self._unrecorded: set[str] = set()
         self._soonest: dict[str, float] = {}
@@ -128,6 +127,10 @@ class Ledger:
         if self._told_members(device.id, members) or device != before:
             self._unseen.add(device.id)
 
+    def is_told(self, device: str) -> None:
+        """The device's newest directive says what is wanted of it, or nobody tells it any more."""
+        self.untold.discard(device)
+
     def look(self, now: float) -> None:
         """Brings what follows up to ``now`` (Unix seconds)."""
         if self.is_behind(now):
@@ -162,11 +165,11 @@ class Ledger:
     def _begin_anew(self) -> None:
         known = self.known
         self.rosters = {
-            one.id: Roster(Casting.of(one, known.release(one)))
+            one.id: Roster(Terms.of(one, known.release(one)))
             for one in known.rollouts.values()
             if one.state in OPEN
         }
-        self.unserved, self.stray, self._odd = {}, {}, {}
+        self.unserved, self.unclaimed, self._places = {}, {}, {}
         self._soonest, self._times = {}, []
         self._unseen.update(known.by_device)
 
@@ -177,7 +180,7 @@ class Ledger:
             owner = claims.open.get((rollout.model, rollout.slot))
             claimed = owner is not None and owner.id == id_
             member = self.known.members_of(id_).get(device.id)
-            part = roster.casting.part(device, member, now, claimed=claimed)
+            part = roster.terms.part(device, member, now, claimed=claimed)
             roster.put(device.id, part)
             roster.refuse(device.id, claims)
             if part is not None:
@@ -199,30 +202,30 @@ class Ledger:
 
     def _look_beside(self, device: DeviceFacts, claims: Claims) -> None:
         """Finds what is to be done for the device beside open rollouts' own steps."""
-        for where in self._odd.pop(device.id, ()):
+        for where in self._places.pop(device.id, ()):
             self.unserved.pop(where, None)
-            self.stray.pop(where, None)
-        odd = self._odd.setdefault(device.id, [])
+            self.unclaimed.pop(where, None)
+        places = self._places.setdefault(device.id, [])
         for spot, rollout in claims.standing.items():
             newer, row = claims.open.get(spot), device.row(*spot)
             if newer is not None and self._has_released(newer, device.id):
                 continue
             if row is None or (row.rollout, row.version) != (rollout.id, rollout.version):
                 self.unserved[device.id, *spot] = (rollout, newer)
-                odd.append((device.id, *spot))
+                places.append((device.id, *spot))
         for row in device.rows:
             spot = (row.model, row.slot)
-            if not device.is_active or self._is_stray(row, claims):
-                self.stray[device.id, *spot] = row
-                odd.append((device.id, *spot))
-        if not odd:
-            del self._odd[device.id]
+            if not device.is_active or self._is_unclaimed(row, claims):
+                self.unclaimed[device.id, *spot] = row
+                places.append((device.id, *spot))
+        if not places:
+            del self._places[device.id]
 
     def _has_released(self, rollout: Rollout, device: str) -> bool:
         member = self.known.members_of(rollout.id).get(device)
         return member is not None and member.stage != CONTROL
 
-    def _is_stray(self, row: Wanted, claims: Claims) -> bool:
+    def _is_unclaimed(self, row: Wanted, claims: Claims) -> bool:
         """Whether an open rollout has put there what nobody claims."""
         spot = (row.model, row.slot)
         if row.rollout not in self.rosters or spot in claims.open or spot in claims.standing:

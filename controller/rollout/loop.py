@@ -1,8 +1,8 @@
 """Keeps what devices are told in step with what is wanted: gather, plan, check, record, send.
 
-Level-triggered: every turn compares what is wanted of each device with what its newest directive
-says, and what it was told with what its reports show, so whatever was missed, by a crash or by a
-link, is made up for. Nothing is signed twice: a directive is made only where it would say something
+Level-triggered: a turn compares what is wanted of a device with what its newest directive says, until
+they agree, and what it was told with what its reports show, so whatever was missed, by a crash or by
+a link, is made up for. Nothing is signed twice: a directive is made only where it would say something
 new, and sent again as it is.
 """
 

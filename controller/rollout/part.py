@@ -28,7 +28,7 @@ class Part(msgspec.Struct, frozen=True):
             again.
         standing: None if it was not released, or if it is to be released again.
         again_at: when time alone makes another standing of it, in Unix seconds.
-        adrift: what is wanted of it is not what the rollout wants.
+        misassigned: what is wanted of it is not what the rollout wants.
         site, stratum: values of the labels that the policy names.
         meant: numbers of the stages whose selectors match it.
     """
@@ -40,7 +40,7 @@ class Part(msgspec.Struct, frozen=True):
     lapsed: bool = False
     standing: Standing | None = None
     again_at: float = math.inf
-    adrift: bool = False
+    misassigned: bool = False
     site: str = ""
     stratum: tuple[str, ...] = ()
     meant: tuple[int, ...] = ()
@@ -65,7 +65,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Casting:
+class Terms:
     """What one open rollout asks of every device.
 
     Attributes:
@@ -77,7 +77,7 @@ class Casting:
     selectors: tuple[tuple[int, Selector], ...]
 
     @classmethod
-    def of(cls, rollout: Rollout, release: Release | None) -> "Casting":
+    def of(cls, rollout: Rollout, release: Release | None) -> "Terms":
         """The rollout's."""
         stages = enumerate(rollout.policy.stages)
         selectors = tuple((at, parse(one.selector)) for at, one in stages if one.selector)
@@ -132,7 +132,7 @@ class Casting:
             owned=True,
             standing=shown.standing,
             again_at=shown.again_at,
-            adrift=not wants(row, rollout, member),
+            misassigned=not wants(row, rollout, member),
             site=site,
             stratum=stratum,
             meant=meant,

@@ -69,7 +69,7 @@ def plan_by(ledger: Ledger, evidence: Mapping[str, Evidence], now: float) -> Pla
         elif rollout.state is State.ROLLING_BACK:
             progress.append(_going_back(draft, rollout))
     _standing_orders(draft, ledger.unserved)
-    _leavers(draft, ledger.stray)
+    _leavers(draft, ledger.unclaimed)
     draft.forget += [one.id for one in by_age if _is_forgotten(draft, ledger, one)]
     return draft.done(
         [replace(one, notes=draft.notes.get(one.rollout.id, {})) for one in progress],
@@ -149,7 +149,7 @@ def _shown(draft: Draft, roster: Roster, device: str) -> Shown:
     rollout = roster.rollout
     member = draft.changed[rollout.id][device]
     where = (device, rollout.model, rollout.slot)
-    return roster.casting.shown(
+    return roster.terms.shown(
         draft.known.by_device[device],
         roster.owned[device],
         member,
@@ -161,7 +161,7 @@ def _shown(draft: Draft, roster: Roster, device: str) -> Shown:
 def _over(roster: Roster, now: float) -> Rollout | None:
     """The rollout, if something outside of it ends it."""
     rollout = roster.rollout
-    if roster.casting.is_withdrawn:
+    if roster.terms.is_withdrawn:
         event = Event.WITHDRAWN
         reason = (
             f"{rollout.model}/{rollout.version} is no longer published, nothing more is assigned"
@@ -187,7 +187,7 @@ def _carry_out(draft: Draft, view: View, taken: Step) -> None:
     if taken.wants_evidence:
         draft.wishes.append(wish(view))
     if taken.rollout.state in OPEN:  # whoever was released has its row, whatever became of it
-        for device in sorted(roster.adrift):
+        for device in sorted(roster.misassigned):
             draft.want(rollout, roster.members[device])
     for device, number in taken.released.items():
         draft.release(rollout, roster.owned[device], number)
@@ -276,10 +276,10 @@ def _is_forgotten(draft: Draft, ledger: Ledger, rollout: Rollout) -> bool:
     return is_over and rollout.id not in draft.changed and bool(draft.known.members_of(rollout.id))
 
 
-def _leavers(draft: Draft, stray: Mapping[Place, Wanted]) -> None:
+def _leavers(draft: Draft, unclaimed: Mapping[Place, Wanted]) -> None:
     """Rule 3, and devices that are no longer in the fleet."""
     known = draft.known
-    for where, row in sorted(stray.items()):
+    for where, row in sorted(unclaimed.items()):
         if not known.is_active(where[0]):
             draft.remove[where] = row
             draft.note(row.rollout, "withdrawn, no longer in the fleet", row.device)

@@ -13,7 +13,7 @@ from controller.fleet.device import Device
 from controller.rollout.account import Tally, tallied
 from controller.rollout.claims import Claims
 from controller.rollout.cohort import by_lot, lot
-from controller.rollout.part import Casting, Part
+from controller.rollout.part import Part, Terms
 from controller.rollout.policy import Policy
 from controller.rollout.rollout import CONTROL, Member
 from controller.rollout.standing import Census, Outcome, Standing
@@ -36,13 +36,13 @@ class Roster:
         sites: of each owned device; empty if the policy asks for none.
         busy: how many devices install, by site; likewise.
         fresh: members that are to be recorded.
-        adrift: devices of which is wanted what the rollout does not want.
+        misassigned: devices of which is wanted what the rollout does not want.
         incompatible, taken: devices that match and that it can't have, and why.
     """
 
-    def __init__(self, casting: Casting) -> None:
-        self.casting = casting
-        self.rollout = casting.rollout
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.rollout = terms.rollout
         self._parts: dict[str, Part] = {}
         self._order: tuple[str, ...] | None = None
         self._lots: dict[str, int] = {}
@@ -57,11 +57,11 @@ class Roster:
         self.control: set[str] = set()
         self.held: set[str] = set()
         self.lapsed: set[str] = set()
-        self.meant: dict[int, set[str]] = {number: set() for number, _ in casting.selectors}
+        self.meant: dict[int, set[str]] = {number: set() for number, _ in terms.selectors}
         self.sites: dict[str, str] = {}
         self.busy = Counter[str]()
         self.fresh: dict[str, Member] = {}
-        self.adrift: set[str] = set()
+        self.misassigned: set[str] = set()
         self.incompatible: dict[str, tuple[str, ...]] = {}
         self.taken: dict[str, str] = {}
 
@@ -162,8 +162,8 @@ class Roster:
             self.control.add(device)
         if part.lapsed:
             self.lapsed.add(device)
-        if part.adrift:
-            self.adrift.add(device)
+        if part.misassigned:
+            self.misassigned.add(device)
 
     def _take_out(self, device: str, part: Part) -> None:
         self.held.discard(device)
@@ -171,7 +171,7 @@ class Roster:
             return
         for known in (self.owned, self.members, self.fresh, self.standings, self.sites):
             known.pop(device, None)
-        for marked in (self.free, self.control, self.lapsed, self.adrift):
+        for marked in (self.free, self.control, self.lapsed, self.misassigned):
             marked.discard(device)
         if part.standing is not None:
             self.census.remove(part.standing)

@@ -161,7 +161,7 @@ def directives_due(tx: Transaction, books: Books, now: float) -> tuple[Directive
         last = _newest(tx, books.newest, device)
         rows = sorted(facts.rows, key=lambda row: (row.model, row.slot))
         if not facts.is_active or says(last, rows):
-            books.ledger.untold.discard(device)
+            books.ledger.is_told(device)
             continue
         wanted = assignments(rows, known.releases, known.rollouts)
         if wanted != _said(last):

@@ -3,10 +3,11 @@
 import sqlalchemy as sa
 from alembic import op
 
-from controller.rollout.policy import AT_ONCE
-
 revision = "0007"
 down_revision = "0006"
+
+AT_ONCE = '{"stages":[{"name":"all","percent":100.0,"soak_seconds":0.0}]}'
+"""What rollouts were held to before there were stages."""
 
 
 def upgrade() -> None:
@@ -15,8 +16,7 @@ def upgrade() -> None:
     Those that ran, or had succeeded and serve devices that match later, go on and release their
     devices anew, which have what they want already. One that had failed ends as aborted.
     """
-    policy = AT_ONCE.model_dump_json(exclude_defaults=True)
-    for name, default in (("policy", policy), ("reason", ""), ("fleet", "")):
+    for name, default in (("policy", AT_ONCE), ("reason", ""), ("fleet", "")):
         column = sa.Column(name, sa.Text(), nullable=False, server_default=default)
         op.add_column("rollouts", column)
     op.execute("UPDATE rollouts SET state = 'aborted' WHERE state = 'failed'")
