@@ -32,6 +32,10 @@ REST_SECONDS = 0.2
 """At least so long between two turns, and as long as the last one took: a large fleet that reports
 all the time must leave the controller half of its time for other things."""
 
+AT_ONCE = 500
+"""So many directives are signed, stored and sent before the next: a whole fleet's would keep others
+waiting who write, and those of all devices from being sent if the last can't be stored."""
+
 log = logging.getLogger(__name__)
 
 
@@ -115,9 +119,10 @@ class RolloutLoop:
         if waited:
             await asyncio.to_thread(self._take_over, now)
         taken = await asyncio.to_thread(self._take_turn, now)
-        told = await asyncio.to_thread(self._sign, taken.due) if taken.due else ()
-        for one in told:
-            await self._send(one)
+        for first in range(0, len(taken.due), AT_ONCE):
+            due = taken.due[first : first + AT_ONCE]
+            for one in await asyncio.to_thread(self._sign, due):
+                await self._send(one)
         if not self._tenure.unbroken(now) or (waited and self._seen):
             for one in await asyncio.to_thread(self._signed_elsewhere):
                 await self._send(one)

@@ -32,6 +32,10 @@ class Rollouts(Protocol):
         """The newest one."""
         ...
 
+    def newest_directives(self) -> Iterable[SignedDirective]:
+        """The newest one of each device that was ever told anything; read as they are asked for."""
+        ...
+
     def put_directive(self, directive: SignedDirective) -> None:
         """Keeps the ``DIRECTIVES_KEPT`` newest ones."""
         ...

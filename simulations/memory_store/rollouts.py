@@ -1,6 +1,6 @@
 """Rollouts and directives in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from controller.errors import Conflict
 from controller.rollout.rollout import Rollout, SignedDirective, Wanted
@@ -64,6 +64,9 @@ class MemoryRollouts:
     def directive(self, device: str) -> SignedDirective | None:  # noqa: D102
         known = self._directives.get(device)
         return known[-1] if known else None
+
+    def newest_directives(self) -> Iterable[SignedDirective]:  # noqa: D102
+        return [known[-1] for known in self._directives.values()]
 
     def put_directive(self, directive: SignedDirective) -> None:  # noqa: D102
         newest = self.directive(directive.device)

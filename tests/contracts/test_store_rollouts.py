@@ -79,6 +79,21 @@ def test_generations_of_directives_only_grow_and_those_before_stay(store: Store)
         assert list(tx.rollouts.directives("dev-1")) == [second, DIRECTIVE]
 
 
+def test_the_newest_directive_of_each_device_is_found(store: Store) -> None:
+    other = replace(DIRECTIVE, device="dev-2", generation=7)
+    with store.begin() as tx:
+        tx.devices.put(replace(DEVICE, id="dev-2"))
+        tx.devices.put(DEVICE)
+        assert list(tx.rollouts.newest_directives()) == []
+        for generation in (1, 2, 3):
+            tx.rollouts.put_directive(replace(DIRECTIVE, generation=generation))
+        tx.rollouts.put_directive(other)
+
+    with store.read() as tx:
+        found = {one.device: one for one in tx.rollouts.newest_directives()}
+    assert found == {"dev-1": replace(DIRECTIVE, generation=3), "dev-2": other}
+
+
 def test_of_a_devices_directives_the_newest_few_stay(store: Store) -> None:
     with store.begin() as tx:
         tx.rollouts.put_directive(replace(DIRECTIVE, device="dev-2"))

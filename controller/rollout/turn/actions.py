@@ -25,6 +25,8 @@ from protos.envelope import peek
 
 log = logging.getLogger(__name__)
 
+SINGLY: Final = 200
+"""So many directives are read one by one; more are read with those of the whole fleet."""
 LEASE: Final = "rollouts"
 LEASE_SECONDS: Final = 90.0
 """A controller that was killed is replaced after so long."""
@@ -156,6 +158,7 @@ def record(tx: Transaction, made: Plan) -> None:
 def directives_due(tx: Transaction, books: Books, now: float) -> tuple[Directive, ...]:
     """A directive for every device of which something else is wanted than its newest one says."""
     known, due = books.ledger.known, []
+    _read_newest(tx, books)
     for device in sorted(books.ledger.untold):
         facts = known.by_device[device]
         last = _newest(tx, books.newest, device)
@@ -175,6 +178,17 @@ def directives_due(tx: Transaction, books: Books, now: float) -> tuple[Directive
                 )
             )
     return tuple(due)
+
+
+def _read_newest(tx: Transaction, books: Books) -> None:
+    """Reads all directives at once if many are missing, as at the start of a controller."""
+    missing = books.ledger.untold - books.newest.keys()
+    if len(missing) > SINGLY:
+        for one in tx.rollouts.newest_directives():
+            if one.device in missing:
+                books.newest[one.device] = peek(one.envelope, Directive)
+        for device in missing:
+            books.newest.setdefault(device, None)
 
 
 def _newest(tx: Transaction, newest: Newest, device: str) -> Directive | None:

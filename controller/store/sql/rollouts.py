@@ -1,9 +1,11 @@
 """Rollouts and directives in the database."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from functools import lru_cache
+from typing import Any, Final
 
-from sqlalchemy import Select, delete, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select
 
 from controller.errors import Conflict
 from controller.rollout.policy import Policy
@@ -18,6 +20,37 @@ from controller.store.rollout_tables import DIRECTIVES_KEPT
 from controller.store.sql import tables
 from controller.store.sql.noted import Noted
 from controller.store.sql.session import Row, Session, columns
+
+# A fleet that is told something asks these for every device.
+_DIRECTIVES: Final = tables.directives.c
+_NEWEST_FIRST: Final = (
+    select(*(_DIRECTIVES[field.name] for field in fields(SignedDirective)))
+    .where(_DIRECTIVES.device == bindparam("of"))
+    .order_by(_DIRECTIVES.generation.desc())
+)
+_NEWEST: Final = _NEWEST_FIRST.limit(1)
+_GENERATION: Final = select(func.max(_DIRECTIVES.generation)).where(
+    _DIRECTIVES.device == bindparam("of")
+)
+_OTHERS: Final = tables.directives.alias()
+_NEWEST_OF_EACH: Final = select(
+    *(_DIRECTIVES[field.name] for field in fields(SignedDirective))
+).where(
+    _DIRECTIVES.generation
+    == select(func.max(_OTHERS.c.generation))
+    .where(_OTHERS.c.device == _DIRECTIVES.device)
+    .scalar_subquery()
+)
+_TRIM: Final = delete(tables.directives).where(
+    (_DIRECTIVES.device == bindparam("of"))
+    & (
+        _DIRECTIVES.generation
+        <= _NEWEST_FIRST.with_only_columns(_DIRECTIVES.generation)
+        .offset(DIRECTIVES_KEPT)
+        .limit(1)
+        .scalar_subquery()
+    )
+)
 
 
 class SqlRollouts:
@@ -71,32 +104,31 @@ class SqlRollouts:
         self._noted.note([device])
 
     def directive(self, device: str) -> SignedDirective | None:  # noqa: D102
-        row = self._session.first(self._newest_first(device).limit(1))
-        return None if row is None else SignedDirective(**row)
+        row = self._session.run(_NEWEST, {"of": device}).first()
+        return None if row is None else _directive(row)
+
+    def newest_directives(self) -> Iterator[SignedDirective]:  # noqa: D102
+        for row in self._session.run(_NEWEST_OF_EACH):
+            yield _directive(row)
 
     def put_directive(self, directive: SignedDirective) -> None:  # noqa: D102
-        newest = self.directive(directive.device)
-        if newest is not None and directive.generation <= newest.generation:
+        newest = self._session.value(_GENERATION, {"of": directive.device})
+        if newest is not None and directive.generation <= newest:
             raise Conflict(
                 f"generation {directive.generation} for device {directive.device!r}, "
-                f"which has {newest.generation}"
+                f"which has {newest}"
             )
         self._session.run(insert(tables.directives), [columns(directive)])
-        table = tables.directives.c
-        of_device = self._newest_first(directive.device).with_only_columns(table.generation)
-        first_gone = of_device.offset(DIRECTIVES_KEPT).limit(1).scalar_subquery()
-        beyond = (table.device == directive.device) & (table.generation <= first_gone)
-        self._session.run(delete(tables.directives).where(beyond))
+        self._session.run(_TRIM, {"of": directive.device})
         self._noted.note([directive.device])
 
     def directives(self, device: str) -> Sequence[SignedDirective]:  # noqa: D102
-        return [SignedDirective(**row) for row in self._session.all(self._newest_first(device))]
+        return [_directive(row) for row in self._session.run(_NEWEST_FIRST, {"of": device})]
 
-    @staticmethod
-    def _newest_first(device: str) -> Select[tuple[object, ...]]:
-        table = tables.directives
-        query = select(table).where(table.c.device == device)
-        return query.order_by(table.c.generation.desc())
+
+def _directive(row: Iterable[Any]) -> SignedDirective:
+    values = list(row)
+    return SignedDirective(*values)
 
 
 @lru_cache(maxsize=1024)
