@@ -189,6 +189,7 @@ class Agent:
 
     async def run(self) -> None:
         """Until told to end. What is under way is finished; what was counted is kept."""
+        told = _listening_for_the_end()  # first of all: from here on it ends in good order
         serving = self._config.serving
         workers = Workers(serving.threads)
         rest = RestServer(self.deployments, workers, allow_remote=serving.allow_remote)
@@ -200,7 +201,8 @@ class Agent:
             }
             _write(self._home.ports, msgspec.json.encode({"pid": os.getpid(), **ports}))
             log.info("agent.up device=%s ports=%s", self._identity.device, ports)
-            await self._until_told(
+            await self._until(
+                told,
                 self.connection.run(),
                 self.link_note.run(),
                 self._install(),
@@ -224,10 +226,7 @@ class Agent:
             self.deployments.close()
             log.info("agent.down device=%s", self._identity.device)
 
-    async def _until_told(self, *loops: Coroutine[Any, Any, Any]) -> None:
-        told = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, told.set)
+    async def _until(self, told: asyncio.Event, *loops: Coroutine[Any, Any, Any]) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(loop) for loop in loops]
             # A change may have become durable right before the last end: say how things are.
@@ -305,3 +304,11 @@ def _write(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
+
+
+def _listening_for_the_end() -> asyncio.Event:
+    """Set at SIGTERM or SIGINT, also where a shell has told its background processes to ignore it."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
