@@ -25,7 +25,7 @@ from controller.fleet.selector_parser import parse
 from controller.fleet_config.estimate import Assumed, Candidate, Estimate, estimate, sites_of
 from controller.fleet_config.fleet import Fleet, Goal
 from controller.rollout.cohort import control_group, order
-from controller.rollout.compatibility import objections
+from controller.rollout.compatibility import Compatibility
 from controller.rollout.facts import Facts, Release, age, proven, slots_by_place
 from controller.rollout.rollout import OPEN, Rollout, State
 
@@ -272,8 +272,9 @@ class _Look:
         self, goal: Goal, release: Release, matching: Sequence[Device]
     ) -> tuple[Reach, list[Device]]:
         able, incompatible, taken = [], dict[str, list[str]](), dict[str, int]()
+        compatibility = Compatibility(release)
         for device in matching:
-            if reasons := objections(release, device):
+            if reasons := compatibility.objections(device):
                 incompatible.setdefault("; ".join(reasons), []).append(device.id)
                 continue
             able.append(device)

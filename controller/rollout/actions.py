@@ -16,7 +16,7 @@ from controller.fleet.device import DeviceStatus, SlotState
 from controller.fleet.selector import matches
 from controller.fleet.selector_parser import parse
 from controller.registry.version import Version
-from controller.rollout.compatibility import objections
+from controller.rollout.compatibility import Compatibility
 from controller.rollout.draft import EvidenceWish
 from controller.rollout.facts import Facts, Place, Release, place
 from controller.rollout.gate.actions import read_evidence
@@ -257,7 +257,8 @@ def _preview(tx: Transaction, release: Release, selector: str) -> Preview:
         for device in tx.devices.all()
         if device.status is DeviceStatus.ACTIVE and matches(chosen, attributes(device))
     ]
-    reasons = {device.id: objections(release, device) for device in meant}
+    compatibility = Compatibility(release)
+    reasons = {device.id: compatibility.objections(device) for device in meant}
     return Preview(
         tuple(sorted(device for device, why in reasons.items() if not why)),
         {device: why for device, why in sorted(reasons.items()) if why},
