@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import random
-import signal
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
@@ -55,6 +54,7 @@ from agent.transport.link import Link
 from agent.trust.actions import ImageTrust
 from agent.trust.loop import DirectiveLoop, RefreshLoop
 from agent.uplink import Uplink
+from agent.waiting import listening_for_the_end
 from protos.documents import Directive, Report
 from protos.v1 import command_pb2, common_pb2
 
@@ -189,7 +189,7 @@ class Agent:
 
     async def run(self) -> None:
         """Until told to end. What is under way is finished; what was counted is kept."""
-        told = _listening_for_the_end()  # first of all: from here on it ends in good order
+        told = listening_for_the_end()  # first of all: from here on it ends in good order
         serving = self._config.serving
         workers = Workers(serving.threads)
         rest = RestServer(self.deployments, workers, allow_remote=serving.allow_remote)
@@ -304,11 +304,3 @@ def _write(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
-
-
-def _listening_for_the_end() -> asyncio.Event:
-    """Set at SIGTERM or SIGINT, also where a shell has told its background processes to ignore it."""
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    return told

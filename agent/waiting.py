@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -35,3 +36,11 @@ async def finished(work: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled() and task.exception() is not None:
             log.warning("waiting.unfinished error=%r", task.exception())
         raise
+
+
+def listening_for_the_end() -> asyncio.Event:
+    """Set at SIGTERM or SIGINT, also where a shell has told its background processes to ignore it."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told

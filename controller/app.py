@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 import platform
-import signal
 from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, Final
 
 from agent.clock import Clock, SystemClock
 from agent.runtimes.onnx import OnnxRuntime
+from agent.waiting import listening_for_the_end
 from controller import descriptors
 from controller.config import ControllerConfig
 from controller.desk import DeviceDesk
@@ -52,7 +52,7 @@ async def run(home: Home, config: ControllerConfig, clock: Clock | None = None) 
 
 
 async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Store) -> None:
-    told_to_end = _listening_for_the_end()  # first of all: from here on it ends in good order
+    told_to_end = listening_for_the_end()  # first of all: from here on it ends in good order
     certificates = open_certificates(home.certificates, config.names, clock.now())
     online, lifetimes = home.online_signers(), config.lifetimes.metadata()
     conditions = terms(home, config, certificates)
@@ -129,11 +129,3 @@ class Notices:
 
     def _soon(self, act: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(act, self._loop)
-
-
-def _listening_for_the_end() -> asyncio.Event:
-    """Set at SIGTERM or SIGINT."""
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    return told
