@@ -75,10 +75,6 @@ class Roster:
         """How many of the owned devices are released."""
         return len(self.owned) - len(self.free) - len(self.control)
 
-    def part(self, device: str) -> Part | None:
-        """The device's."""
-        return self._parts.get(device)
-
     def put(self, device: str, part: Part | None) -> None:
         """The device's part from now on; None if it has none."""
         before = self._parts.pop(device, None)

@@ -213,7 +213,7 @@ def _release(view: View, taken: Step, number: int, due: Queue, found: Verdict) -
 
 def _case(view: View, taken: Step, number: int, stage: Stage, due: int) -> Case:
     roster = view.roster
-    proven = roster.proven(number)
+    proven, aside = roster.proven(number), roster.aside(number)
     accepted = [accepted_of(one, roster.tally(one.number)) for one in taken.records[: number + 1]]
     return Case(
         policy=view.policy,
@@ -226,7 +226,7 @@ def _case(view: View, taken: Step, number: int, stage: Stage, due: int) -> Case:
         most=_most(view, taken, number),
         settled_at=proven[-1] + stage.soak_seconds if proven else taken.records[number].opened_at,
         nearly_at=nearly_at(proven, roster.tally(number)) + stage.soak_seconds,
-        held_until=max(roster.aside(number), default=0.0) + stage.deadline_seconds,
+        held_until=(aside[-1] if aside else 0.0) + stage.deadline_seconds,
         evidence=view.evidence,
     )
 
