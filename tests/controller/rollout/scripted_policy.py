@@ -1,6 +1,6 @@
 """A policy in the words of a script: ``canary=2 all=100% soak=60 on-breach=rollback-stage``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller.rollout.policy import AT_ONCE, STAGED, Policy
@@ -47,3 +47,9 @@ def _size(text: str) -> dict[str, str]:
     if text.endswith("%"):
         return {"percent": text[:-1]}
     return {"count": text} if text.isdigit() else {"selector": text}
+
+
+def pairs(words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Words of the form ``name=value``, and the others."""
+    named = dict(word.split("=", 1) for word in words if "=" in word)
+    return named, [word for word in words if "=" not in word]

@@ -7,7 +7,7 @@ file to write the transcripts anew, then read the difference.
 import asyncio
 import dataclasses
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from protos.keys import CryptoSigner
 from protos.manifest import Budgets, File, Manifest, Needs, Role, Semantic, Tensor
 from protos.v1 import command_pb2
 from simulations.memory_store import MemoryStore
-from tests.controller.rollout.scripted_policy import scripted
+from tests.controller.rollout.scripted_policy import pairs, scripted
 
 GOLDEN = Path(__file__).parent / "golden"
 START = 1_800_000_000.0
@@ -353,12 +353,6 @@ class World:
             ),
             running,
         )
-
-
-def pairs(words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Words of the form ``name=value``, and the others."""
-    named = dict(word.split("=", 1) for word in words if "=" in word)
-    return named, [word for word in words if "=" not in word]
 
 
 def slot_state(report: Report, slot: SlotReport, running: bool) -> SlotState:
