@@ -27,3 +27,9 @@ LATENCY_BUCKETS_SECONDS: Final = tuple(16e-6 * 2**i for i in range(22))
 
 MODEL_NAME: Final = r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?"
 """Model names: what is safe as a file name, in a URL, in an MQTT topic and as a DNS label."""
+
+
+def metadata_limit(name: str) -> int:
+    """The most bytes that a metadata file, ``ROLE.json`` or ``VERSION.ROLE.json``, may have."""
+    role = name.removesuffix(".json").rpartition(".")[2]
+    return METADATA_BYTES.get(role, METADATA_BYTES["targets"])

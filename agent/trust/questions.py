@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.errors import EndlessData, Refused
-from protos.limits import METADATA_BYTES
+from protos.limits import metadata_limit
 
 Fetch = Callable[[str], bytes]
 """The bytes of a metadata file by its name, such as ``3.root.json``; blocks.
@@ -41,7 +41,7 @@ class Questions:
         answer = self._answers[name]
         if isinstance(answer, Refused):
             raise answer
-        most = _limit_of(name) if limit is None else min(limit, _limit_of(name))
+        most = metadata_limit(name) if limit is None else min(limit, metadata_limit(name))
         if len(answer) > most:
             raise EndlessData(f"{name}: {len(answer)} bytes; {most} at most")
         return answer
@@ -50,9 +50,3 @@ class Questions:
         """What came for the last name; empty if nothing did."""
         answer = self._answers.get(self.asked, b"")
         return b"" if isinstance(answer, Refused) else answer
-
-
-def _limit_of(name: str) -> int:
-    """``name`` is ROLE.json or VERSION.ROLE.json."""
-    role = name.removesuffix(".json").rpartition(".")[2]
-    return METADATA_BYTES.get(role, METADATA_BYTES["targets"])
