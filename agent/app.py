@@ -47,10 +47,11 @@ from agent.telemetry.actions import Reporter
 from agent.telemetry.loop import ReportLoop, ResourcesLoop, UploadLoop
 from agent.transport import controller_client
 from agent.transport.backoff import Backoff
-from agent.transport.connection import Connection, Patience
+from agent.transport.connection import Connection
 from agent.transport.enrolment_client import EnrolmentClient
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Link
+from agent.transport.route import Patience, Route
 from agent.trust.actions import ImageTrust
 from agent.trust.loop import DirectiveLoop, RefreshLoop
 from agent.uplink import Uplink
@@ -99,7 +100,12 @@ class Agent:
             identity.session_address, identity.server_ca_pem, key_pem, lambda: self._certificate
         )
         self.connection = Connection(
-            dialer, clock, rng, self._on_command, self._on_up, Patience(unanswered=backoff)
+            [Route("grpc", dialer)],
+            clock,
+            rng,
+            self._on_command,
+            self._on_up,
+            Patience(unanswered=backoff),
         )
         self.link_note = LinkNote(
             home.link, lambda: self.connection.is_up, lambda: self.connection.last_error, clock

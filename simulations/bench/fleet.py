@@ -26,6 +26,7 @@ from agent.transport.connection import Connection
 from agent.transport.grpc_channel import OPTIONS
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Link
+from agent.transport.route import Route
 from controller.cli.client import ApiClient
 from controller.cli.profile import read_profile
 from controller.home import Home
@@ -195,7 +196,7 @@ def _connection(member: Member, ca_pem: bytes, folder: Path, crowd: Crowd) -> Co
         member.session_address, ca_pem, member.key_pem, lambda: member.certificate_pem
     )
     rng = random.Random(member.device)  # noqa: S311 - jitter, not secrets
-    return Connection(dialer, SystemClock(), rng, on_command, on_up)
+    return Connection([Route("grpc", dialer)], SystemClock(), rng, on_command, on_up)
 
 
 async def _rolled_out(stage: Stage, members: Sequence[Member], crowd: Crowd) -> float:

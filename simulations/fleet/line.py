@@ -14,7 +14,7 @@ from agent.install.fallback import goal
 from agent.install.machine import State
 from agent.install.report import report
 from agent.telemetry.loop import RETRY
-from agent.transport.connection import Patience
+from agent.transport.route import Patience
 from protos.documents import Directive, Report, SlotReport
 from simulations.fleet.device import Device
 from simulations.fleet.ground import Packet

@@ -9,9 +9,10 @@ import pytest
 
 from agent.errors import Refused, TransportError
 from agent.transport.backoff import Backoff
-from agent.transport.connection import Connection, Patience
+from agent.transport.connection import Connection
 from agent.transport.controller_client import publish_facts
 from agent.transport.link import Link
+from agent.transport.route import Patience, Route
 from controller.errors import DeviceRevoked
 from protos.methods import METADATA
 from protos.v1 import common_pb2
@@ -62,7 +63,7 @@ class Device:
 
     def connect(self, on_up: Callable[[Link], Awaitable[None]]) -> Connection:
         return Connection(
-            self.network.dialer("d1"),
+            [Route("memory", self.network.dialer("d1"))],
             self.clock,
             Random(3),  # noqa: S311 - no secret depends on it
             self._on_command,

@@ -11,6 +11,7 @@ from agent.errors import StoreError
 from agent.store.blob_folder import BlobFolder
 from agent.store.blob_store import BlobWriter
 from agent.transport.connection import Connection
+from agent.transport.route import Route
 from agent.trust.actions import ImageTrust
 from agent.uplink import Uplink
 from simulations.memory_device_store import MemoryDeviceStore
@@ -69,7 +70,7 @@ async def uplink_over(blobs: BlobFolder) -> AsyncIterator[Uplink]:
         return
 
     connection = Connection(
-        MemoryNetwork(centre.endpoint()).dialer("d1"),
+        [Route("memory", MemoryNetwork(centre.endpoint()).dialer("d1"))],
         SystemClock(),
         Random(1),  # noqa: S311 - no secret depends on it
         greeted,
