@@ -5,6 +5,8 @@ Every function raises what the link raises: ``TransportError`` or ``Refused``.
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -42,10 +44,18 @@ async def upload(link: Link, request: telemetry_pb2.UploadRequest) -> telemetry_
         raise TransportError("upload: an answer that can't be read") from error
 
 
-async def fetch(link: Link, sha256: str, writer: BlobWriter) -> None:
+class BlobSource(Protocol):
+    """Who has blobs: a link to the controller, or a mirror."""
+
+    def fetch(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None]:
+        """The blob's bytes from ``offset`` on; see ``Link``."""
+        ...
+
+
+async def fetch(source: BlobSource, sha256: str, writer: BlobWriter) -> None:
     """Brings the blob into the writer, from where it stands, and finishes it.
 
-    What has come stays when the link breaks: call again with a writer for the same blob. The writer
+    What has come stays when the source fails: call again with a writer for the same blob. The writer
     is closed in every case.
 
     Raises:
@@ -54,7 +64,7 @@ async def fetch(link: Link, sha256: str, writer: BlobWriter) -> None:
     """
     with contextlib.ExitStack() as undo:
         undo.callback(writer.close)
-        async with contextlib.aclosing(link.fetch(sha256, writer.offset)) as pieces:
+        async with contextlib.aclosing(source.fetch(sha256, writer.offset)) as pieces:
             async for chunk in pieces:
                 writer.write(chunk)
         undo.pop_all()

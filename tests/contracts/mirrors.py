@@ -20,6 +20,7 @@ class Visit(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.site.asked.append((self.path, self.headers.get("Range", "")))
+        self.site.reached.set()
         with contextlib.suppress(OSError):  # the client may have had enough
             self.site.answer(self, self.site.files.get(self.path.lstrip("/")))
         self.close_connection = True
@@ -41,11 +42,13 @@ class Site:
     Attributes:
         files: by path.
         asked: the path and the Range header of every request, in order.
+        reached: that somebody has asked.
         gate: what waits, waits for it; it is set when the server ends.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    reached: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
     answer: Answer = field(default_factory=lambda: with_ranges)
 
