@@ -282,7 +282,7 @@ class _Search:
         except Exception as error:
             log.exception("connection.broke")
             reason = _broken(error)
-        self._known = routing.after_failure(self._known, rank, self._clock.monotonic())
+        self._known = routing.after_dial(self._known, rank, reason, self._clock.monotonic())
         return reason
 
     async def _dialled(self, route: Route) -> Link:

@@ -98,10 +98,9 @@ def ends_round(error: AgentError) -> bool:
     return isinstance(error, Refused)
 
 
-def after_failure(known: Known, rank: int, now: float) -> Known:
-    """What is known once a dial has failed."""
-    before, after = known.failed_at[:rank], known.failed_at[rank + 1 :]
-    return replace(known, failed_at=(*before, now, *after))
+def after_dial(known: Known, rank: int, error: AgentError, now: float) -> Known:
+    """What is known once a dial has failed. A refusal is an answer: nothing is wrong with its route."""
+    return known if ends_round(error) else _failed(known, rank, now)
 
 
 def after_link(known: Known, rank: int, lived: float, patience: Patience) -> Known:
@@ -114,7 +113,7 @@ def after_link(known: Known, rank: int, lived: float, patience: Patience) -> Kno
 def after_loss(known: Known, rank: int, lived: float, patience: Patience, now: float) -> Known:
     """What is known once a link has ended by itself, after so many seconds."""
     if lived < patience.stable_after:
-        return after_failure(known, rank, now)
+        return _failed(known, rank, now)
     return after_link(known, rank, lived, patience)
 
 
@@ -144,3 +143,8 @@ def why(failures: Sequence[tuple[str, AgentError]]) -> AgentError:
     if len(failures) == 1 or ends_round(last):
         return last
     return TransportError("; ".join(f"{name}: {error.detail}" for name, error in failures))
+
+
+def _failed(known: Known, rank: int, now: float) -> Known:
+    before, after = known.failed_at[:rank], known.failed_at[rank + 1 :]
+    return replace(known, failed_at=(*before, now, *after))

@@ -1,55 +1,21 @@
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import pytest
 
 from agent.errors import Refused, TransportError
-from agent.transport.backoff import Backoff
 from agent.transport.connection import Connection
 from agent.transport.controller_client import publish_facts
 from agent.transport.link import Link
-from agent.transport.route import Patience, Route
+from agent.transport.route import Route
 from controller.errors import DeviceRevoked
 from protos.methods import METADATA
 from protos.v1 import common_pb2
 from simulations.memory_link import MemoryNetwork
+from tests.agent.transport.crossing import PATIENCE, Steps, link_of, running
 from tests.contracts.networks import DEADLINE, Centre, directive
-
-PATIENCE = Patience(
-    unanswered=Backoff(base=1.0, cap=60.0),
-    refused=Backoff(base=900.0, cap=3600.0),
-    stable_after=60.0,
-)
-
-
-class Steps:
-    """A clock whose sleepers wait until the test lets them go."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-        self.asleep: asyncio.Queue[float] = asyncio.Queue()
-        self._wake = asyncio.Semaphore(0)
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.time, UTC)
-
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.asleep.put_nowait(seconds)
-        await self._wake.acquire()
-        self.time += seconds
-
-    async def slept(self) -> float:
-        """The length of the next sleep, which then ends."""
-        seconds = await asyncio.wait_for(self.asleep.get(), DEADLINE)
-        self._wake.release()
-        return seconds
 
 
 class Device:
@@ -93,21 +59,6 @@ def centre() -> Centre:
 @pytest.fixture
 def device(centre: Centre) -> Device:
     return Device(centre)
-
-
-@asynccontextmanager
-async def running(connection: Connection) -> AsyncIterator[None]:
-    task = asyncio.create_task(connection.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def link_of(connection: Connection) -> Link:
-    return await asyncio.wait_for(connection.link(), DEADLINE)
 
 
 async def test_facts_are_published_before_the_link_is_handed_out(

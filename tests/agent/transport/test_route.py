@@ -15,7 +15,7 @@ from agent.transport.route import (
     RAREST,
     Known,
     Patience,
-    after_failure,
+    after_dial,
     after_link,
     after_look,
     after_loss,
@@ -95,9 +95,15 @@ def test_only_the_controllers_own_word_ends_a_round() -> None:
 
 
 def test_a_failure_is_of_its_route_alone() -> None:
-    known = after_failure(Known((1.0, None, 3.0), pauses=4, looks=5), 1, 7.0)
+    known = Known((1.0, None, 3.0), pauses=4, looks=5)
 
-    assert known == Known((1.0, 7.0, 3.0), pauses=4, looks=5)
+    assert after_dial(known, 1, SILENT, 7.0) == Known((1.0, 7.0, 3.0), pauses=4, looks=5)
+
+
+def test_a_refusal_is_no_failure_of_its_route() -> None:
+    known = Known((1.0, None, 3.0), pauses=4, looks=5)
+
+    assert after_dial(known, 1, REVOKED, 7.0) == known
 
 
 @pytest.mark.parametrize(
@@ -193,14 +199,14 @@ def dials_of_a_dead_route(seed: int, lives: list[float], take: float) -> list[fl
                 break
             dialled.append(now)
             now += take
-            known = after_failure(known, 0, now)
+            known = after_dial(known, 0, SILENT, now)
         ends = now + life
         while now + (look := next_look(known, 1, PATIENCE, rng) or 0.0) < ends:
             now += look
             known = after_look(known)
             dialled.append(now)
             now += take
-            known = after_failure(known, 0, now)
+            known = after_dial(known, 0, SILENT, now)
         now = max(now, ends)
         known = after_loss(known, 1, life, PATIENCE, now)
         known, wait = pause(known, SILENT, PATIENCE, rng)
