@@ -1,7 +1,8 @@
-"""The controller's two certificate authorities: bytes in, bytes out.
+"""The controller's certificate authorities: bytes in, bytes out.
 
-One signs what the controller shows (devices pin it), the other what devices show. They are separate,
-so that no device's certificate can ever pass for the controller's.
+One signs what the controller shows (devices pin it), one what devices show, and one what an MQTT
+broker shows and what controllers show to it. They are separate, so that no device's certificate and
+no broker's can ever pass for the controller's.
 """
 
 import hashlib
@@ -69,8 +70,10 @@ def create_authority(name: str, now: datetime) -> KeyPair:
     return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key))
 
 
-def issue_server(authority: KeyPair, hosts: Sequence[str], now: datetime) -> KeyPair:
-    """The controller's own certificate and key, good for every name and IP address in ``hosts``.
+def issue_server(
+    authority: KeyPair, hosts: Sequence[str], now: datetime, name: str = "muster controller"
+) -> KeyPair:
+    """A server's certificate and key, good for every name and IP address in ``hosts``.
 
     Raises:
         InvalidInput: there are no hosts, or one is neither a name nor an address.
@@ -80,11 +83,43 @@ def issue_server(authority: KeyPair, hosts: Sequence[str], now: datetime) -> Key
     names = [_general_name(host) for host in hosts]
     key = ec.generate_private_key(ec.SECP256R1())
     issuer, issuer_key = _load(authority)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "muster controller")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = _builder(subject, issuer.subject, key.public_key(), now, SERVER_LIFETIME)
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     certificate = _leaf(builder, ExtendedKeyUsageOID.SERVER_AUTH, issuer_key)
     return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key))
+
+
+def issue_client(authority: KeyPair, name: str, now: datetime) -> KeyPair:
+    """A certificate and key with which to be a client of that name, and nothing else."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer, issuer_key = _load(authority)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = _builder(subject, issuer.subject, key.public_key(), now, SERVER_LIFETIME)
+    certificate = _leaf(builder, ExtendedKeyUsageOID.CLIENT_AUTH, issuer_key)
+    return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key))
+
+
+def revocation_list(authority: KeyPair, serials: Sequence[str], now: datetime) -> bytes:
+    """The authority's word, as PEM, that certificates with these serials (hex) are good no more.
+
+    It is good from a little before now, and for as long as the authority: where a list does not
+    count yet, or any more, nobody is let in.
+    """
+    issuer, key = _load(authority)
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.subject)
+        .last_update(now - BACKDATED)
+        .next_update(max(issuer.not_valid_after_utc, now))
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
+    )
+    for serial in serials:
+        revoked = x509.RevokedCertificateBuilder(int(serial, 16), now)
+        builder = builder.add_revoked_certificate(revoked.build())
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def check_request(csr_pem: bytes) -> CertificateRequest:
@@ -151,6 +186,11 @@ def device_names(requested: str, public_key_pem: bytes) -> tuple[str, ...]:
     if not plain:
         return (f"device-{digest[:8]}", f"device-{digest[:32]}")
     return (plain, f"{plain}-{digest[:8]}", f"device-{digest[:32]}")
+
+
+def lasts(certificate_pem: bytes, until: datetime) -> bool:
+    """Whether the certificate is good beyond ``until``."""
+    return until < x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc
 
 
 def covers(certificate_pem: bytes, hosts: Sequence[str], until: datetime) -> bool:

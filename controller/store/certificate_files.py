@@ -1,4 +1,4 @@
-"""The controller's CAs and its own certificate, as files that only their owner can read.
+"""The controller's CAs and its own certificates, as files that only their owner can read.
 
 A key and its certificate share one PEM file, so that no crash can part them.
 """
@@ -13,26 +13,41 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from controller.enrolment.authority import KeyPair, covers, create_authority, issue_server
+from controller.enrolment.authority import (
+    KeyPair,
+    covers,
+    create_authority,
+    issue_client,
+    issue_server,
+    lasts,
+)
 from controller.errors import ConfigError
+from protos.mqtt.topics import CONTROLLER
 
 RENEW_BEFORE: Final = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What the controller signs with and shows."""
+    """What the controller signs with and shows.
+
+    Attributes:
+        broker_authority: of an MQTT broker's certificate, and of ``broker_client``.
+        broker_client: what controllers show to the broker.
+    """
 
     server_authority: KeyPair
     device_authority: KeyPair
     server: KeyPair
+    broker_authority: KeyPair
+    broker_client: KeyPair
 
 
 def open_certificates(folder: Path, hosts: Sequence[str], now: datetime) -> Certificates:
     """What is in the folder; what is missing is made.
 
-    The controller's own certificate is issued anew when ``hosts`` have changed or it ends soon:
-    devices pin the CA, so they do not notice.
+    The controller's own certificates are issued anew when ``hosts`` have changed or they end soon:
+    devices and brokers pin the CA, so they do not notice.
 
     Raises:
         ConfigError: a file can't be read or written, is readable by others, or is not what it must
@@ -50,7 +65,15 @@ def open_certificates(folder: Path, hosts: Sequence[str], now: datetime) -> Cert
     if not covers(server.certificate_pem, hosts, now + RENEW_BEFORE):
         server = issue_server(server_authority, hosts, now)
         _write(path, server)
-    return Certificates(server_authority, device_authority, server)
+    broker_authority = _open(
+        folder / "broker-ca.pem", lambda: create_authority("muster broker CA", now)
+    )
+    path = folder / "broker-client.pem"
+    client = _open(path, lambda: issue_client(broker_authority, CONTROLLER, now))
+    if not lasts(client.certificate_pem, now + RENEW_BEFORE):
+        client = issue_client(broker_authority, CONTROLLER, now)
+        _write(path, client)
+    return Certificates(server_authority, device_authority, server, broker_authority, client)
 
 
 def _open(path: Path, create: Callable[[], KeyPair]) -> KeyPair:
