@@ -108,7 +108,7 @@ class Agent:
             Patience(unanswered=backoff),
         )
         self.link_note = LinkNote(
-            home.link, lambda: self.connection.is_up, lambda: self.connection.last_error, clock
+            home.link, lambda: self.connection.via, lambda: self.connection.last_error, clock
         )
         self.trust = ImageTrust(store, clock, agent_version())
         self.uplink = Uplink(self.connection, blobs, self.trust)

@@ -21,12 +21,14 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         since: Unix seconds; since when it is so.
+        via: the route by which it goes, as ``[connecting] transports`` names it; empty while it is down.
         code: of the error that keeps it down; empty while it is up, and before the first attempt.
         refused: whether the controller, or the device, said no: a person must act first.
     """
 
     up: bool
     since: Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+    via: str = ""
     code: str = ""
     detail: str = ""
     remedy: str = ""
@@ -39,12 +41,13 @@ class LinkNote:
     def __init__(
         self,
         path: Path,
-        is_up: Callable[[], bool],
+        via: Callable[[], str],
         last_error: Callable[[], AgentError | None],
         clock: Clock,
     ) -> None:
+        """``via`` is the route of the live link, empty if there is none."""
         self._path = path
-        self._is_up = is_up
+        self._via = via
         self._last_error = last_error
         self._clock = clock
         self._noted: LinkState | None = None
@@ -59,19 +62,20 @@ class LinkNote:
             await self._clock.sleep(LOOK_SECONDS)
 
     def _state(self) -> LinkState:
-        """As it is now; ``since`` stays while it is up or down for the same code."""
-        up, error = self._is_up(), self._last_error()
-        down = None if up else error
+        """As it is now; ``since`` stays while it is up by one route, or down for the same code."""
+        via, error = self._via(), self._last_error()
+        down = None if via else error
         state = LinkState(
-            up=up,
+            up=bool(via),
             since=self._clock.now().timestamp(),
+            via=via,
             code=down.code if down else "",
             detail=down.detail if down else "",
             remedy=down.remedy if down else "",
             refused=down is not None and not isinstance(down, TransportError),
         )
         before = self._noted
-        if before is not None and (before.up, before.code) == (state.up, state.code):
+        if before is not None and (before.via, before.code) == (state.via, state.code):
             return msgspec.structs.replace(state, since=before.since)
         return state
 

@@ -153,7 +153,8 @@ def link_line(link: LinkState | None, *, running: bool) -> str:
         return "nothing is known of it yet"
     since = f"{datetime.fromtimestamp(link.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
     if link.up:
-        return f"up since {since}" if running else "down: no agent runs"
+        by = f", over {link.via}," if link.via else ""  # an older agent's note does not say
+        return f"up{by} since {since}" if running else "down: no agent runs"
     if not link.code:
         return f"not up yet, since {since}" if running else "down: no agent runs"
     why = f"{link.code}: {link.detail}"

@@ -17,7 +17,7 @@ REVOKED = Refused("device-revoked", "'cam-1' was revoked", "Enrol it anew.")
 class Link:
     """How the link stands at each look, and a clock that goes on by ten seconds between them."""
 
-    moments: list[tuple[bool, AgentError | None]]
+    moments: list[tuple[str, AgentError | None]]
     path: Path
     seconds: float = 0.0
     seen: list[LinkState | None] = field(default_factory=list)
@@ -44,31 +44,33 @@ async def noted(link: Link) -> list[LinkState | None]:
 
 
 async def test_it_says_since_when_the_link_is_up_and_why_it_is_not(tmp_path: Path) -> None:
-    moments: list[tuple[bool, AgentError | None]] = [
-        (False, None),
-        (True, None),
-        (True, None),
-        (False, TransportError("nobody answers")),
-        (False, REVOKED),
-        (False, REVOKED),
+    moments: list[tuple[str, AgentError | None]] = [
+        ("", None),
+        ("mqtt", None),
+        ("mqtt", None),
+        ("grpc", None),
+        ("", TransportError("nobody answers")),
+        ("", REVOKED),
+        ("", REVOKED),
     ]
 
     seen = await noted(Link(moments, tmp_path / "link.json"))
 
-    assert [(one.up, one.since, one.code, one.refused) for one in seen if one] == [
-        (False, 0.0, "", False),
-        (True, 10.0, "", False),
-        (True, 10.0, "", False),
-        (False, 30.0, "transport", False),
-        (False, 40.0, "device-revoked", True),
-        (False, 40.0, "device-revoked", True),
+    assert [(one.up, one.via, one.since, one.code, one.refused) for one in seen if one] == [
+        (False, "", 0.0, "", False),
+        (True, "mqtt", 10.0, "", False),
+        (True, "mqtt", 10.0, "", False),
+        (True, "grpc", 30.0, "", False),
+        (False, "", 40.0, "transport", False),
+        (False, "", 50.0, "device-revoked", True),
+        (False, "", 50.0, "device-revoked", True),
     ]
     assert seen[-1] is not None
     assert (seen[-1].detail, seen[-1].remedy) == ("'cam-1' was revoked", "Enrol it anew.")
 
 
 async def test_a_note_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
-    seen = await noted(Link([(True, None), (False, None)], tmp_path / "gone" / "link.json"))
+    seen = await noted(Link([("grpc", None), ("", None)], tmp_path / "gone" / "link.json"))
 
     assert seen == [None, None]
 

@@ -86,6 +86,11 @@ def test_ports_of_an_agent_before_the_one_that_starts_are_not_believed(enrolled:
 @pytest.mark.parametrize(
     ("state", "line", "mark"),
     [
+        (
+            LinkState(up=True, since=SINCE.timestamp(), via="mqtt"),
+            "up, over mqtt, since 2026-05-01 12:30:00 UTC",
+            "ok",
+        ),
         (LinkState(up=True, since=SINCE.timestamp()), "up since 2026-05-01 12:30:00 UTC", "ok"),
         (SILENT, "down since 2026-05-01 12:30:00 UTC: transport: nobody answers", "warn"),
         (
@@ -107,7 +112,7 @@ def test_the_link_of_a_running_agent_is_told(
     with running(enrolled.home):
         assert f"link        {line}\n" in enrolled("status").out
         told = json.loads(enrolled("status", "-o", "json").out)["link"]
-        assert (told["up"], told["code"]) == (state.up, state.code)
+        assert (told["up"], told["via"], told["code"]) == (state.up, state.via, state.code)
         assert found(enrolled, "link")[:2] == (mark, line)
         assert enrolled("doctor").status == (1 if mark == "FAIL" else 0)
 

@@ -253,7 +253,7 @@ async def test_who_asks_while_the_controller_has_only_the_newer_link_gets_that_o
         device.greeting.clear()
         await device.clock.slept()
         await asyncio.wait_for(device.greeting.wait(), DEADLINE)
-        await until(lambda: not device.connection.is_up)  # the controller has cut the older one
+        await until(lambda: not device.connection.via)  # the controller has cut the older one
         asking = asyncio.create_task(device.connection.call(METADATA.name, b"x", DEADLINE))
         await asyncio.sleep(0)
         device.greet.set()
@@ -327,7 +327,7 @@ async def test_a_link_that_is_cut_during_a_look_waits_for_what_the_look_finds(
         await device.clock.slept()
         await asyncio.wait_for(device.dialers["grpc"].begun.wait(), DEADLINE)
         device.networks["mqtt"].cut("d1")
-        await until(lambda: not device.connection.is_up)
+        await until(lambda: not device.connection.via)
         device.dialers["grpc"].gate.set()
         await device.up("grpc")
 
@@ -480,4 +480,4 @@ async def test_ending_in_the_middle_of_a_look_leaves_no_link(
 
     await centre.until(lambda: ("down", "d1") in centre.presence)
     assert [network.connected() for network in device.networks.values()] == [frozenset()] * 2
-    assert not device.connection.is_up
+    assert not device.connection.via
