@@ -40,6 +40,16 @@ class TransportError(Temporary):
     remedy = "The agent keeps trying. Check the network and that the controller runs."
 
 
+class MirrorDistrusted(TransportError):
+    """What a mirror has is not what it must be, so it counts as no answer. Its cause says why not."""
+
+    code = "mirror-distrusted"
+    remedy = (
+        "The agent keeps trying, the controller first. Bring the mirror up to date with "
+        "`muster mirror sync`; if it was, find out who has changed it."
+    )
+
+
 class DiskFull(Temporary):
     """The files do not fit on the disk."""
 

@@ -5,6 +5,7 @@ verified is committed in one piece, with the floors and recalls. See ``verify`` 
 """
 
 import asyncio
+import logging
 import os
 import tempfile
 import threading
@@ -20,7 +21,9 @@ from agent.errors import (
     AgentError,
     BadSignature,
     MalformedDocument,
+    MirrorDistrusted,
     NotEnrolled,
+    NotListed,
     NotYetTrusted,
     Refused,
     TransportError,
@@ -46,6 +49,8 @@ from protos.documents import Assignment, Directive
 from protos.limits import METADATA_BYTES
 from protos.manifest import role_name, target_path
 
+log = logging.getLogger(__name__)
+
 ReadManifest = Callable[[str, int], Awaitable[bytes]]
 """The manifest's bytes by SHA-256 and length; raises ``TransportError`` or ``EndlessData``."""
 
@@ -54,10 +59,16 @@ TMPFS: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made ther
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What a refresh found. ``problems`` are refusals that concern one model only, by its name."""
+    """What a refresh found.
+
+    Attributes:
+        problems: refusals that concern one model only, by its name.
+        mirrored: a mirror has said so, and not the controller: there may be newer.
+    """
 
     limits_changed: bool
     problems: Mapping[str, AgentError] = field(default_factory=dict)
+    mirrored: bool = False
 
 
 class ImageTrust:
@@ -67,8 +78,15 @@ class ImageTrust:
     """
 
     def __init__(
-        self, store: DeviceStore, clock: Clock, agent_version: str, scratch: Path | None = None
+        self,
+        store: DeviceStore,
+        clock: Clock,
+        agent_version: str,
+        scratch: Path | None = None,
+        mirror: Fetch | None = None,
     ) -> None:
+        """``mirror`` is asked where the controller gives no answer, and trusted no further."""
+        self._mirror = mirror
         self._store = store
         self._clock = clock
         self._agent_version = agent_version
@@ -82,13 +100,22 @@ class ImageTrust:
         """Brings the metadata up to date: the top level, and the roles of all models that run here.
 
         Newer metadata is committed even if what follows it is refused, so that nobody can go back.
+        All of a refresh comes from the controller, or all of it from the mirror. What a mirror has
+        wrong says nothing of the fleet: it is as if the mirror had not answered.
 
         Raises:
             Untrusted: refused; what is trusted has not changed, or only for the newer.
-            TransportError, Refused: the controller does not answer, or not this.
+            TransportError, Refused: the controller does not answer, or not this; nor does a mirror.
             TrustDamaged: the stored state is not whole.
         """
-        return await asyncio.to_thread(self._refresh, fetch, frozenset(models))
+        wanted = frozenset(models)
+        try:
+            return await asyncio.to_thread(self._refresh, fetch, wanted)
+        except TransportError as silence:
+            if self._mirror is None:
+                raise
+            log.info("trust.asks-mirror detail=%s", silence)
+        return await asyncio.to_thread(self._refresh_from, self._mirror, wanted)
 
     async def accept_directive(self, envelope: bytes, fetch: Fetch | None = None) -> Directive:
         """The directive in ``envelope``, persisted once everything about it holds.
@@ -105,21 +132,28 @@ class ImageTrust:
         except (BadSignature, NotYetTrusted):
             if fetch is None:
                 raise
-        await self.refresh(fetch)
-        return await asyncio.to_thread(self._accept, envelope)
+        refreshed = await self.refresh(fetch)
+        try:
+            return await asyncio.to_thread(self._accept, envelope)
+        except BadSignature as error:
+            if refreshed.mirrored:
+                raise _unknown_yet(error) from error
+            raise
 
     async def verify(
         self, assignment: Assignment, fetch: Fetch, read_manifest: ReadManifest
     ) -> VerifiedVersion:
         """The version that ``assignment`` names, if this device may install it.
 
-        Without an answer from the controller the stored metadata decides, until it expires.
+        Without an answer from the controller the stored metadata decides, until it expires; but that
+        it does not list a version is no refusal then, for the version may be newer.
 
         Raises:
             Untrusted: refused, and the code says why.
             Incompatible: this agent is too old for it.
             NotYetTrusted, TransportError, Refused: it can't be known now.
         """
+        newest = False
         try:
             refreshed = await self.refresh(fetch, (assignment.model,))
         except TransportError:
@@ -129,9 +163,15 @@ class ImageTrust:
             problem = refreshed.problems.get(assignment.model)
             if problem is not None:
                 raise problem
+            newest = not refreshed.mirrored
         opened = await asyncio.to_thread(self._opened)
         now = trusted_now(self._clock.now(), opened.state)
-        listing = await asyncio.to_thread(listed, opened, assignment, now)
+        try:
+            listing = await asyncio.to_thread(listed, opened, assignment, now)
+        except NotListed as error:
+            if newest:
+                raise
+            raise _unknown_yet(error) from error
         data = await read_manifest(assignment.sha256, assignment.length)
         return verified(data, assignment, listing, opened.state, self._agent_version)
 
@@ -208,6 +248,15 @@ class ImageTrust:
             check_fresh(after, TOP_LEVEL, trusted_now(now, after.state))
             changed = _limits(before.state) != _limits(after.state)
             return Refreshed(changed, {**ran.problems, **malformed})
+
+    def _refresh_from(self, mirror: Fetch, models: frozenset[str]) -> Refreshed:
+        """As ``_refresh``; but what is wrong is the mirror's fault, or it is only behind."""
+        try:
+            refreshed = self._refresh(mirror, models)
+        except (Untrusted, Refused) as error:
+            raise _distrusted(error) from error
+        problems = {model: _distrusted(error) for model, error in refreshed.problems.items()}
+        return replace(refreshed, problems=problems, mirrored=True)
 
     def _parent(self) -> Path | None:
         if self._scratch is not None:
@@ -305,6 +354,19 @@ def _scene(folder: Path, questions: Questions) -> Scene:
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.json") if path.exists()}
+
+
+def _distrusted(error: AgentError) -> TransportError:
+    if isinstance(error, TransportError):
+        return error
+    log.warning("trust.mirror-refused code=%s detail=%s", error.code, error.detail)
+    distrusted = MirrorDistrusted(f"{error.code}: {error.detail}")
+    distrusted.__cause__ = error
+    return distrusted
+
+
+def _unknown_yet(error: AgentError) -> NotYetTrusted:
+    return NotYetTrusted(f"{error.detail}, as far as is known here: the controller did not answer")
 
 
 def _limits(state: TrustedState) -> tuple[Mapping[str, int], frozenset[str]]:

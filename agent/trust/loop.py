@@ -75,10 +75,8 @@ class RefreshLoop:
         try:
             refreshed = await self._trust.refresh(self._fetch)
         except TransportError as error:
-            self._failures += 1
             log.info("trust.unreachable detail=%s", error)
-            most = min(self._interval, FIRST_RETRY_SECONDS * 2 ** min(self._failures, 16))
-            return self._rng.uniform(0, most)
+            return self._sooner()
         except AgentError as error:
             log.warning("trust.refused code=%s detail=%s", error.code, error)
         except Exception:
@@ -88,8 +86,15 @@ class RefreshLoop:
                 log.warning(
                     "trust.refused model=%s code=%s detail=%s", model, problem.code, problem
                 )
+            if refreshed.mirrored:  # the controller may know of newer
+                return self._sooner()
         self._failures = 0
         return self._interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
+
+    def _sooner(self) -> float:
+        self._failures += 1
+        most = min(self._interval, FIRST_RETRY_SECONDS * 2 ** min(self._failures, 16))
+        return self._rng.uniform(0, most)
 
 
 class DirectiveLoop:

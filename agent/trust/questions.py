@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from agent.errors import EndlessData, Refused
+from agent.errors import EndlessData, Refused, TransportError
 from protos.limits import metadata_limit
 
 Fetch = Callable[[str], bytes]
@@ -16,11 +16,15 @@ NOT_FOUND: Final = "not-found"
 
 
 class Questions:
-    """Asks, and remembers the answers; ``asked`` is the last name."""
+    """Asks, and remembers the answers; ``asked`` is the last name.
+
+    Who gave no answer once is asked no more: an update waits for nobody twice.
+    """
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
         self._answers: dict[str, bytes | Refused] = {}
+        self._silence: TransportError | None = None
         self.asked = ""
 
     def ask(self, name: str, limit: int | None = None) -> bytes:
@@ -32,8 +36,13 @@ class Questions:
         """
         self.asked = name
         if name not in self._answers:
+            if self._silence is not None:
+                raise self._silence.with_traceback(None)
             try:
                 self._answers[name] = self._fetch(name)
+            except TransportError as silence:
+                self._silence = silence
+                raise
             except Refused as refused:
                 if refused.code != NOT_FOUND:
                     raise
