@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from agent.address import is_address
 from agent.errors import ConfigError
 from agent.local_time import named_zone
 from agent.wrong_value import wrong_value
@@ -17,8 +18,12 @@ MOST_SECONDS: Final = 366 * 86400.0
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=MOST_SECONDS)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Threads = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+KeepAlive = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Transports = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 FILE_NAME: Final = "agent.toml"
+TRANSPORTS: Final = ("grpc", "mqtt")
+"""What may carry the agent's link, the one first that is preferred where nobody says otherwise."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,11 +71,21 @@ class Reporting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Connecting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the agent keeps in touch. Back-off is full-jitter between these two."""
+    """How the agent keeps in touch."""
 
-    backoff_seconds: Seconds = 1.0
+    transports: Transports = TRANSPORTS  # in order of preference: the first that answers is taken
+    return_seconds: Seconds = 300.0  # on a later one: until an earlier one is looked for again
+    backoff_seconds: Seconds = 1.0  # back-off is full-jitter between these two
     backoff_cap_seconds: Seconds = 60.0
     trust_refresh_seconds: Seconds = 3600.0
+
+
+class Mqtt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the broker is, if the controller is reached over one."""
+
+    address: str = ""  # host:port; empty takes what the controller said when the device joined
+    ca: str = ""  # PEM file of the broker's CA; empty takes the controller's, pinned at joining
+    keepalive_seconds: KeepAlive = 60
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +97,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     watching: Watching = Watching()
     reporting: Reporting = Reporting()
     connecting: Connecting = Connecting()
+    mqtt: Mqtt = Mqtt()
     log_level: str = "INFO"
 
 
@@ -104,9 +120,27 @@ def read_config(home: Path) -> AgentConfig:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {wrong_value(error)}") from error
+    if complaint := _complaint(config):
+        raise ConfigError(f"{path}: {complaint}")
+    return config
+
+
+def _complaint(config: AgentConfig) -> str:
+    """What is wrong with a value beyond its type, naming the key; empty if all is well."""
     if config.device.timezone:
         try:
             named_zone(config.device.timezone)
         except ConfigError as error:
-            raise ConfigError(f"{path}: [device] timezone: {error.detail}") from None
-    return config
+            return f"[device] timezone: {error.detail}"
+    connecting = config.connecting
+    for name in connecting.transports:
+        if name not in TRANSPORTS:
+            known = " and ".join(f'"{one}"' for one in TRANSPORTS)
+            return f"[connecting] transports: there is no transport {name!r}; there are {known}"
+        if connecting.transports.count(name) > 1:
+            return f"[connecting] transports: {name!r} stands in it more than once"
+    if connecting.backoff_seconds > connecting.backoff_cap_seconds:
+        return "[connecting] backoff_seconds: must be at most backoff_cap_seconds"
+    if config.mqtt.address and not is_address(config.mqtt.address):
+        return f"[mqtt] address: {config.mqtt.address[:300]!r} is not host:port"
+    return ""

@@ -13,6 +13,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from agent.address import is_address
 from agent.errors import BadToken, ExpiredToken
 
 PREFIX: Final = "muster-join-"
@@ -88,8 +89,7 @@ def check_unexpired(ticket: Ticket, now: datetime) -> None:
 
 
 def _check(ticket: Ticket) -> None:
-    host, separator, port = ticket.address.rpartition(":")
-    if not (host and separator and port.isdecimal() and 0 < int(port) < 65536):
+    if not is_address(ticket.address):
         raise BadToken("the token's address is not host:port")
     digest = ticket.root_sha256
     if len(digest) != 64 or any(character not in "0123456789abcdef" for character in digest):

@@ -31,6 +31,20 @@ from controller.errors import ConfigError as ControllerConfigError
         ("[device]\ntimezone = 'Europe'", "[device] timezone: there is no time zone 'Europe'"),
         ("[device]\ntimezone = '../../etc/passwd'", "[device] timezone: there is no time zone '../.."),
         ("[device]\nmetered = 'yes'", "[device] metered: must be true or false, and is text"),
+        ("[connecting]\ntransports = []", "[connecting] transports: must be a list, at least 1 long"),
+        ("[connecting]\ntransports = 'grpc'", "[connecting] transports: must be a list, and is text"),
+        ("[connecting]\ntransports = [1]", "transports[0]: must be text in quotes, and is a whole"),
+        ("[connecting]\ntransports = ['mqtt', 'http']", "'http'; there are \"grpc\" and \"mqtt\""),
+        ("[connecting]\ntransports = ['mqtt', 'grpc', 'mqtt']", "[connecting] transports: 'mqtt' stands in"),
+        ("[connecting]\nreturn_seconds = 0", "[connecting] return_seconds: must be a number, more than 0"),
+        ("[connecting]\nbackoff_seconds = 99", "[connecting] backoff_seconds: must be at most backoff_cap"),
+        ("[mqtt]\naddress = 'broker'", "[mqtt] address: 'broker' is not host:port"),
+        ("[mqtt]\naddress = ':8883'", "[mqtt] address: ':8883' is not host:port"),
+        ("[mqtt]\naddress = 'broker:0'", "[mqtt] address: 'broker:0' is not host:port"),
+        ("[mqtt]\naddress = 'broker:70000'", "[mqtt] address: 'broker:70000' is not host:port"),
+        (f"[mqtt]\naddress = 'broker:{'9' * 5000}'", "is not host:port"),
+        ("[mqtt]\nkeepalive_seconds = 70000", "keepalive_seconds: must be a whole number, at most 65535"),
+        ("[mqtt]\nkeepalive_seconds = 0", "keepalive_seconds: must be a whole number, at least 1"),
         ("a = [", "not TOML: "),
     ],
 )  # fmt: skip
@@ -42,6 +56,17 @@ def test_what_is_wrong_in_an_agents_file_is_told(tmp_path: Path, text: str, said
 
     assert raised.value.detail.startswith(f"{tmp_path / 'agent.toml'}: ")
     assert said in raised.value.detail
+
+
+def test_the_order_of_transports_is_as_it_was_written(tmp_path: Path) -> None:
+    text = (
+        "[connecting]\ntransports = ['mqtt', 'grpc']\n[mqtt]\naddress = 'broker.example.org:8883'"
+    )
+    (tmp_path / "agent.toml").write_text(text)
+    config = read_config(tmp_path)
+
+    assert config.connecting.transports == ("mqtt", "grpc")
+    assert config.mqtt.address == "broker.example.org:8883"
 
 
 @pytest.mark.parametrize(
