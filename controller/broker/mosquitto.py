@@ -4,7 +4,8 @@ Each listener has an access list of its own, so that a name means something only
 no device can be a controller, whatever it calls itself and wherever it connects.
 
 Mosquitto asks its lists when a message is written and when one is delivered. It grants every
-subscription; one that is not allowed just never gets anything.
+subscription; one that is not allowed just never gets anything. So client ids and the group of the
+controllers' shared subscription have to be secrets: ``protos.mqtt.secret_names`` says why.
 """
 
 from dataclasses import dataclass
@@ -126,7 +127,10 @@ max_qos 1
 
 
 _WHO: Final = {
-    Door.DEVICES: "# Devices: their certificate names them, and is their client id.",
+    Door.DEVICES: (
+        "# Devices: their certificate names them. Their client ids are secrets, so that nobody takes over"
+        "\n# another's session; not the names, which the strangers' listener could not keep for them."
+    ),
     Door.CONTROLLERS: (
         "# Controllers: nobody else has a certificate of this authority. Let nobody else reach it."
     ),
@@ -142,7 +146,6 @@ def _devices(place: Place) -> tuple[str, ...]:
         f"crlfile {place.folder / REVOKED}",
         "require_certificate true",
         "use_identity_as_username true",
-        "use_username_as_clientid true",
         "allow_anonymous false",
         "max_topic_alias 10",
     )

@@ -26,6 +26,7 @@ from controller.enrolment.authority import (
     device_names,
     issue_device,
     issue_server,
+    revocation_list,
 )
 from controller.errors import BadRequestForCertificate, InvalidInput
 
@@ -198,3 +199,30 @@ def test_the_wish_comes_first_and_another_key_gets_another_id() -> None:
     assert one[0] == other[0] == "press-7"
     assert set(one[1:]).isdisjoint(other[1:])
     assert device_names("", b"key") == device_names("!!", b"key")
+
+
+def test_a_list_of_what_is_revoked_names_the_serials_and_lasts_as_long_as_its_authority() -> None:
+    serials = ["1f", format(2**159 - 1, "x")]
+    made = x509.load_pem_x509_crl(revocation_list(DEVICE_CA, serials, NOW))
+    authority = certificate(DEVICE_CA.certificate_pem)
+
+    assert [one.serial_number for one in made] == [0x1F, 2**159 - 1]
+    public_key = authority.public_key()
+    assert isinstance(public_key, ec.EllipticCurvePublicKey)
+    assert made.is_signature_valid(public_key)
+    assert made.issuer == authority.subject
+    assert made.next_update_utc == authority.not_valid_after_utc
+    # A broker whose clock is a little behind takes it, too.
+    assert made.last_update_utc == NOW - timedelta(minutes=5)
+
+
+def test_of_two_lists_of_what_is_revoked_the_later_is_the_newer() -> None:
+    first = x509.load_pem_x509_crl(revocation_list(DEVICE_CA, [], NOW))
+    later = x509.load_pem_x509_crl(revocation_list(DEVICE_CA, [], NOW + timedelta(seconds=1)))
+
+    assert first.last_update_utc < later.last_update_utc
+    numbers = [
+        one.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        for one in (first, later)
+    ]
+    assert numbers[0] < numbers[1]
