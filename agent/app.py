@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 
 from agent.circumstances import read_circumstances
 from agent.clock import Clock, SystemClock
-from agent.config import AgentConfig
-from agent.errors import AgentError, NotEnrolled, StoreError
+from agent.config import FILE_NAME, AgentConfig
+from agent.errors import AgentError, ConfigError, NotEnrolled, StoreError
 from agent.facts import agent_version, read_facts
 from agent.home import Home
 from agent.identity import keys
@@ -50,8 +50,8 @@ from agent.transport.backoff import Backoff
 from agent.transport.connection import Connection
 from agent.transport.enrolment_client import EnrolmentClient
 from agent.transport.grpc_link import GrpcDialer
-from agent.transport.link import Link
-from agent.transport.route import Patience, Route
+from agent.transport.link import Dialer, Link
+from agent.transport.route import Patience, Route, looks_every
 from agent.trust.actions import ImageTrust
 from agent.trust.loop import DirectiveLoop, RefreshLoop
 from agent.uplink import Uplink
@@ -96,16 +96,13 @@ class Agent:
         self.deployments: Deployments[Observer, Reference] = Deployments(
             {runtime.name: runtime}, blobs.read, read_reference, Observer
         )
-        dialer = GrpcDialer(
-            identity.session_address, identity.server_ca_pem, key_pem, lambda: self._certificate
-        )
         self.connection = Connection(
-            [Route("grpc", dialer)],
+            routes_of(home, config, identity, key_pem, lambda: self._certificate),
             clock,
             rng,
             self._on_command,
             self._on_up,
-            Patience(unanswered=backoff),
+            Patience(unanswered=backoff, looks=looks_every(config.connecting.return_seconds)),
         )
         self.link_note = LinkNote(
             home.link, lambda: self.connection.via, lambda: self.connection.last_error, clock
@@ -303,6 +300,35 @@ class Agent:
             loaded=self.installs.loaded(),
             **moment,
         )
+
+
+def routes_of(
+    home: Home,
+    config: AgentConfig,
+    identity: Identity,
+    key_pem: bytes,
+    certificate_pem: Callable[[], bytes],
+) -> list[Route]:
+    """The ways to the controller that are configured, the preferred one first.
+
+    A transport for which the device knows no address is left out.
+
+    Raises:
+        ConfigError: it knows none at all.
+    """
+    dialers: dict[str, Dialer] = {}
+    if identity.session_address:
+        dialers["grpc"] = GrpcDialer(
+            identity.session_address, identity.server_ca_pem, key_pem, certificate_pem
+        )
+    wanted = config.connecting.transports
+    routes = [Route(name, dialers[name]) for name in wanted if name in dialers]
+    if not routes:
+        raise ConfigError(
+            f"{home.path / FILE_NAME}: [connecting] transports: this device knows no address for "
+            + " or ".join(wanted)
+        )
+    return routes
 
 
 def _write(path: Path, data: bytes) -> None:

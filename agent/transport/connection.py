@@ -71,6 +71,11 @@ class Connection:
         return "" if self._live is None else self._names[self._live.rank]
 
     @property
+    def is_up(self) -> bool:
+        """Whether there is a live link."""
+        return self._live is not None
+
+    @property
     def last_error(self) -> AgentError | None:
         """Why there is no link; None while there is one, and before the first attempt."""
         return self._last_error

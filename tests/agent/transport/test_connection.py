@@ -70,7 +70,7 @@ async def test_facts_are_published_before_the_link_is_handed_out(
         facts = common_pb2.DeviceFacts(arch="aarch64").SerializeToString()
         assert centre.heard == [("d1", "facts", facts)]
         assert await link.call(METADATA.name, b"x") == b"d1/x"
-        assert device.connection.via
+        assert device.connection.is_up
 
 
 async def test_commands_reach_the_callback_and_one_that_fails_stops_nothing(
@@ -82,7 +82,7 @@ async def test_commands_reach_the_callback_and_one_that_fails_stops_nothing(
             await device.network.send("d1", directive(generation))
             assert await device.command() == directive(generation)
 
-        assert device.connection.via
+        assert device.connection.is_up
     assert "connection.command-failed" in caplog.text
 
 
@@ -108,7 +108,7 @@ async def test_waits_grow_while_nobody_answers_and_stay_under_their_ceilings(
 
         assert all(wait <= min(60.0, 2.0**n) for n, wait in enumerate(waits))
         assert max(waits) > 45.0
-        assert not device.connection.via
+        assert not device.connection.is_up
         assert isinstance(device.connection.last_error, TransportError)
 
 
@@ -222,4 +222,4 @@ async def test_ending_the_connection_tells_the_controller(device: Device, centre
         await link_of(device.connection)
 
     await centre.until(lambda: ("down", "d1") in centre.presence)
-    assert not device.connection.via
+    assert not device.connection.is_up

@@ -480,4 +480,4 @@ async def test_ending_in_the_middle_of_a_look_leaves_no_link(
 
     await centre.until(lambda: ("down", "d1") in centre.presence)
     assert [network.connected() for network in device.networks.values()] == [frozenset()] * 2
-    assert not device.connection.via
+    assert not device.connection.is_up
