@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from agent.address import is_address
 from agent.wrong_value import wrong_value
 from controller.errors import ConfigError
 from controller.signing.roles import Lifetimes as MetadataLifetimes
@@ -15,6 +16,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 # A hundred years: more is a slip of the hand, and no calendar takes any number.
 Days = Annotated[float, msgspec.Meta(gt=0, le=36500)]
 Hours = Annotated[float, msgspec.Meta(gt=0, le=876000)]
+KeepAlive = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 FILE_NAME: Final = "controller.toml"
 
@@ -55,6 +57,16 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     open_metrics: bool = False  # /metrics without a token
 
 
+class Mqtt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The broker through which devices are reached, too: docs/mqtt.md says how to set one up."""
+
+    broker: str = ""  # host:port of its controllers' listener; empty: no MQTT
+    address: str = ""  # host:port of its devices' listener, as devices reach it
+    enrolment_address: str = ""  # host:port of its strangers' listener; empty: nobody joins over it
+    ca: str = ""  # PEM file of the CA of the broker's certificate; empty: the controller's own
+    keepalive_seconds: KeepAlive = 60
+
+
 class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that the controller's owner may set.
 
@@ -66,6 +78,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     listening: Listening = Listening()
     lifetimes: Lifetimes = Lifetimes()
     telemetry: Telemetry = Telemetry()
+    mqtt: Mqtt = Mqtt()
     log_level: str = "INFO"
 
 
@@ -85,8 +98,24 @@ def read_config(home: Path) -> ControllerConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     try:
-        return msgspec.convert(tomllib.loads(text), ControllerConfig)
+        config = msgspec.convert(tomllib.loads(text), ControllerConfig)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {wrong_value(error)}") from error
+    if complaint := _complaint(config.mqtt):
+        raise ConfigError(f"{path}: {complaint}")
+    return config
+
+
+def _complaint(mqtt: Mqtt) -> str:
+    """What is wrong beyond types, naming the key; empty if all is well."""
+    for key in ("broker", "address", "enrolment_address"):
+        value = getattr(mqtt, key)
+        if value and not is_address(value):
+            return f"[mqtt] {key}: {value[:300]!r} is not host:port"
+    if mqtt.broker and not mqtt.address:
+        return "[mqtt] address: devices have to be told where they find the broker"
+    if mqtt.address and not mqtt.broker:
+        return "[mqtt] broker: is empty, so that nobody would answer at `address`"
+    return ""
