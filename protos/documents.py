@@ -25,6 +25,7 @@ DEFERRALS: Final = HELD | {
     "disk-full",
     "no-process",
     "self-test-killed",
+    "mirror-distrusted",
     "not-yet-trusted",
     "expired-metadata",
 }
