@@ -51,6 +51,7 @@ from agent.transport.connection import Connection
 from agent.transport.enrolment_client import EnrolmentClient
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Dialer, Link
+from agent.transport.mirror import Mirror, mirror_address
 from agent.transport.route import Patience, Route, looks_every
 from agent.trust.actions import ImageTrust
 from agent.trust.loop import DirectiveLoop, RefreshLoop
@@ -107,8 +108,10 @@ class Agent:
         self.link_note = LinkNote(
             home.link, lambda: self.connection.via, lambda: self.connection.last_error, clock
         )
-        self.trust = ImageTrust(store, clock, agent_version())
-        self.uplink = Uplink(self.connection, blobs, self.trust)
+        mirror = mirror_of(home, config)
+        asked = None if mirror is None else mirror.metadata
+        self.trust = ImageTrust(store, clock, agent_version(), mirror=asked)
+        self.uplink = Uplink(self.connection, blobs, self.trust, mirror)
         self.uploads = UploadLoop(
             store,
             self.uplink.upload,
@@ -329,6 +332,21 @@ def routes_of(
             + " or ".join(wanted)
         )
     return routes
+
+
+def mirror_of(home: Home, config: AgentConfig) -> Mirror | None:
+    """The mirror that is configured; None if there is none.
+
+    Raises:
+        ConfigError: its address or its CA can't be used.
+    """
+    wanted = config.mirror
+    if not wanted.url:
+        return None
+    from agent.transport.http_mirror import http_mirror  # noqa: PLC0415 - few devices have one
+
+    address = mirror_address(wanted.url, allow_plain=wanted.allow_plain)
+    return http_mirror(address, str(home.path / wanted.ca) if wanted.ca else "")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from agent.address import is_address
 from agent.errors import ConfigError
 from agent.local_time import named_zone
+from agent.transport.mirror import mirror_address
 from agent.wrong_value import wrong_value
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -88,6 +89,14 @@ class Mqtt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     keepalive_seconds: KeepAlive = 60
 
 
+class Mirroring(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A web server near by with what ``muster mirror sync`` brings there; it is believed nothing."""
+
+    url: str = ""  # https://HOST[:PORT][/PATH]; empty asks nobody but the controller
+    ca: str = ""  # PEM file of the CA of its certificate; empty takes those of the system
+    allow_plain: bool = False  # http://: everybody on the way can read the models
+
+
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that an owner of the device may set; all of it has a default."""
 
@@ -98,6 +107,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reporting: Reporting = Reporting()
     connecting: Connecting = Connecting()
     mqtt: Mqtt = Mqtt()
+    mirror: Mirroring = Mirroring()
     log_level: str = "INFO"
 
 
@@ -143,4 +153,13 @@ def _complaint(config: AgentConfig) -> str:
         return "[connecting] backoff_seconds: must be at most backoff_cap_seconds"
     if config.mqtt.address and not is_address(config.mqtt.address):
         return f"[mqtt] address: {config.mqtt.address[:300]!r} is not host:port"
+    return _complaint_of_mirror(config.mirror)
+
+
+def _complaint_of_mirror(mirror: Mirroring) -> str:
+    if mirror.url:
+        try:
+            mirror_address(mirror.url, allow_plain=mirror.allow_plain)
+        except ConfigError as error:
+            return error.detail
     return ""

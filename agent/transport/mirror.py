@@ -73,7 +73,7 @@ def mirror_address(url: str, *, allow_plain: bool) -> MirrorAddress:
         port = parts.port
     except ValueError as error:
         raise ConfigError(f"[mirror] url: {url[:200]}: {error}") from error
-    if parts.scheme not in _PORTS or not parts.hostname:
+    if parts.scheme not in _PORTS or not parts.hostname or port == 0:
         raise ConfigError(f"[mirror] url: {url[:200]} is not https://HOST[:PORT][/PATH]")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigError("[mirror] url: no name, password, query or fragment can be sent")

@@ -45,6 +45,8 @@ from controller.errors import ConfigError as ControllerConfigError
         (f"[mqtt]\naddress = 'broker:{'9' * 5000}'", "is not host:port"),
         ("[mqtt]\nkeepalive_seconds = 70000", "keepalive_seconds: must be a whole number, at most 65535"),
         ("[mqtt]\nkeepalive_seconds = 0", "keepalive_seconds: must be a whole number, at least 1"),
+        ("[mirror]\nurl = 'mirror'", "[mirror] url: mirror is not https://HOST"),
+        ("[mirror]\nurl = 'http://mirror'", "set allow_plain = true"),
         ("a = [", "not TOML: "),
     ],
 )  # fmt: skip

@@ -331,6 +331,7 @@ def test_an_address_is_read(url: str, text: str, port: int) -> None:
         "https://",
         "https://mirror.example:port",
         "https://mirror.example:70000",
+        "https://mirror.example:0",
         "https://[::1",
         "https://ann:secret@mirror.example",
         "https://mirror.example/?a=b",
