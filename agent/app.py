@@ -108,10 +108,7 @@ class Agent:
         self.link_note = LinkNote(
             home.link, lambda: self.connection.via, lambda: self.connection.last_error, clock
         )
-        mirror = mirror_of(home, config)
-        asked = None if mirror is None else mirror.metadata
-        self.trust = ImageTrust(store, clock, agent_version(), mirror=asked)
-        self.uplink = Uplink(self.connection, blobs, self.trust, mirror)
+        self.trust, self.uplink = self._trust_and_uplink(store, blobs)
         self.uploads = UploadLoop(
             store,
             self.uplink.upload,
@@ -147,6 +144,12 @@ class Agent:
         self._renewal = partial(
             keep_renewed, home.key, store, clock, rng, EnrolmentClient, self._on_renewed
         )
+
+    def _trust_and_uplink(self, store: DeviceStore, blobs: BlobFolder) -> tuple[ImageTrust, Uplink]:
+        mirror = mirror_of(self._home, self._config)
+        asked = None if mirror is None else mirror.metadata
+        trust = ImageTrust(store, self._clock, agent_version(), mirror=asked)
+        return trust, Uplink(self.connection, blobs, trust, mirror)
 
     def _install_loop(
         self, store: DeviceStore, blobs: BlobFolder, rng: random.Random, runtime: OnnxRuntime
