@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 from starlette.datastructures import FormData
 
-from controller.errors import InvalidInput
+from controller.errors import InvalidInput, NotFound
 from controller.registry import actions
 from controller.registry.registration import Registered, Registration
 from controller.registry.version import State
@@ -18,6 +19,7 @@ from controller.web.model_views import ModelAnswer, VersionAnswer
 from controller.web.proposals import propose_if_possible
 from controller.web.registration_form import FORM, OPTIONS_BYTES, read_form
 from controller.web.services import ControllerServices
+from protos.manifest import Role, read_manifest
 
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -100,6 +102,24 @@ def download_card(services: Services, _: Viewer, model: str, version: str) -> Re
     with services.store.read() as tx:
         card = actions.card_of(tx, services.blobs, _named(model, version))
     return Response(card, media_type="application/vnd.cyclonedx+json")
+
+
+@router.get("/models/{model}/versions/{version}/files/{role}", response_class=StreamingResponse)
+def download_file(
+    services: Services, _: Viewer, model: str, version: str, role: Role
+) -> StreamingResponse:
+    """A file of the version, by what it is for; its SHA-256 and length stand in the manifest."""
+    with services.store.read() as tx:
+        manifest = read_manifest(actions.resolve(tx, _named(model, version)).manifest)
+    file = manifest.files.get(role)
+    if file is None:
+        raise NotFound(f"{manifest.reference} has no {role}")
+    length = str(services.blobs.size(file.sha256))
+    return StreamingResponse(
+        services.blobs.read(file.sha256),
+        media_type="application/octet-stream",
+        headers={"Content-Length": length},
+    )
 
 
 @router.post("/models/{model}/versions/{version}/withdraw")

@@ -129,6 +129,16 @@ async def registered_and_shown(api: Api) -> None:
     manifest = await api.send("GET", "models/digits/versions/1/manifest", Role.VIEWER)
     assert sha256(manifest.content) == version["manifest_sha256"]
     assert read_manifest(manifest.content).reference == "digits/1"
+    for role, file in version["manifest"]["files"].items():
+        path = f"models/digits/versions/1/files/{role}"
+        answer = await api.send("GET", path, Role.VIEWER)
+        assert sha256(answer.content) == file["sha256"]
+        assert answer.headers["content-length"] == str(file["length"])
+        assert answer.headers["content-type"] == "application/octet-stream"
+    for role, status in (("train_step", 404), ("secret", 422)):
+        path = f"models/digits/versions/1/files/{role}"
+        assert (await api.refusal("GET", path, Role.VIEWER))[0] == status
+
     card = await api.get("models/digits/versions/1/card")
     assert card["bomFormat"] == "CycloneDX"
     assert "Tells digits apart." in json.dumps(card)
