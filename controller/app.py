@@ -26,7 +26,8 @@ from controller.store.key_files import KeyFiles
 from controller.store.store import Store
 from controller.transport.courier import Courier
 from controller.transport.enrolment_server import EnrolmentServer
-from controller.transport.grpc_server import GrpcCourier
+from controller.transport.grpc_server import GrpcServer
+from controller.transport.sessions import Sessions
 from controller.web.app import create_app
 from controller.web.server import WebServer
 from controller.web.services import ControllerServices
@@ -59,15 +60,19 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     blobs = BlobFolder.open(home.blobs)
 
     desk = DeviceDesk(store, blobs, clock, conditions)
-    courier = GrpcCourier(
-        desk.dispatch(), certificates.server, certificates.device_authority.certificate_pem
+    sessions = Sessions(desk.dispatch())
+    devices = GrpcServer(
+        desk.dispatch(),
+        sessions,
+        certificates.server,
+        certificates.device_authority.certificate_pem,
     )
     holder = f"{platform.node()}:{home.path}"
     director = KeyFiles(home.keys).signer("director")
-    rollouts = RolloutLoop(store, courier, director, clock, holder=holder)
+    rollouts = RolloutLoop(store, sessions, director, clock, holder=holder)
     desk.rollouts = rollouts
     enrolments = EnrolmentServer(desk.join, desk.renew, certificates.server)
-    notices = Notices(courier)
+    notices = Notices(sessions)
     services = ControllerServices(
         store=store,
         blobs=blobs,
@@ -91,7 +96,7 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     listening = config.listening
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
     try:
-        await courier.start(f"{host}:{listening.session_port}")
+        await devices.start(f"{host}:{listening.session_port}")
         await enrolments.start(f"{host}:{listening.enrolment_port}")
         await web.start(listening.host, listening.api_port)
         log.info("controller.up home=%s api-port=%d", home.path, listening.api_port)
@@ -103,7 +108,7 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     finally:
         await web.stop()
         await enrolments.stop()
-        await courier.stop()
+        await devices.stop()
         log.info("controller.down")
 
 

@@ -1,11 +1,10 @@
-"""The controller's end of gRPC links: ``muster.v1.Device`` over mTLS. A ``Courier``."""
+"""The controller's end of gRPC links: ``muster.v1.Device`` over mTLS."""
 
 import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from weakref import WeakValueDictionary
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -14,7 +13,6 @@ from agent.identity.keys import read_certificate
 from controller.enrolment.authority import KeyPair
 from controller.errors import (
     ControllerError,
-    DeviceOffline,
     InvalidInput,
     NotAuthenticated,
     NotFound,
@@ -23,7 +21,8 @@ from controller.errors import (
 from controller.transport.courier import Endpoint
 from controller.transport.enrolment_server import bind
 from controller.transport.grpc_channel import options, refuse
-from controller.transport.grpc_session import Context, Session
+from controller.transport.grpc_session import Context, GrpcSession
+from controller.transport.sessions import Sessions
 from protos.limits import MESSAGE_BYTES
 from protos.methods import METHODS
 from protos.v1 import device_pb2
@@ -37,21 +36,21 @@ STREAMS = CALLS
 log = logging.getLogger(__name__)
 
 
-class GrpcCourier:
-    """Serves devices, and brings commands to those that have a live session."""
+class GrpcServer:
+    """Serves devices: their sessions stand in the book, with those of other transports."""
 
-    def __init__(self, endpoint: Endpoint, server: KeyPair, device_ca_pem: bytes) -> None:
+    def __init__(
+        self, endpoint: Endpoint, sessions: Sessions, server: KeyPair, device_ca_pem: bytes
+    ) -> None:
         self._endpoint = endpoint
+        self._sessions = sessions
         self._credentials = grpc.ssl_server_credentials(
             [(server.key_pem, server.certificate_pem)], device_ca_pem, require_client_auth=True
         )
         self._server: grpc.aio.Server | None = None
-        self._sessions: dict[str, Session] = {}
         self._running: defaultdict[str, set[asyncio.Task[object]]] = defaultdict(set)
         self._cut: set[asyncio.Task[object]] = set()
-        self._notices: set[asyncio.Task[None]] = set()
-        # Arrivals and departures of one device are told one after the other.
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        sessions.serve(self._cut_all)
 
     async def start(self, address: str) -> int:
         """Begins to serve on host:port; returns the port (which is chosen if it was 0).
@@ -78,29 +77,13 @@ class GrpcCourier:
     async def stop(self, grace: float = 1.0) -> None:
         """Cuts every link; returns when all departures have been told. May be called twice."""
         for device in list(self._running):
-            await self.disconnect(device)
+            await self._sessions.disconnect(device)
         if self._server is not None:
             await self._server.stop(grace)
             self._server = None
-        while self._notices:
-            await asyncio.wait(self._notices)
+        await self._sessions.settle()
 
-    async def send(self, device: str, command: bytes) -> None:
-        """Queues the command for the device's session; see ``Courier``."""
-        session = self._sessions.get(device)
-        if session is None:
-            raise DeviceOffline(f"device {device!r} has no live link to this controller")
-        session.send(command)
-
-    def connected(self) -> frozenset[str]:
-        """Devices with a live session."""
-        return frozenset(self._sessions)
-
-    async def disconnect(self, device: str) -> None:
-        """Ends the device's session and every call and fetch of it that runs."""
-        session = self._sessions.get(device)
-        if session is not None:
-            self._leave(session)
+    def _cut_all(self, device: str) -> None:
         for task in tuple(self._running.get(device, ())):
             self._cancel(task)
 
@@ -125,41 +108,15 @@ class GrpcCourier:
 
     async def _session(self, _: object, context: Context) -> None:
         async with self._caller(context) as device:
-            turn = self._turns.setdefault(device, asyncio.Lock())
-            session = Session(device, context, _this_task(), turn)
-            older = self._sessions.get(device)
-            self._sessions[device] = session
-            if older is not None:
-                log.info("session.replaced device=%s", device)
-                self._cancel(older.task)
+            task = _this_task()
+            session = GrpcSession(device, context, lambda: self._cancel(task))
             try:
-                async with turn:
-                    await self._endpoint.connected(device)
+                await self._sessions.arrive(session)
                 await session.open()
-                _, serial = _identity(context)
-                log.info("session.up device=%s certificate=%s", device, serial)
                 await session.listen(self._endpoint)
             finally:
                 session.close()
-                self._leave(session)
-
-    def _leave(self, session: Session) -> None:
-        """Tells that the device is gone, unless a newer session has taken its place."""
-        if self._sessions.get(session.device) is session:
-            del self._sessions[session.device]
-            notice = asyncio.create_task(self._tell_departure(session))
-            self._notices.add(notice)
-            notice.add_done_callback(self._notices.discard)
-
-    async def _tell_departure(self, session: Session) -> None:
-        async with session.turn:
-            if session.device in self._sessions:
-                return  # it came back in the meantime, and its arrival was or will be told
-            log.info("session.down device=%s", session.device)
-            try:
-                await self._endpoint.disconnected(session.device)
-            except ControllerError as error:
-                log.warning("session.departure-lost device=%s: %s", session.device, error.detail)
+                self._sessions.leave(session)
 
     def _cancel(self, task: asyncio.Task[object]) -> None:
         if not task.done() and task is not asyncio.current_task():

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -20,17 +21,17 @@ Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 log = logging.getLogger(__name__)
 
 
-class Session:
+class GrpcSession:
     """What goes either way on one stream. An idle session costs one task and no queue."""
 
-    __slots__ = ("_context", "_is_open", "_pump", "_waiting", "_writing", "device", "task", "turn")
+    __slots__ = ("_context", "_cut", "_is_open", "_pump", "_waiting", "_writing", "device")
 
-    def __init__(
-        self, device: str, context: Context, task: asyncio.Task[object], turn: asyncio.Lock
-    ) -> None:
+    via: Final = "grpc"
+
+    def __init__(self, device: str, context: Context, cut: Callable[[], None]) -> None:
+        """``cut`` ends the stream's call."""
         self.device = device
-        self.task = task
-        self.turn = turn
+        self._cut = cut
         self._context = context
         self._is_open = False
         self._waiting: Waiting = ()
@@ -47,6 +48,10 @@ class Session:
         """Queues a command; a newer one of a kind replaces one that still waits."""
         self._waiting = queued(self._waiting, command)
         self._start_pump()
+
+    def end(self) -> None:
+        """Cuts the stream."""
+        self._cut()
 
     async def listen(self, endpoint: Endpoint) -> None:
         """Takes and acknowledges publications until the device ends the stream.

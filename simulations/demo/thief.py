@@ -23,7 +23,8 @@ from controller.signing.publication import Act, publish
 from controller.store.certificate_files import open_certificates
 from controller.store.store import Store, Transaction
 from controller.transport.dispatch import Dispatch
-from controller.transport.grpc_server import GrpcCourier
+from controller.transport.grpc_server import GrpcServer
+from controller.transport.sessions import Sessions
 from protos.manifest import Role, read_manifest, role_name
 from protos.methods import FACTS, METHODS
 from protos.tuf import Targets
@@ -96,15 +97,16 @@ class Thief:
 
         async def arrived(device: str) -> None:
             if device == directive.device:
-                await courier.send(device, directive_command(directive))
+                await sessions.send(device, directive_command(directive))
                 came.set()
 
         deaf = dict.fromkeys(METHODS, _no_answer)
         dispatch = Dispatch(deaf, {FACTS: _ignore}, _admit, arrived, _departed, _no_blobs)
-        courier = GrpcCourier(
-            dispatch, certificates.server, certificates.device_authority.certificate_pem
+        sessions = Sessions(dispatch)
+        server = GrpcServer(
+            dispatch, sessions, certificates.server, certificates.device_authority.certificate_pem
         )
-        await courier.start(f"127.0.0.1:{config.listening.session_port}")
+        await server.start(f"127.0.0.1:{config.listening.session_port}")
         try:
             async with asyncio.timeout(seconds):
                 await came.wait()
@@ -112,7 +114,7 @@ class Thief:
         except TimeoutError:
             return False
         finally:
-            await courier.stop()
+            await server.stop()
         return True
 
     @contextmanager

@@ -25,7 +25,8 @@ from controller.enrolment.authority import (
 from controller.errors import Conflict, DeviceRevoked, InvalidInput, NotFound, StoreError
 from controller.transport.courier import Courier
 from controller.transport.dispatch import Dispatch
-from controller.transport.grpc_server import GrpcCourier
+from controller.transport.grpc_server import GrpcServer
+from controller.transport.sessions import Sessions
 from protos.methods import FACTS, METADATA, UPLOAD
 from protos.v1 import command_pb2, common_pb2
 from simulations.memory_link import MemoryNetwork
@@ -216,7 +217,7 @@ class Authorities:
 
 
 class OverGrpc:
-    def __init__(self, courier: GrpcCourier, port: int, authorities: Authorities) -> None:
+    def __init__(self, courier: Sessions, port: int, authorities: Authorities) -> None:
         self._courier = courier
         self._port = port
         self._authorities = authorities
@@ -250,14 +251,15 @@ class OverGrpc:
 @asynccontextmanager
 async def grpc(centre: Centre) -> AsyncIterator[Network]:
     authorities = Authorities.new()
-    courier = GrpcCourier(
-        centre.endpoint(), authorities.controller, authorities.device.certificate_pem
+    sessions = Sessions(centre.endpoint())
+    server = GrpcServer(
+        centre.endpoint(), sessions, authorities.controller, authorities.device.certificate_pem
     )
-    network = OverGrpc(courier, await courier.start("127.0.0.1:0"), authorities)
+    network = OverGrpc(sessions, await server.start("127.0.0.1:0"), authorities)
     try:
         yield network
     finally:
-        await courier.stop(grace=0)
+        await server.stop(grace=0)
         for cable in network.cables.values():
             await cable.remove()
 

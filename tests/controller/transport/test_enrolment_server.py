@@ -23,7 +23,8 @@ from controller.enrolment.terms import Terms
 from controller.errors import ConfigError
 from controller.store.store import Store
 from controller.transport.enrolment_server import EnrolmentServer
-from controller.transport.grpc_server import CALLS, GrpcCourier
+from controller.transport.grpc_server import CALLS, GrpcServer
+from controller.transport.sessions import Sessions
 from controller.transport.token_bucket import Rate
 from protos.methods import METADATA, UPLOAD
 from protos.v1 import common_pb2, enrolment_pb2
@@ -60,8 +61,9 @@ class Controller:
         )
         ca_pem = self.device_authority.certificate_pem
         endpoint = replace(self.centre.endpoint(), admission=self._admit)
-        self.courier = GrpcCourier(endpoint, server, ca_pem)
-        session = await self.courier.start("127.0.0.1:0")
+        self.courier = Sessions(endpoint)
+        self.devices = GrpcServer(endpoint, self.courier, server, ca_pem)
+        session = await self.devices.start("127.0.0.1:0")
         enrolment = await self.enrolment.start("127.0.0.1:0")
         self.terms = Terms(
             device_authority=self.device_authority,
@@ -78,7 +80,7 @@ class Controller:
             yield self
         finally:
             await self.enrolment.stop(0)
-            await self.courier.stop(0)
+            await self.devices.stop(0)
 
     def token(self) -> str:
         with self.store.begin() as tx:
@@ -362,8 +364,10 @@ async def test_without_a_certificate_there_is_no_session(controller: Controller)
 
 async def test_a_port_that_is_taken_is_named(controller: Controller) -> None:
     address = controller.terms.session_address.replace("localhost", "127.0.0.1")
-    second = GrpcCourier(
-        controller.centre.endpoint(),
+    endpoint = controller.centre.endpoint()
+    second = GrpcServer(
+        endpoint,
+        Sessions(endpoint),
         issue_server(controller.server_authority, ["localhost"], now()),
         controller.device_authority.certificate_pem,
     )
