@@ -1,4 +1,4 @@
-"""What is wrong with a document, before anyone has asked whether to trust it."""
+"""What is wrong with a document, before anyone has asked whether to trust it; or with a broker."""
 
 
 class DocumentError(Exception):
@@ -12,3 +12,7 @@ class DocumentError(Exception):
         super().__init__(detail)
         self.code = code
         self.detail = detail
+
+
+class BrokerError(Exception):
+    """The broker does not answer, has refused or has gone."""

@@ -1,0 +1,263 @@
+"""One connection to an MQTT 5 broker, over TLS, as both sides use it: paho through aiomqtt.
+
+The one file that knows those libraries. Messages go out with QoS 1; what comes is handed over as it
+comes, without a queue, for both sides only look where it belongs and return.
+"""
+
+import contextlib
+import logging
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiomqtt
+from paho.mqtt import client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from protos.errors import BrokerError
+from protos.limits import MESSAGE_BYTES
+
+TIMEOUT_SECONDS: Final = 15.0
+PACKET_BYTES: Final = MESSAGE_BYTES + 64 * 1024
+"""Largest packet that we ask the broker to send."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the broker is, and what to show it.
+
+    Attributes:
+        address: host:port.
+        ca_pem: who has issued its certificate.
+        certificate_pem, key_pem: ours; empty where it asks for none.
+    """
+
+    address: str
+    ca_pem: bytes
+    certificate_pem: bytes = b""
+    key_pem: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker says when we are gone, ``delay`` seconds later and unless we are back."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    delay: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message from the broker; ``correlation`` and ``answer_to`` are as MQTT 5 has them."""
+
+    topic: str
+    payload: bytes
+    retained: bool = False
+    correlation: bytes = b""
+    answer_to: str = ""
+
+
+OnMessage = Callable[[Incoming], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How we connect.
+
+    Attributes:
+        keepalive: seconds; a path that is dead for one and a half of these is noticed.
+        remember: seconds for which the broker keeps subscriptions and messages for us when we are
+            gone; 0 begins afresh.
+    """
+
+    keepalive: int = 60
+    remember: int = 0
+
+
+class BrokerClient:
+    """A live connection; made by ``connected``. Every method raises ``BrokerError``."""
+
+    def __init__(self, client: "_Client") -> None:
+        self._client = client
+        self._aliases: dict[str, int] = {}
+
+    async def subscribe(self, filters: Sequence[str]) -> None:
+        """Returns once the broker has agreed to all of them."""
+        options = [(one, SubscribeOptions(qos=1)) for one in filters]
+        with translated():
+            for code in await self._client.subscribe(options):
+                if isinstance(code, ReasonCode) and code.is_failure:
+                    raise BrokerError(f"the broker refused a subscription: {code}")
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        expiry: int = 0,
+        answer_to: str = "",
+        correlation: bytes = b"",
+        often: bool = False,
+    ) -> None:
+        """Returns once the broker has it.
+
+        Args:
+            topic: where to.
+            payload: what.
+            retain: the broker keeps it for who subscribes later; an empty one removes what it keeps.
+            expiry: seconds after which it need not be delivered any more; 0 is never.
+            answer_to: the topic on which an answer is awaited.
+            correlation: what the answer repeats.
+            often: the topic is used again and again: it is named once, and then by a number.
+        """
+        properties = _properties(PacketTypes.PUBLISH)
+        if expiry:
+            properties.MessageExpiryInterval = expiry
+        if answer_to:
+            properties.ResponseTopic = answer_to
+        if correlation:
+            properties.CorrelationData = correlation
+        if often:
+            topic = self._short(topic, properties)
+        with translated():
+            await self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+
+    def _short(self, topic: str, properties: Properties) -> str:
+        """The topic, or nothing if its alias was told before: for an alias, if there is one left."""
+        known = self._aliases.get(topic)
+        if known is None:
+            if len(self._aliases) >= self._client.aliases:
+                return topic
+            properties.TopicAlias = self._aliases[topic] = len(self._aliases) + 1
+            return topic
+        properties.TopicAlias = known
+        return ""
+
+    async def ended(self) -> BrokerError:
+        """Returns when the connection has ended, with why."""
+        try:
+            async for _ in self._client.messages:
+                pass  # none come: they are handed over as they arrive
+        except aiomqtt.MqttError as error:
+            return BrokerError(str(error))
+        return BrokerError("the connection was closed")
+
+
+@asynccontextmanager
+async def connected(
+    broker: Broker,
+    client_id: str,
+    on_message: OnMessage,
+    habits: Habits,
+    will: Will | None = None,
+) -> AsyncIterator[BrokerClient]:
+    """A connection to the broker; it is closed in good order, and no will is told.
+
+    Raises:
+        BrokerError: nobody answered, or the broker refused.
+    """
+    host, _, port = broker.address.rpartition(":")
+    properties = _properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = habits.remember
+    properties.MaximumPacketSize = PACKET_BYTES
+    client = _Client(
+        host.strip("[]"),
+        int(port),
+        identifier=client_id,
+        protocol=aiomqtt.ProtocolVersion.V5,
+        clean_start=habits.remember == 0,
+        keepalive=habits.keepalive,
+        properties=properties,
+        will=None if will is None else _will(will),
+        tls_context=_tls(broker),
+        timeout=TIMEOUT_SECONDS,
+        max_inflight_messages=1000,
+        logger=log,
+    )
+    client.on_incoming = on_message
+    client.pending_calls_threshold = 100_000
+    with translated():
+        await client.__aenter__()
+    try:
+        yield BrokerClient(client)
+    finally:
+        with contextlib.suppress(aiomqtt.MqttError):
+            await client.__aexit__(None, None, None)
+
+
+class _Client(aiomqtt.Client):
+    """aiomqtt's, but for what comes: its queue costs a task and a wait for every message."""
+
+    on_incoming: OnMessage
+    aliases = 0  # how many the broker takes of us
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self.aliases = getattr(properties, "TopicAliasMaximum", 0)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        del client, userdata
+        properties = message.properties
+        incoming = Incoming(
+            message.topic,
+            bytes(message.payload),
+            message.retain,
+            getattr(properties, "CorrelationData", b""),
+            getattr(properties, "ResponseTopic", ""),
+        )
+        try:
+            self.on_incoming(incoming)
+        except Exception:
+            log.exception("broker.message-failed topic=%s", message.topic)
+
+
+def _properties(packet: int) -> Properties:
+    return Properties(packet)  # type: ignore[no-untyped-call]
+
+
+def _will(will: Will) -> aiomqtt.Will:
+    properties = _properties(PacketTypes.WILLMESSAGE)
+    properties.WillDelayInterval = will.delay
+    return aiomqtt.Will(will.topic, will.payload, 1, will.retain, properties)
+
+
+def _tls(broker: Broker) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=broker.ca_pem.decode())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if broker.key_pem:
+        # Python's ssl reads keys from files only: one in memory, which nobody else can open.
+        descriptor = os.memfd_create("muster-broker", os.MFD_CLOEXEC)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(broker.key_pem + broker.certificate_pem)
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    return context
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turns what the libraries raise into ``BrokerError``."""
+    try:
+        yield
+    except aiomqtt.MqttError as error:
+        raise BrokerError(str(error)) from error
+    except (OSError, ValueError) as error:
+        raise BrokerError(f"the broker can't be reached: {error}") from error
