@@ -1,0 +1,260 @@
+"""A ``Link`` over an MQTT 5 broker: one connection to the broker, and a controller that takes us.
+
+The broker is trusted with nothing: ``mqtt_letters`` signs and seals. Calls go to any controller, what
+needs an order goes to the one that took the device's birth. When that one goes, the link has ended.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from agent.errors import AgentError, Refused, TransportError
+from agent.transport.inbox import Inbox
+from agent.transport.mqtt_chunks import chunks
+from agent.transport.mqtt_controllers import Controller, Controllers
+from agent.transport.mqtt_letters import Letters
+from protos.errors import BrokerError, DocumentError
+from protos.mqtt import topics
+from protos.mqtt.client import BrokerClient, Incoming
+from protos.mqtt.topics import Leaf
+from protos.v1 import command_pb2, common_pb2, mqtt_pb2
+
+CALL_SECONDS: Final = 60.0
+CHUNK_SECONDS: Final = 15.0
+CHUNK_ATTEMPTS: Final = 3
+GOODBYE_SECONDS: Final = 2.0
+
+log = logging.getLogger(__name__)
+
+Answer = mqtt_pb2.Downward
+
+
+class MqttLink:
+    """See ``Link``. Made by ``MqttDialer``, which lets it begin."""
+
+    def __init__(
+        self,
+        letters: Letters,
+        controllers: Controllers,
+        on_desired: Callable[[bytes], None],
+    ) -> None:
+        """``on_desired`` is told directives that come before the link is up."""
+        self._letters = letters
+        self._controllers = controllers
+        self._on_desired: Callable[[bytes], None] | None = on_desired
+        self._inbox = Inbox()
+        self._pending: dict[int, asyncio.Future[Answer]] = {}
+        self._came = asyncio.Event()
+        self._client: BrokerClient | None = None
+        self._controller: Controller | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._rest = AsyncExitStack()
+
+    async def attend(self, client: BrokerClient, rest: AsyncExitStack) -> None:
+        """Hears what the broker has for us from here on; ``rest`` closes the connection."""
+        self._client, self._rest = client, rest
+        self._watch = asyncio.create_task(self._watched(client))
+        device = self._letters.device
+        with_broker = [topics.STATES, topics.desired(device), topics.down(device)]
+        await client.subscribe(with_broker)
+
+    async def be_born(self, pick: Callable[[], Controller | None], seconds: float) -> None:
+        """Returns once a controller has taken the device.
+
+        Raises:
+            TransportError: none is there, or the one that was picked does not answer in time.
+            Refused: it does not want the device.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while (controller := pick()) is None:
+                    self._inbox.check()
+                    self._came.clear()
+                    await self._came.wait()
+        except TimeoutError as error:
+            raise TransportError("no controller is at the broker") from error
+        self._controller = controller
+        message = mqtt_pb2.Upstream(birth=mqtt_pb2.Birth())
+        self._taken(await self._ask(message, seconds, addressed=True, introduced=True))
+        self._on_desired = None
+
+    @property
+    def controller(self) -> str:
+        """The id of the controller that was picked; empty before."""
+        return self._controller.id if self._controller else ""
+
+    def receive(self, incoming: Incoming) -> None:
+        """Takes what the broker brings; what proves nothing is dropped."""
+        address = topics.address(incoming.topic)
+        try:
+            match address.leaf if address else None:
+                case Leaf.STATE:
+                    self._note_state(address.whose if address else "", incoming.payload)
+                case Leaf.DESIRED:
+                    self._take_desired(incoming.payload)
+                case Leaf.DOWN:
+                    self._take_down(self._letters.read(incoming.payload, self._controllers))
+                case _:
+                    log.debug("link.message-unknown topic=%s", incoming.topic)
+        except DocumentError as error:
+            log.info("link.message-dropped topic=%s code=%s", incoming.topic, error.code)
+
+    async def call(self, method: str, request: bytes) -> bytes:
+        """A controller's answer."""
+        message = mqtt_pb2.Upstream(request=mqtt_pb2.Request(method=method, body=request))
+        return self._taken(await self._answered(message, CALL_SECONDS)).body
+
+    async def fetch(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None]:
+        """The blob's bytes from ``offset`` on."""
+        self._inbox.check()
+
+        async def ask(offset: int, length: int) -> bytes:
+            wanted = mqtt_pb2.ChunkRequest(sha256=sha256, offset=offset, length=length)
+            return await self._chunk(mqtt_pb2.Upstream(chunk=wanted))
+
+        pieces = chunks(ask, offset)
+        try:
+            async for piece in pieces:
+                yield piece
+        finally:
+            await pieces.aclose()
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Returns once the controller has it."""
+        announcement = mqtt_pb2.Announcement(subject=subject, payload=payload)
+        message = mqtt_pb2.Upstream(announcement=announcement)
+        self._taken(await self._answered(message, CALL_SECONDS, addressed=True))
+
+    def commands(self) -> AsyncIterator[bytes]:
+        """Commands as they come; of each kind, the newest that was not yet taken."""
+        return self._inbox.commands()
+
+    async def close(self) -> None:
+        """Says goodbye, if it can, and ends the connection."""
+        was_up = self._inbox.failure is None and self._controller is not None
+        self._fail(TransportError("the link was closed"))
+        if was_up and self._client is not None:
+            death = topics.death(self._letters.device)
+            try:
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await self._client.publish(death, self._letters.will())
+            except (BrokerError, TimeoutError) as error:
+                log.debug("link.no-goodbye: %s", error)
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        await self._rest.aclose()
+
+    async def _watched(self, client: BrokerClient) -> None:
+        error = await client.ended()
+        self._fail(TransportError(f"the broker has gone: {error}"))
+
+    async def _chunk(self, message: mqtt_pb2.Upstream) -> bytes:
+        """A piece of a blob: asked for again if it does not come; the broker may have lost it."""
+        for _ in range(CHUNK_ATTEMPTS - 1):
+            try:
+                return self._taken(await self._ask(message, CHUNK_SECONDS)).body
+            except TimeoutError:
+                continue
+        return self._taken(await self._answered(message, CHUNK_SECONDS)).body
+
+    async def _answered(
+        self, message: mqtt_pb2.Upstream, seconds: float, *, addressed: bool = False
+    ) -> Answer:
+        """The answer; without one in time the link has ended: who is there, answers."""
+        try:
+            answer = await self._ask(message, seconds, addressed=addressed)
+            if answer.HasField("certificate_wanted"):
+                answer = await self._ask(message, seconds, addressed=addressed, introduced=True)
+        except TimeoutError as error:
+            silence = TransportError(f"no controller answered within {seconds:g} s")
+            self._fail(silence)
+            raise silence from error
+        return answer
+
+    async def _ask(
+        self,
+        message: mqtt_pb2.Upstream,
+        seconds: float,
+        *,
+        addressed: bool = False,
+        introduced: bool = False,
+    ) -> Answer:
+        self._inbox.check()
+        client, controller = self._client, self._controller
+        if client is None or controller is None:
+            raise TransportError("the link is not up yet")
+        device = self._letters.device
+        number, data = self._letters.write(
+            message, controller, addressed=addressed, introduced=introduced
+        )
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._pending[number] = answer
+        try:
+            async with asyncio.timeout(seconds):
+                await client.publish(
+                    topics.inbox(controller.id, device) if addressed else topics.call(device),
+                    data,
+                    expiry=int(seconds),
+                    answer_to=topics.down(device),
+                    correlation=number.to_bytes(8, "big"),
+                    often=True,
+                )
+                return await answer
+        except BrokerError as error:
+            raise TransportError(f"the broker: {error}") from error
+        finally:
+            del self._pending[number]
+            answer.cancel()
+
+    def _taken(self, answer: Answer) -> Answer:
+        match answer.WhichOneof("kind"):
+            case "refused":
+                problem = answer.refused
+                raise Refused(problem.code, problem.detail, problem.remedy)
+            case "failed":
+                raise TransportError(answer.failed[:500])
+            case "body" | "done":
+                return answer
+            case _:
+                raise TransportError("the controller answered what was not asked")
+
+    def _note_state(self, controller: str, state: bytes) -> None:
+        self._controllers.take(controller, state)
+        self._came.set()
+        mine = self._controller
+        if mine is not None and mine.id == controller and not state:
+            self._fail(TransportError("the controller has gone from the broker"))
+
+    def _take_desired(self, envelope: bytes) -> None:
+        try:
+            directive = common_pb2.Envelope.FromString(envelope)
+        except DecodeError:
+            log.warning("link.directive-unreadable bytes=%d", len(envelope))
+            return
+        command = command_pb2.Command(directive=directive).SerializeToString()
+        if self._on_desired is not None:
+            self._on_desired(command)
+        self._inbox.put(command)
+
+    def _take_down(self, message: Answer) -> None:
+        match message.WhichOneof("kind"):
+            case "command":
+                self._inbox.put(message.command.SerializeToString())
+            case "farewell":
+                self._fail(TransportError("the controller ended the link"))
+            case _:
+                answer = self._pending.get(message.answers)
+                if answer is not None and not answer.done():
+                    answer.set_result(message)
+
+    def _fail(self, reason: AgentError) -> None:
+        first = self._inbox.fail(reason)
+        self._came.set()
+        for answer in self._pending.values():
+            if not answer.done():
+                answer.set_exception(TransportError(str(first)))

@@ -1,0 +1,181 @@
+"""Keeps a controller at an MQTT broker: connects, says that it is there, hands what comes to a desk.
+
+Every connection is a new controller to the devices: when it breaks, their links have ended, and they
+come again. So nothing that was said to an older one can be taken for news.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, NoReturn
+
+from agent.clock import Clock
+from controller.errors import ControllerError
+from controller.transport.courier import Endpoint
+from controller.transport.mqtt_desk import MqttDesk
+from controller.transport.mqtt_senders import Senders
+from controller.transport.mqtt_voice import ControllerSeal, Voice
+from controller.transport.sessions import Sessions
+from protos.errors import BrokerError
+from protos.mqtt import topics
+from protos.mqtt.client import Broker, BrokerClient, Habits, Incoming, Will, connected
+from protos.v1 import command_pb2
+
+RETRY_SECONDS: Final = 2.0
+STATE_SECONDS: Final = 900
+"""A state that is not said again is forgotten by the broker, should no will have been told."""
+
+Posts = AsyncIterator[Sequence[tuple[str, bytes]]]
+"""(device, command) of every device's newest directive, some at a time."""
+
+log = logging.getLogger(__name__)
+
+
+class MqttBridge:
+    """One controller's end of the links of all devices behind one broker."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        sessions: Sessions,
+        broker: Broker,
+        own: ControllerSeal,
+        device_ca_pem: bytes,
+        clock: Clock,
+        standing: Callable[[], Posts],
+        keepalive: int = 30,
+    ) -> None:
+        """``standing`` is asked at every connection: the broker may have forgotten what it kept."""
+        self._endpoint = endpoint
+        self._sessions = sessions
+        self._broker = broker
+        self._own = own
+        self._device_ca_pem = device_ca_pem
+        self._clock = clock
+        self._standing = standing
+        self._keepalive = keepalive
+        self._client: BrokerClient | None = None
+        self._desk: MqttDesk | None = None
+        self._up = asyncio.Event()
+        self._posted: set[str] = set()  # since we connected
+        sessions.serve(self._cut, self.post)
+
+    async def run(self) -> NoReturn:
+        """Until cancelled; then it says that it goes."""
+        lost = ""
+        while True:
+            try:
+                await self._visit()
+            except BrokerError as error:
+                level = logging.DEBUG if str(error) == lost else logging.WARNING
+                log.log(level, "bridge.down broker=%s: %s", self._broker.address, error)
+                lost = str(error)
+            except Exception:
+                log.exception("bridge.broke broker=%s", self._broker.address)
+            await self._clock.sleep(RETRY_SECONDS)
+
+    async def up(self) -> None:
+        """Returns once devices can find this controller at the broker."""
+        await self._up.wait()
+
+    async def post(self, device: str, command: bytes) -> None:
+        """Leaves a directive at the broker, where the device finds it also without a controller."""
+        directive = command_pb2.Command.FromString(command)
+        client = self._client
+        if client is None or not directive.HasField("directive"):
+            return
+        self._posted.add(device)
+        await _posted(client, device, directive)
+
+    async def _visit(self) -> None:
+        """One connection, from beginning to end.
+
+        Raises:
+            BrokerError: it could not be made, or has broken.
+        """
+        controller = secrets.token_hex(8)
+        will = Will(topics.state(controller), b"", retain=True)
+        desks: list[MqttDesk] = []
+
+        def receive(incoming: Incoming) -> None:
+            address = topics.address(incoming.topic)
+            if address is not None and desks:
+                desks[0].receive(incoming, address)
+
+        habits = Habits(self._keepalive)
+        name = f"muster-controller-{controller}"
+        async with connected(self._broker, name, receive, habits, will) as client:
+            desk = self._make_desk(controller, client)
+            desks.append(desk)
+            self._client, self._desk = client, desk
+            self._posted.clear()
+            await client.subscribe(
+                [topics.CALLS, topics.DEATHS, topics.inbox(controller, "+"), topics.ASKS]
+            )
+            try:
+                await self._stay(controller, client)
+            finally:
+                self._up.clear()
+                self._client = self._desk = None
+                await desk.close()
+
+    async def _stay(self, controller: str, client: BrokerClient) -> None:
+        state = topics.state(controller)
+        await client.publish(state, self._own.state(controller), retain=True, expiry=STATE_SECONDS)
+        self._up.set()
+        log.info("bridge.up broker=%s controller=%s", self._broker.address, controller)
+        beside = [
+            asyncio.create_task(self._post_standing(client)),
+            asyncio.create_task(self._say_again(controller, client)),
+        ]
+        try:
+            raise await client.ended()
+        except asyncio.CancelledError:
+            await client.publish(state, b"", retain=True)
+            raise
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
+
+    def _make_desk(self, controller: str, client: BrokerClient) -> MqttDesk:
+        voice = Voice(controller, self._own, client)
+        senders = Senders(self._device_ca_pem, self._clock.now)
+        return MqttDesk(self._endpoint, self._sessions, senders, self._own, voice)
+
+    async def _say_again(self, controller: str, client: BrokerClient) -> None:
+        """Keeps the state at the broker from being forgotten."""
+        while True:
+            await self._clock.sleep(STATE_SECONDS / 3)
+            try:
+                state = self._own.state(controller)
+                topic = topics.state(controller)
+                await client.publish(topic, state, retain=True, expiry=STATE_SECONDS)
+            except BrokerError as error:
+                log.debug("bridge.state-unsaid: %s", error)
+
+    async def _post_standing(self, client: BrokerClient) -> None:
+        count = 0
+        try:
+            async for some in self._standing():
+                for device, command in some:
+                    if device not in self._posted:
+                        await _posted(client, device, command_pb2.Command.FromString(command))
+                        count += 1
+        except ControllerError as error:
+            log.warning("bridge.directives-not-posted code=%s: %s", error.code, error.detail)
+        else:
+            log.info("bridge.directives-posted count=%d", count)
+
+    def _cut(self, device: str) -> None:
+        if self._desk is not None:
+            self._desk.cut(device)
+
+
+async def _posted(client: BrokerClient, device: str, command: command_pb2.Command) -> None:
+    try:
+        directive = command.directive.SerializeToString()
+        await client.publish(topics.desired(device), directive, retain=True)
+    except BrokerError as error:
+        log.debug("bridge.directive-unposted device=%s: %s", device, error)

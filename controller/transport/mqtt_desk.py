@@ -1,0 +1,240 @@
+"""Answers what devices say through one connection to a broker."""
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+
+from controller.errors import ControllerError, InvalidInput, NotFound, TooManyCalls
+from controller.transport.courier import Endpoint
+from controller.transport.dispatch import problem
+from controller.transport.mqtt_senders import CertificateWanted, Sender, Senders
+from controller.transport.mqtt_session import MqttSession
+from controller.transport.mqtt_voice import ControllerSeal, Listener, Voice
+from controller.transport.sessions import Sessions
+from protos.errors import DocumentError
+from protos.limits import CHUNK_BYTES
+from protos.mqtt.client import Incoming
+from protos.mqtt.sealing import UP, claim, unseal
+from protos.mqtt.topics import Address, Leaf
+from protos.v1 import command_pb2, mqtt_pb2
+
+CALLS: Final = 32
+"""Of one device at once: it may not take the others' turn."""
+
+Upstream = mqtt_pb2.Upstream
+Downward = mqtt_pb2.Downward
+
+log = logging.getLogger(__name__)
+
+
+class MqttDesk:
+    """The devices that one connection to the broker has brought."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        sessions: Sessions,
+        senders: Senders,
+        own: ControllerSeal,
+        voice: Voice,
+    ) -> None:
+        self._endpoint = endpoint
+        self._sessions = sessions
+        self._senders = senders
+        self._own = own
+        self._voice = voice
+        self._links: dict[str, MqttSession] = {}
+        self._running: defaultdict[str, set[asyncio.Task[None]]] = defaultdict(set)
+        self._saying: set[asyncio.Task[None]] = set()
+
+    def receive(self, incoming: Incoming, address: Address) -> None:
+        """Takes a message; what proves nothing is dropped."""
+        try:
+            if address.leaf is Leaf.DEATH:
+                self._take_death(address.whose, incoming.payload)
+            else:
+                self._take(address, incoming)
+        except DocumentError as error:
+            log.info(
+                "bridge.message-dropped device=%s code=%s: %s",
+                address.whose,
+                error.code,
+                error.detail,
+            )
+
+    def cut(self, device: str) -> None:
+        """Ends whatever is done for the device."""
+        for task in tuple(self._running.get(device, ())):
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    async def close(self) -> None:
+        """Ends every link and everything that is done for one."""
+        for device in tuple(self._links):
+            session = self._links.pop(device)
+            self._sessions.leave(session)
+        for device in tuple(self._running):
+            self.cut(device)
+        for tasks in (*self._running.values(), self._saying):
+            if tasks:
+                await asyncio.wait(tuple(tasks))
+
+    def _take(self, address: Address, incoming: Incoming) -> None:
+        claimed = claim(unseal(incoming.payload, self._own.sealing_key, UP), Upstream)
+        message = claimed.message
+        self._check_place(message, address)
+        to = Listener(
+            message.device,
+            message.session,
+            message.answer_key,
+            message.number,
+            incoming.correlation[:64],
+        )
+        try:
+            sender = self._senders.take(claimed, address.whose)
+        except CertificateWanted:
+            wanted = Downward(certificate_wanted=mqtt_pb2.CertificateWanted())
+            self._say(self._voice.answer(to, wanted))
+            return
+        if len(self._running[sender.device]) >= CALLS:
+            many = TooManyCalls(f"device {sender.device!r} has {CALLS} calls under way already")
+            self._say(self._voice.answer(to, refusal(many)))
+            return
+        self._run(sender.device, self._answer(message, sender, to))
+
+    def _check_place(self, message: Upstream, address: Address) -> None:
+        """What needs an order comes to us by name, and nothing else does."""
+        to_us = message.WhichOneof("kind") in ("birth", "announcement")
+        if to_us != (address.leaf is Leaf.IN):
+            raise DocumentError("not-for-us", "on a topic where it does not belong")
+        if to_us and message.controller != self._voice.controller:
+            raise DocumentError("not-for-us", "for another controller, or an older one")
+
+    async def _answer(self, message: Upstream, sender: Sender, to: Listener) -> None:
+        try:
+            await self._endpoint.admit(sender.device, sender.serial)
+            answer = await self._done(message, to)
+        except ControllerError as error:
+            # Devices ask for the next root until there is none: that is no news.
+            level = logging.DEBUG if isinstance(error, NotFound) else logging.INFO
+            log.log(
+                level, "call.refused device=%s code=%s: %s", to.device, error.code, error.detail
+            )
+            answer = refusal(error)
+        await self._voice.answer(to, answer)
+
+    async def _done(self, message: Upstream, to: Listener) -> Downward:
+        match message.WhichOneof("kind"):
+            case "birth":
+                return await self._born(to)
+            case "announcement":
+                return await self._announced(message.announcement, to)
+            case "request":
+                request = message.request
+                body = await self._endpoint.call(to.device, request.method, request.body)
+                return Downward(body=body)
+            case "chunk":
+                return Downward(body=await self._chunk(to.device, message.chunk))
+            case _:
+                raise InvalidInput("message: of a kind that this controller does not know")
+
+    async def _born(self, to: Listener) -> Downward:
+        session = MqttSession(to.device, to.session, to.answer_key, self._command, self._end)
+        self._links[to.device] = session
+        try:
+            await self._sessions.arrive(session)
+        except ControllerError:
+            self._leave(session)
+            raise
+        return Downward(done=mqtt_pb2.Done())
+
+    async def _announced(self, announcement: mqtt_pb2.Announcement, to: Listener) -> Downward:
+        session = self._links.get(to.device)
+        if session is None or session.number != to.session:
+            return Downward(farewell=mqtt_pb2.Farewell())
+        async with session.turn:  # taken in the order in which they came
+            await self._endpoint.publish(to.device, announcement.subject, announcement.payload)
+        return Downward(done=mqtt_pb2.Done())
+
+    async def _chunk(self, device: str, wanted: mqtt_pb2.ChunkRequest) -> bytes:
+        """The bytes that were asked for; fewer only at the blob's end."""
+        if not 0 < wanted.length <= CHUNK_BYTES:
+            raise InvalidInput(f"length: {wanted.length} is not between 1 and {CHUNK_BYTES}")
+        found = bytearray()
+        pieces = self._endpoint.fetch(device, wanted.sha256, wanted.offset, tuple(wanted.have))
+        async with contextlib.aclosing(pieces):  # type: ignore[type-var]
+            async for piece in pieces:
+                found += piece
+                if len(found) >= wanted.length:
+                    break
+        return bytes(found[: wanted.length])
+
+    def _take_death(self, device: str, payload: bytes) -> None:
+        claimed = claim(payload, Upstream)
+        sender, session = self._senders.known(device), self._links.get(device)
+        if sender is None or session is None:
+            return
+        message = claimed.check(sender.key)
+        named = message.device == device and message.session == session.number
+        if message.HasField("death") and named:
+            self._leave(session)
+
+    def _leave(self, session: MqttSession) -> None:
+        if self._links.get(session.device) is session:
+            del self._links[session.device]
+        self._sessions.leave(session)
+
+    def _end(self, session: MqttSession) -> None:
+        """The book has ended the link: the device shall know."""
+        if self._links.get(session.device) is session:
+            del self._links[session.device]
+        farewell = Downward(farewell=mqtt_pb2.Farewell())
+        self._say(self._voice.command(_listener(session), farewell, session.next_command()))
+
+    def _command(self, session: MqttSession, command: bytes) -> None:
+        try:
+            message = Downward(command=command_pb2.Command.FromString(command))
+        except DecodeError:
+            log.warning("bridge.command-unreadable device=%s", session.device)
+            return
+        self._say(self._voice.command(_listener(session), message, session.next_command()))
+
+    def _run(self, device: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        running = self._running[device]
+        running.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            running.discard(task)
+            if not running and self._running.get(device) is running:
+                del self._running[device]
+            _look(task)
+
+        task.add_done_callback(ended)
+
+    def _say(self, words: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(words)
+        self._saying.add(task)
+        task.add_done_callback(self._saying.discard)
+
+
+def refusal(error: ControllerError) -> Downward:
+    """What the device is told: no, or that there is no answer."""
+    told = problem(error)
+    if told is None:
+        return Downward(failed=f"the controller failed: {error.code}")
+    return Downward(refused=told)
+
+
+def _listener(session: MqttSession) -> Listener:
+    return Listener(session.device, session.number, session.answer_key)
+
+
+def _look(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("bridge.answer-broke", exc_info=error)

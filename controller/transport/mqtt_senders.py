@@ -1,0 +1,121 @@
+"""Who says something over a broker: devices whose certificate and signature hold."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from agent.errors import AgentError
+from agent.identity.keys import read_certificate, verifier
+from protos.errors import DocumentError
+from protos.keys import Key
+from protos.mqtt.replay_window import ReplayWindow
+from protos.mqtt.sealing import Claim
+from protos.v1 import mqtt_pb2
+
+MOST: Final = 200_000
+"""Devices that are remembered; of the others the certificate is asked for again."""
+
+Now = Callable[[], datetime]
+
+
+class CertificateWanted(Exception):
+    """The device is not known yet, and has shown no certificate."""
+
+
+@dataclass(slots=True)
+class Sender:
+    """A device that has proven who it is.
+
+    Attributes:
+        session: the highest in which it said something.
+        seen: which numbers of that session came already.
+        answer_key: what it wants commands sealed with.
+    """
+
+    device: str
+    serial: str
+    key: Key
+    expires: datetime
+    certificate: bytes
+    session: int = 0
+    seen: ReplayWindow = field(default_factory=ReplayWindow)
+    answer_key: bytes = b""
+
+
+class Senders:
+    """Takes each message of each device once, and none of a session that is over."""
+
+    def __init__(self, device_ca_pem: bytes, now: Now) -> None:
+        self._authority = x509.load_pem_x509_certificate(device_ca_pem)
+        self._now = now
+        self._known: OrderedDict[str, Sender] = OrderedDict()
+
+    def take(self, claimed: Claim[mqtt_pb2.Upstream], topic_device: str) -> Sender:
+        """Who says it, once it is known that they do, and for the first time.
+
+        Raises:
+            CertificateWanted: it may be asked again with a certificate.
+            DocumentError: the broker, or somebody else, has made it up, or brings it again.
+        """
+        message = claimed.message
+        if message.device != topic_device:
+            raise DocumentError("not-for-us", f"of {message.device[:64]!r} on another's topic")
+        sender = self._sender(claimed)
+        if message.session > sender.session:
+            sender.session, sender.seen = message.session, ReplayWindow()
+        elif message.session < sender.session:
+            raise DocumentError("replayed", f"of session {message.session}, which is over")
+        if not sender.seen.take(message.number):
+            raise DocumentError("replayed", f"number {message.number} has come before")
+        sender.answer_key = message.answer_key
+        return sender
+
+    def known(self, device: str) -> Sender | None:
+        """The device, if it has proven who it is."""
+        return self._known.get(device)
+
+    def _sender(self, claimed: Claim[mqtt_pb2.Upstream]) -> Sender:
+        message = claimed.message
+        sender = self._known.get(message.device)
+        shown = message.certificate
+        if sender is None or (shown and shown != sender.certificate):
+            if not shown:
+                raise CertificateWanted
+            fresh = self._verified(shown, message.device)
+            claimed.check(fresh.key)
+            if sender is not None:  # renewed: the same device goes on
+                fresh.session, fresh.seen = sender.session, sender.seen
+            sender = fresh
+        else:
+            claimed.check(sender.key)
+        if sender.expires < self._now():
+            raise DocumentError("bad-signature", "the device's certificate has expired")
+        self._known[message.device] = sender
+        self._known.move_to_end(message.device)
+        while len(self._known) > MOST:
+            self._known.popitem(last=False)
+        return sender
+
+    def _verified(self, der: bytes, device: str) -> Sender:
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            certificate.verify_directly_issued_by(self._authority)
+            uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+            found = read_certificate(certificate.public_bytes(serialization.Encoding.PEM))
+            key = verifier(found.public_key_pem)
+        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+            raise DocumentError("bad-signature", "not a certificate of our devices") from error
+        except AgentError as error:
+            raise DocumentError("bad-signature", error.detail) from error
+        if found.device != device or ExtendedKeyUsageOID.CLIENT_AUTH not in uses:
+            raise DocumentError("bad-signature", "the certificate is another's")
+        if self._now() < found.not_before:
+            raise DocumentError("bad-signature", "the device's certificate is not valid yet")
+        return Sender(device, found.serial, key, found.not_after, der)
