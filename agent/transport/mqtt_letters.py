@@ -31,11 +31,11 @@ class Letters:
 
     def will(self) -> bytes:
         """The death that the broker tells for us: signed, and not sealed, for nobody is there yet."""
-        return sign(self._upstream(mqtt_pb2.Upstream(death=mqtt_pb2.Death())), self._signer)
+        return sign(self._upstream(mqtt_pb2.DeviceMessage(death=mqtt_pb2.Death())), self._signer)
 
     def write(
         self,
-        message: mqtt_pb2.Upstream,
+        message: mqtt_pb2.DeviceMessage,
         to: Controller,
         *,
         addressed: bool = False,
@@ -58,14 +58,14 @@ class Letters:
             full.certificate = self._certificate
         return full.number, seal(sign(full, self._signer), to.sealing_key, UP)
 
-    def read(self, data: bytes, controllers: Controllers) -> mqtt_pb2.Downward:
+    def read(self, data: bytes, controllers: Controllers) -> mqtt_pb2.ControllerMessage:
         """What a controller says to us in this session.
 
         Raises:
             DocumentError: it is not for us, not from a controller that is there, or came before.
         """
         plain = unseal(data, self._key, to_device(self.device))
-        claimed = claim(plain, mqtt_pb2.Downward)
+        claimed = claim(plain, mqtt_pb2.ControllerMessage)
         controller = controllers.get(claimed.message.controller)
         if controller is None:
             raise DocumentError("bad-signature", "from a controller that is not there")
@@ -76,8 +76,8 @@ class Letters:
             raise DocumentError("replayed", f"number {found.number} has come before")
         return found
 
-    def _upstream(self, message: mqtt_pb2.Upstream) -> mqtt_pb2.Upstream:
-        full = mqtt_pb2.Upstream()
+    def _upstream(self, message: mqtt_pb2.DeviceMessage) -> mqtt_pb2.DeviceMessage:
+        full = mqtt_pb2.DeviceMessage()
         full.CopyFrom(message)
         full.device, full.session = self.device, self.session
         return full

@@ -30,7 +30,7 @@ GOODBYE_SECONDS: Final = 2.0
 
 log = logging.getLogger(__name__)
 
-Answer = mqtt_pb2.Downward
+Answer = mqtt_pb2.ControllerMessage
 
 
 class MqttLink:
@@ -78,7 +78,7 @@ class MqttLink:
         except TimeoutError as error:
             raise TransportError("no controller is at the broker") from error
         self._controller = controller
-        message = mqtt_pb2.Upstream(birth=mqtt_pb2.Birth())
+        message = mqtt_pb2.DeviceMessage(birth=mqtt_pb2.Birth())
         self._taken(await self._ask(message, seconds, addressed=True, introduced=True))
         self._on_desired = None
 
@@ -105,7 +105,7 @@ class MqttLink:
 
     async def call(self, method: str, request: bytes) -> bytes:
         """A controller's answer."""
-        message = mqtt_pb2.Upstream(request=mqtt_pb2.Request(method=method, body=request))
+        message = mqtt_pb2.DeviceMessage(request=mqtt_pb2.Request(method=method, body=request))
         return self._taken(await self._answered(message, CALL_SECONDS)).body
 
     async def fetch(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None]:
@@ -114,7 +114,7 @@ class MqttLink:
 
         async def ask(offset: int, length: int) -> bytes:
             wanted = mqtt_pb2.ChunkRequest(sha256=sha256, offset=offset, length=length)
-            return await self._chunk(mqtt_pb2.Upstream(chunk=wanted))
+            return await self._chunk(mqtt_pb2.DeviceMessage(chunk=wanted))
 
         pieces = chunks(ask, offset)
         try:
@@ -126,7 +126,7 @@ class MqttLink:
     async def publish(self, subject: str, payload: bytes) -> None:
         """Returns once the controller has it."""
         announcement = mqtt_pb2.Announcement(subject=subject, payload=payload)
-        message = mqtt_pb2.Upstream(announcement=announcement)
+        message = mqtt_pb2.DeviceMessage(announcement=announcement)
         self._taken(await self._answered(message, CALL_SECONDS, addressed=True))
 
     def commands(self) -> AsyncIterator[bytes]:
@@ -153,7 +153,7 @@ class MqttLink:
         error = await client.ended()
         self._fail(TransportError(f"the broker has gone: {error}"))
 
-    async def _chunk(self, message: mqtt_pb2.Upstream) -> bytes:
+    async def _chunk(self, message: mqtt_pb2.DeviceMessage) -> bytes:
         """A piece of a blob: asked for again if it does not come; the broker may have lost it."""
         for _ in range(CHUNK_ATTEMPTS - 1):
             try:
@@ -163,7 +163,7 @@ class MqttLink:
         return self._taken(await self._answered(message, CHUNK_SECONDS)).body
 
     async def _answered(
-        self, message: mqtt_pb2.Upstream, seconds: float, *, addressed: bool = False
+        self, message: mqtt_pb2.DeviceMessage, seconds: float, *, addressed: bool = False
     ) -> Answer:
         """The answer; without one in time the link has ended: who is there, answers."""
         try:
@@ -178,7 +178,7 @@ class MqttLink:
 
     async def _ask(
         self,
-        message: mqtt_pb2.Upstream,
+        message: mqtt_pb2.DeviceMessage,
         seconds: float,
         *,
         addressed: bool = False,

@@ -26,8 +26,8 @@ from protos.v1 import command_pb2, mqtt_pb2
 CALLS: Final = 32
 """Of one device at once: it may not take the others' turn."""
 
-Upstream = mqtt_pb2.Upstream
-Downward = mqtt_pb2.Downward
+DeviceMessage = mqtt_pb2.DeviceMessage
+ControllerMessage = mqtt_pb2.ControllerMessage
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class MqttDesk:
                 await asyncio.wait(tuple(tasks))
 
     def _take(self, address: Address, incoming: Incoming) -> None:
-        claimed = claim(unseal(incoming.payload, self._own.sealing_key, UP), Upstream)
+        claimed = claim(unseal(incoming.payload, self._own.sealing_key, UP), DeviceMessage)
         message = claimed.message
         self._check_place(message, address)
         to = Listener(
@@ -98,7 +98,7 @@ class MqttDesk:
         try:
             sender = self._senders.take(claimed, address.whose)
         except CertificateWanted:
-            wanted = Downward(certificate_wanted=mqtt_pb2.CertificateWanted())
+            wanted = ControllerMessage(certificate_wanted=mqtt_pb2.CertificateWanted())
             self._say(self._voice.answer(to, wanted))
             return
         if len(self._running[sender.device]) >= CALLS:
@@ -107,7 +107,7 @@ class MqttDesk:
             return
         self._run(sender.device, self._answer(message, sender, to))
 
-    def _check_place(self, message: Upstream, address: Address) -> None:
+    def _check_place(self, message: DeviceMessage, address: Address) -> None:
         """What needs an order comes to us by name, and nothing else does."""
         to_us = message.WhichOneof("kind") in ("birth", "announcement")
         if to_us != (address.leaf is Leaf.IN):
@@ -115,7 +115,7 @@ class MqttDesk:
         if to_us and message.controller != self._voice.controller:
             raise DocumentError("not-for-us", "for another controller, or an older one")
 
-    async def _answer(self, message: Upstream, sender: Sender, to: Listener) -> None:
+    async def _answer(self, message: DeviceMessage, sender: Sender, to: Listener) -> None:
         try:
             await self._endpoint.admit(sender.device, sender.serial)
             answer = await self._done(message, to)
@@ -128,7 +128,7 @@ class MqttDesk:
             answer = refusal(error)
         await self._voice.answer(to, answer)
 
-    async def _done(self, message: Upstream, to: Listener) -> Downward:
+    async def _done(self, message: DeviceMessage, to: Listener) -> ControllerMessage:
         match message.WhichOneof("kind"):
             case "birth":
                 return await self._born(to)
@@ -137,13 +137,13 @@ class MqttDesk:
             case "request":
                 request = message.request
                 body = await self._endpoint.call(to.device, request.method, request.body)
-                return Downward(body=body)
+                return ControllerMessage(body=body)
             case "chunk":
-                return Downward(body=await self._chunk(to.device, message.chunk))
+                return ControllerMessage(body=await self._chunk(to.device, message.chunk))
             case _:
                 raise InvalidInput("message: of a kind that this controller does not know")
 
-    async def _born(self, to: Listener) -> Downward:
+    async def _born(self, to: Listener) -> ControllerMessage:
         session = MqttSession(to.device, to.session, to.answer_key, self._command, self._end)
         self._links[to.device] = session
         try:
@@ -151,15 +151,17 @@ class MqttDesk:
         except ControllerError:
             self._leave(session)
             raise
-        return Downward(done=mqtt_pb2.Done())
+        return ControllerMessage(done=mqtt_pb2.Done())
 
-    async def _announced(self, announcement: mqtt_pb2.Announcement, to: Listener) -> Downward:
+    async def _announced(
+        self, announcement: mqtt_pb2.Announcement, to: Listener
+    ) -> ControllerMessage:
         session = self._links.get(to.device)
         if session is None or session.number != to.session:
-            return Downward(farewell=mqtt_pb2.Farewell())
+            return ControllerMessage(farewell=mqtt_pb2.Farewell())
         async with session.turn:  # taken in the order in which they came
             await self._endpoint.publish(to.device, announcement.subject, announcement.payload)
-        return Downward(done=mqtt_pb2.Done())
+        return ControllerMessage(done=mqtt_pb2.Done())
 
     async def _chunk(self, device: str, wanted: mqtt_pb2.ChunkRequest) -> bytes:
         """The bytes that were asked for; fewer only at the blob's end."""
@@ -175,7 +177,7 @@ class MqttDesk:
         return bytes(found[: wanted.length])
 
     def _take_death(self, device: str, payload: bytes) -> None:
-        claimed = claim(payload, Upstream)
+        claimed = claim(payload, DeviceMessage)
         sender, session = self._senders.known(device), self._links.get(device)
         if sender is None or session is None:
             return
@@ -193,12 +195,12 @@ class MqttDesk:
         """The book has ended the link: the device shall know."""
         if self._links.get(session.device) is session:
             del self._links[session.device]
-        farewell = Downward(farewell=mqtt_pb2.Farewell())
+        farewell = ControllerMessage(farewell=mqtt_pb2.Farewell())
         self._say(self._voice.command(_listener(session), farewell, session.next_command()))
 
     def _command(self, session: MqttSession, command: bytes) -> None:
         try:
-            message = Downward(command=command_pb2.Command.FromString(command))
+            message = ControllerMessage(command=command_pb2.Command.FromString(command))
         except DecodeError:
             log.warning("bridge.command-unreadable device=%s", session.device)
             return
@@ -223,12 +225,12 @@ class MqttDesk:
         task.add_done_callback(self._saying.discard)
 
 
-def refusal(error: ControllerError) -> Downward:
+def refusal(error: ControllerError) -> ControllerMessage:
     """What the device is told: no, or that there is no answer."""
     told = problem(error)
     if told is None:
-        return Downward(failed=f"the controller failed: {error.code}")
-    return Downward(refused=told)
+        return ControllerMessage(failed=f"the controller failed: {error.code}")
+    return ControllerMessage(refused=told)
 
 
 def _listener(session: MqttSession) -> Listener:

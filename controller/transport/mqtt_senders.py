@@ -57,7 +57,7 @@ class Senders:
         self._now = now
         self._known: OrderedDict[str, Sender] = OrderedDict()
 
-    def take(self, claimed: Claim[mqtt_pb2.Upstream], topic_device: str) -> Sender:
+    def take(self, claimed: Claim[mqtt_pb2.DeviceMessage], topic_device: str) -> Sender:
         """Who says it, once it is known that they do, and for the first time.
 
         Raises:
@@ -81,7 +81,7 @@ class Senders:
         """The device, if it has proven who it is."""
         return self._known.get(device)
 
-    def _sender(self, claimed: Claim[mqtt_pb2.Upstream]) -> Sender:
+    def _sender(self, claimed: Claim[mqtt_pb2.DeviceMessage]) -> Sender:
         message = claimed.message
         sender = self._known.get(message.device)
         shown = message.certificate

@@ -74,12 +74,12 @@ class Voice:
         self._signer = own.signer()
         self._client = client
 
-    async def answer(self, to: Listener, message: mqtt_pb2.Downward) -> None:
+    async def answer(self, to: Listener, message: mqtt_pb2.ControllerMessage) -> None:
         """Answers a message of the device."""
         message.answers = to.number
         await self._say(to, message, ANSWER_SECONDS)
 
-    async def command(self, to: Listener, message: mqtt_pb2.Downward, number: int) -> None:
+    async def command(self, to: Listener, message: mqtt_pb2.ControllerMessage, number: int) -> None:
         """Says what answers nothing."""
         message.number = number
         await self._say(to, message, COMMAND_SECONDS)
@@ -91,7 +91,7 @@ class Voice:
         topic = topics.answer(client)
         await self._publish(topic, message, answer_key, "", ANSWER_SECONDS, b"")
 
-    async def _say(self, to: Listener, message: mqtt_pb2.Downward, expiry: int) -> None:
+    async def _say(self, to: Listener, message: mqtt_pb2.ControllerMessage, expiry: int) -> None:
         message.controller, message.device, message.session = (
             self.controller,
             to.device,

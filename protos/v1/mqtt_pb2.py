@@ -26,39 +26,39 @@ from protos.v1 import command_pb2 as protos_dot_v1_dot_command__pb2
 from protos.v1 import common_pb2 as protos_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/mqtt.proto\x12\tmuster.v1\x1a\x17protos/v1/command.proto\x1a\x16protos/v1/common.proto\"\xc8\x02\n\x08Upstream\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\x04\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x12\n\ncontroller\x18\x04 \x01(\t\x12\x12\n\nanswer_key\x18\x05 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0c\x12!\n\x05\x62irth\x18\x07 \x01(\x0b\x32\x10.muster.v1.BirthH\x00\x12!\n\x05\x64\x65\x61th\x18\x08 \x01(\x0b\x32\x10.muster.v1.DeathH\x00\x12%\n\x07request\x18\t \x01(\x0b\x32\x12.muster.v1.RequestH\x00\x12/\n\x0c\x61nnouncement\x18\n \x01(\x0b\x32\x17.muster.v1.AnnouncementH\x00\x12(\n\x05\x63hunk\x18\x0b \x01(\x0b\x32\x17.muster.v1.ChunkRequestH\x00\x42\x06\n\x04kind\"\x07\n\x05\x42irth\"\x07\n\x05\x44\x65\x61th\"\'\n\x07Request\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"0\n\x0c\x41nnouncement\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"L\n\x0c\x43hunkRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x0c\n\x04have\x18\x04 \x03(\t\"\xde\x02\n\x08\x44ownward\x12\x12\n\ncontroller\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x04\x12\x0f\n\x07\x61nswers\x18\x04 \x01(\x04\x12\x0e\n\x06number\x18\x0c \x01(\x04\x12\x0e\n\x04\x62ody\x18\x05 \x01(\x0cH\x00\x12%\n\x07refused\x18\x06 \x01(\x0b\x32\x12.muster.v1.ProblemH\x00\x12\x10\n\x06\x66\x61iled\x18\x07 \x01(\tH\x00\x12\x1f\n\x04\x64one\x18\x08 \x01(\x0b\x32\x0f.muster.v1.DoneH\x00\x12:\n\x12\x63\x65rtificate_wanted\x18\t \x01(\x0b\x32\x1c.muster.v1.CertificateWantedH\x00\x12%\n\x07\x63ommand\x18\n \x01(\x0b\x32\x12.muster.v1.CommandH\x00\x12\'\n\x08\x66\x61rewell\x18\x0b \x01(\x0b\x32\x13.muster.v1.FarewellH\x00\x42\x06\n\x04kind\"\x06\n\x04\x44one\"\x13\n\x11\x43\x65rtificateWanted\"\n\n\x08\x46\x61rewell\"a\n\x0f\x43ontrollerState\x12\x12\n\ncontroller\x18\x01 \x01(\t\x12\x10\n\x08since_ms\x18\x02 \x01(\x03\x12\x13\n\x0bsealing_key\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\"U\n\x07\x45nquiry\x12\x12\n\nanswer_key\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0e\n\x04join\x18\x03 \x01(\x0cH\x00\x12\x0f\n\x05renew\x18\x04 \x01(\x0cH\x00\x42\x06\n\x04kind\"o\n\rEnquiryAnswer\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0e\n\x04\x62ody\x18\x02 \x01(\x0cH\x00\x12%\n\x07refused\x18\x03 \x01(\x0b\x32\x12.muster.v1.ProblemH\x00\x12\x10\n\x06\x66\x61iled\x18\x04 \x01(\tH\x00\x42\x06\n\x04kind\"3\n\rSignedMessage\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/mqtt.proto\x12\tmuster.v1\x1a\x17protos/v1/command.proto\x1a\x16protos/v1/common.proto\"\xcd\x02\n\rDeviceMessage\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\x04\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x12\n\ncontroller\x18\x04 \x01(\t\x12\x12\n\nanswer_key\x18\x05 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0c\x12!\n\x05\x62irth\x18\x07 \x01(\x0b\x32\x10.muster.v1.BirthH\x00\x12!\n\x05\x64\x65\x61th\x18\x08 \x01(\x0b\x32\x10.muster.v1.DeathH\x00\x12%\n\x07request\x18\t \x01(\x0b\x32\x12.muster.v1.RequestH\x00\x12/\n\x0c\x61nnouncement\x18\n \x01(\x0b\x32\x17.muster.v1.AnnouncementH\x00\x12(\n\x05\x63hunk\x18\x0b \x01(\x0b\x32\x17.muster.v1.ChunkRequestH\x00\x42\x06\n\x04kind\"\x07\n\x05\x42irth\"\x07\n\x05\x44\x65\x61th\"\'\n\x07Request\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"0\n\x0c\x41nnouncement\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"L\n\x0c\x43hunkRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x0c\n\x04have\x18\x04 \x03(\t\"\xe7\x02\n\x11\x43ontrollerMessage\x12\x12\n\ncontroller\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x04\x12\x0f\n\x07\x61nswers\x18\x04 \x01(\x04\x12\x0e\n\x06number\x18\x0c \x01(\x04\x12\x0e\n\x04\x62ody\x18\x05 \x01(\x0cH\x00\x12%\n\x07refused\x18\x06 \x01(\x0b\x32\x12.muster.v1.ProblemH\x00\x12\x10\n\x06\x66\x61iled\x18\x07 \x01(\tH\x00\x12\x1f\n\x04\x64one\x18\x08 \x01(\x0b\x32\x0f.muster.v1.DoneH\x00\x12:\n\x12\x63\x65rtificate_wanted\x18\t \x01(\x0b\x32\x1c.muster.v1.CertificateWantedH\x00\x12%\n\x07\x63ommand\x18\n \x01(\x0b\x32\x12.muster.v1.CommandH\x00\x12\'\n\x08\x66\x61rewell\x18\x0b \x01(\x0b\x32\x13.muster.v1.FarewellH\x00\x42\x06\n\x04kind\"\x06\n\x04\x44one\"\x13\n\x11\x43\x65rtificateWanted\"\n\n\x08\x46\x61rewell\"a\n\x0f\x43ontrollerState\x12\x12\n\ncontroller\x18\x01 \x01(\t\x12\x10\n\x08since_ms\x18\x02 \x01(\x03\x12\x13\n\x0bsealing_key\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\"U\n\x07\x45nquiry\x12\x12\n\nanswer_key\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0e\n\x04join\x18\x03 \x01(\x0cH\x00\x12\x0f\n\x05renew\x18\x04 \x01(\x0cH\x00\x42\x06\n\x04kind\"o\n\rEnquiryAnswer\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0e\n\x04\x62ody\x18\x02 \x01(\x0cH\x00\x12%\n\x07refused\x18\x03 \x01(\x0b\x32\x12.muster.v1.ProblemH\x00\x12\x10\n\x06\x66\x61iled\x18\x04 \x01(\tH\x00\x42\x06\n\x04kind\"3\n\rSignedMessage\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.mqtt_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UPSTREAM']._serialized_start=85
-  _globals['_UPSTREAM']._serialized_end=413
-  _globals['_BIRTH']._serialized_start=415
-  _globals['_BIRTH']._serialized_end=422
-  _globals['_DEATH']._serialized_start=424
-  _globals['_DEATH']._serialized_end=431
-  _globals['_REQUEST']._serialized_start=433
-  _globals['_REQUEST']._serialized_end=472
-  _globals['_ANNOUNCEMENT']._serialized_start=474
-  _globals['_ANNOUNCEMENT']._serialized_end=522
-  _globals['_CHUNKREQUEST']._serialized_start=524
-  _globals['_CHUNKREQUEST']._serialized_end=600
-  _globals['_DOWNWARD']._serialized_start=603
-  _globals['_DOWNWARD']._serialized_end=953
-  _globals['_DONE']._serialized_start=955
-  _globals['_DONE']._serialized_end=961
-  _globals['_CERTIFICATEWANTED']._serialized_start=963
-  _globals['_CERTIFICATEWANTED']._serialized_end=982
-  _globals['_FAREWELL']._serialized_start=984
-  _globals['_FAREWELL']._serialized_end=994
-  _globals['_CONTROLLERSTATE']._serialized_start=996
-  _globals['_CONTROLLERSTATE']._serialized_end=1093
-  _globals['_ENQUIRY']._serialized_start=1095
-  _globals['_ENQUIRY']._serialized_end=1180
-  _globals['_ENQUIRYANSWER']._serialized_start=1182
-  _globals['_ENQUIRYANSWER']._serialized_end=1293
-  _globals['_SIGNEDMESSAGE']._serialized_start=1295
-  _globals['_SIGNEDMESSAGE']._serialized_end=1346
+  _globals['_DEVICEMESSAGE']._serialized_start=85
+  _globals['_DEVICEMESSAGE']._serialized_end=418
+  _globals['_BIRTH']._serialized_start=420
+  _globals['_BIRTH']._serialized_end=427
+  _globals['_DEATH']._serialized_start=429
+  _globals['_DEATH']._serialized_end=436
+  _globals['_REQUEST']._serialized_start=438
+  _globals['_REQUEST']._serialized_end=477
+  _globals['_ANNOUNCEMENT']._serialized_start=479
+  _globals['_ANNOUNCEMENT']._serialized_end=527
+  _globals['_CHUNKREQUEST']._serialized_start=529
+  _globals['_CHUNKREQUEST']._serialized_end=605
+  _globals['_CONTROLLERMESSAGE']._serialized_start=608
+  _globals['_CONTROLLERMESSAGE']._serialized_end=967
+  _globals['_DONE']._serialized_start=969
+  _globals['_DONE']._serialized_end=975
+  _globals['_CERTIFICATEWANTED']._serialized_start=977
+  _globals['_CERTIFICATEWANTED']._serialized_end=996
+  _globals['_FAREWELL']._serialized_start=998
+  _globals['_FAREWELL']._serialized_end=1008
+  _globals['_CONTROLLERSTATE']._serialized_start=1010
+  _globals['_CONTROLLERSTATE']._serialized_end=1107
+  _globals['_ENQUIRY']._serialized_start=1109
+  _globals['_ENQUIRY']._serialized_end=1194
+  _globals['_ENQUIRYANSWER']._serialized_start=1196
+  _globals['_ENQUIRYANSWER']._serialized_end=1307
+  _globals['_SIGNEDMESSAGE']._serialized_start=1309
+  _globals['_SIGNEDMESSAGE']._serialized_end=1360
 # @@protoc_insertion_point(module_scope)

@@ -21,7 +21,7 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class Upstream(_message.Message):
+class DeviceMessage(_message.Message):
     """What a device says over a broker. It travels in a SignedMessage; which is sealed, but for a death."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -81,7 +81,7 @@ class Upstream(_message.Message):
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
-Global___Upstream: _TypeAlias = Upstream  # noqa: Y015
+Global___DeviceMessage: _TypeAlias = DeviceMessage  # noqa: Y015
 
 @_typing.final
 class Birth(_message.Message):
@@ -196,7 +196,7 @@ class ChunkRequest(_message.Message):
 Global___ChunkRequest: _TypeAlias = ChunkRequest  # noqa: Y015
 
 @_typing.final
-class Downward(_message.Message):
+class ControllerMessage(_message.Message):
     """What a controller says to one device. It travels in a SignedMessage, which is sealed."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -217,7 +217,7 @@ class Downward(_message.Message):
     device: _builtins.str
     session: _builtins.int
     answers: _builtins.int
-    """Upstream.number; 0 in what answers nothing"""
+    """DeviceMessage.number; 0 in what answers nothing"""
     number: _builtins.int
     """of a command in its session: what came once is not taken twice"""
     body: _builtins.bytes
@@ -262,7 +262,7 @@ class Downward(_message.Message):
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
-Global___Downward: _TypeAlias = Downward  # noqa: Y015
+Global___ControllerMessage: _TypeAlias = ControllerMessage  # noqa: Y015
 
 @_typing.final
 class Done(_message.Message):

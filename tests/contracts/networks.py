@@ -5,16 +5,23 @@ To add a transport: one more class like ``GrpcNetwork``, and its name in ``NETWO
 
 import asyncio
 import hashlib
+import itertools
+import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from agent.clock import SystemClock
 from agent.identity import keys
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Dialer
+from agent.transport.mqtt_dialer import DeviceAccess, MqttDialer
 from controller.enrolment.authority import (
     KeyPair,
     check_request,
@@ -26,10 +33,14 @@ from controller.errors import Conflict, DeviceRevoked, InvalidInput, NotFound, S
 from controller.transport.courier import Courier
 from controller.transport.dispatch import Dispatch
 from controller.transport.grpc_server import GrpcServer
+from controller.transport.mqtt_bridge import MqttBridge
+from controller.transport.mqtt_voice import ControllerSeal
 from controller.transport.sessions import Sessions
 from protos.methods import FACTS, METADATA, UPLOAD
+from protos.mqtt.client import Broker as BrokerAccess
 from protos.v1 import command_pb2, common_pb2
 from simulations.memory_link import MemoryNetwork
+from tests.brokers import Broker, mosquitto
 
 DEADLINE = 15.0
 PIECE = 10_000
@@ -142,7 +153,7 @@ class InMemory:
 
 
 @asynccontextmanager
-async def memory(centre: Centre) -> AsyncIterator[Network]:
+async def memory(centre: Centre, _: Path) -> AsyncIterator[Network]:
     network = MemoryNetwork(centre.endpoint())
     yield InMemory(network)
     await network.settle()
@@ -249,7 +260,7 @@ class OverGrpc:
 
 
 @asynccontextmanager
-async def grpc(centre: Centre) -> AsyncIterator[Network]:
+async def grpc(centre: Centre, _: Path) -> AsyncIterator[Network]:
     authorities = Authorities.new()
     sessions = Sessions(centre.endpoint())
     server = GrpcServer(
@@ -264,9 +275,96 @@ async def grpc(centre: Centre) -> AsyncIterator[Network]:
             await cable.remove()
 
 
-NETWORKS: dict[str, Callable[[Centre], AbstractAsyncContextManager[Network]]] = {
+class OverMqtt:
+    """Through a real Mosquitto, with the access lists that Muster makes."""
+
+    def __init__(
+        self,
+        courier: Sessions,
+        broker: Broker,
+        server_ca_pem: bytes,
+    ) -> None:
+        self._courier = courier
+        self._broker = broker
+        self._server_ca_pem = server_ca_pem
+        self.cables: dict[str, Cable] = {}
+        self.desired: list[bytes] = []
+
+    @property
+    def courier(self) -> Courier:
+        return self._courier
+
+    async def dialer(self, device: str) -> MqttDialer:
+        cable = self.cables.setdefault(device, Cable(self._broker.ports.devices))
+        port = await cable.lay()
+        shown = self._broker.certificates.device(device)
+        sessions = itertools.count(1)
+        access = DeviceAccess(
+            device,
+            BrokerAccess(
+                f"localhost:{port}", self._broker.certificates.broker_authority.certificate_pem
+            ),
+            self._server_ca_pem,
+            shown.key_pem,
+            lambda: shown.certificate_pem,
+            lambda: next(sessions),
+        )
+        rng = random.Random(1)  # noqa: S311 - which controller, not secrets
+        return MqttDialer(access, SystemClock(), rng, self.desired.append, will_delay=1)
+
+    async def cut(self, device: str) -> None:
+        self.cables[device].cut()
+
+    async def isolate(self, device: str) -> None:
+        self.cables[device].plugged = False
+        self.cables[device].cut()
+
+
+@asynccontextmanager
+async def mqtt(centre: Centre, tmp_path: Path) -> AsyncIterator[Network]:
+    authorities = Authorities.new()
+    own = ControllerSeal(authorities.controller, X25519PrivateKey.generate())
+    async with mosquitto(tmp_path) as broker:
+        sessions = Sessions(centre.endpoint())
+        certificates = broker.certificates
+        bridge = MqttBridge(
+            centre.endpoint(),
+            sessions,
+            BrokerAccess(
+                broker.controllers,
+                certificates.broker_authority.certificate_pem,
+                certificates.controller.certificate_pem,
+                certificates.controller.key_pem,
+            ),
+            own,
+            certificates.device_authority.certificate_pem,
+            SystemClock(),
+            nothing_stands,
+        )
+        serving = asyncio.create_task(bridge.run())
+        async with asyncio.timeout(DEADLINE):
+            await bridge.up()
+        network = OverMqtt(sessions, broker, authorities.server.certificate_pem)
+        try:
+            yield network
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
+            await sessions.settle()
+            for cable in network.cables.values():
+                await cable.remove()
+
+
+async def nothing_stands() -> AsyncIterator[Sequence[tuple[str, bytes]]]:
+    """No directives that the broker would have to be told again."""
+    if ():
+        yield ()
+
+
+NETWORKS: dict[str, Callable[[Centre, Path], AbstractAsyncContextManager[Network]]] = {
     "memory": memory,
     "grpc": grpc,
+    "mqtt": mqtt,
 }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -27,8 +28,10 @@ def centre() -> Centre:
 
 
 @pytest.fixture(params=list(NETWORKS))
-async def network(request: pytest.FixtureRequest, centre: Centre) -> AsyncIterator[Network]:
-    async with NETWORKS[request.param](centre) as network:
+async def network(
+    request: pytest.FixtureRequest, centre: Centre, tmp_path: Path
+) -> AsyncIterator[Network]:
+    async with NETWORKS[request.param](centre, tmp_path) as network:
         yield network
 
 

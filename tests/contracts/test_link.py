@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -29,8 +30,10 @@ def centre() -> Centre:
 
 
 @pytest.fixture(params=list(NETWORKS))
-async def network(request: pytest.FixtureRequest, centre: Centre) -> AsyncIterator[Network]:
-    async with NETWORKS[request.param](centre) as network:
+async def network(
+    request: pytest.FixtureRequest, centre: Centre, tmp_path: Path
+) -> AsyncIterator[Network]:
+    async with NETWORKS[request.param](centre, tmp_path) as network:
         yield network
 
 
@@ -123,7 +126,7 @@ async def test_what_is_no_digest_is_refused(link: Link) -> None:
 
 async def test_a_fetch_that_is_left_early_disturbs_nothing(link: Link) -> None:
     async for piece in link.fetch(BLOB_SHA256, 0):
-        assert piece == BLOB[:PIECE]
+        assert BLOB.startswith(piece)
         break
 
     assert await link.call(METADATA.name, b"x") == b"d1/x"
