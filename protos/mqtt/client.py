@@ -229,6 +229,19 @@ class _Client(aiomqtt.Client):
             log.exception("broker.message-failed topic=%s", message.topic)
 
 
+class _TidySocket(ssl.SSLSocket):
+    """Closes itself where it comes to no connection: paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Shakes hands, within ``TIMEOUT_SECONDS``."""
+        self.settimeout(TIMEOUT_SECONDS)
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _properties(packet: int) -> Properties:
     return Properties(packet)  # type: ignore[no-untyped-call]
 
@@ -242,6 +255,7 @@ def _will(will: Will) -> aiomqtt.Will:
 def _tls(broker: Broker) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=broker.ca_pem.decode())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _TidySocket
     if broker.key_pem:
         # Python's ssl reads keys from files only: one in memory, which nobody else can open.
         descriptor = os.memfd_create("muster-broker", os.MFD_CLOEXEC)
