@@ -21,7 +21,7 @@ from agent.clock import SystemClock
 from agent.identity import keys
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Dialer
-from agent.transport.mqtt_dialer import DeviceAccess, MqttDialer
+from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
 from controller.enrolment.authority import (
     KeyPair,
     check_request,
@@ -33,11 +33,11 @@ from controller.errors import Conflict, DeviceRevoked, InvalidInput, NotFound, S
 from controller.transport.courier import Courier
 from controller.transport.dispatch import Dispatch
 from controller.transport.grpc_server import GrpcServer
-from controller.transport.mqtt_bridge import MqttBridge
-from controller.transport.mqtt_voice import ControllerSeal
+from controller.transport.mqtt.loop import MqttBridge
+from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions
 from protos.methods import FACTS, METADATA, UPLOAD
-from protos.mqtt.client import Broker as BrokerAccess
+from protos.mqtt.connection import Broker as BrokerAccess
 from protos.v1 import command_pb2, common_pb2
 from simulations.memory_link import MemoryNetwork
 from tests.brokers import Broker, mosquitto

@@ -6,7 +6,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from agent.transport.mqtt_controllers import Controller, Controllers
+from agent.transport.mqtt.controllers import Controller, Controllers
 from protos.errors import DocumentError
 from protos.keys import Signer
 from protos.mqtt.replay_window import ReplayWindow

@@ -1,6 +1,6 @@
 """A ``Link`` over an MQTT 5 broker: one connection to the broker, and a controller that takes us.
 
-The broker is trusted with nothing: ``mqtt_letters`` signs and seals. Calls go to any controller, what
+The broker is trusted with nothing: ``letters`` signs and seals. Calls go to any controller, what
 needs an order goes to the one that took the device's birth. When that one goes, the link has ended.
 """
 
@@ -12,25 +12,21 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from agent.errors import AgentError, Refused, TransportError
+from agent.errors import AgentError, TransportError
 from agent.transport.inbox import Inbox
-from agent.transport.mqtt_chunks import chunks
-from agent.transport.mqtt_controllers import Controller, Controllers
-from agent.transport.mqtt_letters import Letters
+from agent.transport.mqtt.chunks import chunks
+from agent.transport.mqtt.controllers import Controller, Controllers
+from agent.transport.mqtt.letters import Letters
+from agent.transport.mqtt.questions import Answer, Questions
 from protos.errors import BrokerError, DocumentError
 from protos.mqtt import topics
-from protos.mqtt.client import BrokerClient, Incoming
+from protos.mqtt.connection import BrokerClient, Incoming
 from protos.mqtt.topics import Leaf
 from protos.v1 import command_pb2, common_pb2, mqtt_pb2
 
-CALL_SECONDS: Final = 60.0
-CHUNK_SECONDS: Final = 15.0
-CHUNK_ATTEMPTS: Final = 3
 GOODBYE_SECONDS: Final = 2.0
 
 log = logging.getLogger(__name__)
-
-Answer = mqtt_pb2.ControllerMessage
 
 
 class MqttLink:
@@ -47,7 +43,7 @@ class MqttLink:
         self._controllers = controllers
         self._on_desired: Callable[[bytes], None] | None = on_desired
         self._inbox = Inbox()
-        self._pending: dict[int, asyncio.Future[Answer]] = {}
+        self._questions = Questions(letters, self._fail)
         self._came = asyncio.Event()
         self._client: BrokerClient | None = None
         self._controller: Controller | None = None
@@ -78,8 +74,9 @@ class MqttLink:
         except TimeoutError as error:
             raise TransportError("no controller is at the broker") from error
         self._controller = controller
-        message = mqtt_pb2.DeviceMessage(birth=mqtt_pb2.Birth())
-        self._taken(await self._ask(message, seconds, addressed=True, introduced=True))
+        if self._client is not None:
+            self._questions.aim(self._client, controller)
+        await self._questions.be_born(seconds)
         self._on_desired = None
 
     @property
@@ -106,7 +103,7 @@ class MqttLink:
     async def call(self, method: str, request: bytes) -> bytes:
         """A controller's answer."""
         message = mqtt_pb2.DeviceMessage(request=mqtt_pb2.Request(method=method, body=request))
-        return self._taken(await self._answered(message, CALL_SECONDS)).body
+        return (await self._questions.ask(message)).body
 
     async def fetch(self, sha256: str, offset: int) -> AsyncGenerator[bytes, None]:
         """The blob's bytes from ``offset`` on."""
@@ -114,7 +111,7 @@ class MqttLink:
 
         async def ask(offset: int, length: int) -> bytes:
             wanted = mqtt_pb2.ChunkRequest(sha256=sha256, offset=offset, length=length)
-            return await self._chunk(mqtt_pb2.DeviceMessage(chunk=wanted))
+            return await self._questions.chunk(wanted)
 
         pieces = chunks(ask, offset)
         try:
@@ -127,7 +124,7 @@ class MqttLink:
         """Returns once the controller has it."""
         announcement = mqtt_pb2.Announcement(subject=subject, payload=payload)
         message = mqtt_pb2.DeviceMessage(announcement=announcement)
-        self._taken(await self._answered(message, CALL_SECONDS, addressed=True))
+        await self._questions.ask(message, addressed=True)
 
     def commands(self) -> AsyncIterator[bytes]:
         """Commands as they come; of each kind, the newest that was not yet taken."""
@@ -152,76 +149,6 @@ class MqttLink:
     async def _watched(self, client: BrokerClient) -> None:
         error = await client.ended()
         self._fail(TransportError(f"the broker has gone: {error}"))
-
-    async def _chunk(self, message: mqtt_pb2.DeviceMessage) -> bytes:
-        """A piece of a blob: asked for again if it does not come; the broker may have lost it."""
-        for _ in range(CHUNK_ATTEMPTS - 1):
-            try:
-                return self._taken(await self._ask(message, CHUNK_SECONDS)).body
-            except TimeoutError:
-                continue
-        return self._taken(await self._answered(message, CHUNK_SECONDS)).body
-
-    async def _answered(
-        self, message: mqtt_pb2.DeviceMessage, seconds: float, *, addressed: bool = False
-    ) -> Answer:
-        """The answer; without one in time the link has ended: who is there, answers."""
-        try:
-            answer = await self._ask(message, seconds, addressed=addressed)
-            if answer.HasField("certificate_wanted"):
-                answer = await self._ask(message, seconds, addressed=addressed, introduced=True)
-        except TimeoutError as error:
-            silence = TransportError(f"no controller answered within {seconds:g} s")
-            self._fail(silence)
-            raise silence from error
-        return answer
-
-    async def _ask(
-        self,
-        message: mqtt_pb2.DeviceMessage,
-        seconds: float,
-        *,
-        addressed: bool = False,
-        introduced: bool = False,
-    ) -> Answer:
-        self._inbox.check()
-        client, controller = self._client, self._controller
-        if client is None or controller is None:
-            raise TransportError("the link is not up yet")
-        device = self._letters.device
-        number, data = self._letters.write(
-            message, controller, addressed=addressed, introduced=introduced
-        )
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._pending[number] = answer
-        try:
-            async with asyncio.timeout(seconds):
-                await client.publish(
-                    topics.inbox(controller.id, device) if addressed else topics.call(device),
-                    data,
-                    expiry=int(seconds),
-                    answer_to=topics.down(device),
-                    correlation=number.to_bytes(8, "big"),
-                    often=True,
-                )
-                return await answer
-        except BrokerError as error:
-            raise TransportError(f"the broker: {error}") from error
-        finally:
-            del self._pending[number]
-            answer.cancel()
-
-    def _taken(self, answer: Answer) -> Answer:
-        match answer.WhichOneof("kind"):
-            case "refused":
-                problem = answer.refused
-                raise Refused(problem.code, problem.detail, problem.remedy)
-            case "failed":
-                raise TransportError(answer.failed[:500])
-            case "body" | "done":
-                return answer
-            case _:
-                raise TransportError("the controller answered what was not asked")
 
     def _note_state(self, controller: str, state: bytes) -> None:
         self._controllers.take(controller, state)
@@ -248,13 +175,8 @@ class MqttLink:
             case "farewell":
                 self._fail(TransportError("the controller ended the link"))
             case _:
-                answer = self._pending.get(message.answers)
-                if answer is not None and not answer.done():
-                    answer.set_result(message)
+                self._questions.take(message)
 
     def _fail(self, reason: AgentError) -> None:
-        first = self._inbox.fail(reason)
+        self._questions.fail(self._inbox.fail(reason))
         self._came.set()
-        for answer in self._pending.values():
-            if not answer.done():
-                answer.set_exception(TransportError(str(first)))

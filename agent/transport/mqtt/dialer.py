@@ -10,12 +10,12 @@ from typing import Final
 from agent.clock import Clock
 from agent.errors import AgentError, TransportError
 from agent.identity import keys
-from agent.transport.mqtt_controllers import Controllers
-from agent.transport.mqtt_letters import Letters
-from agent.transport.mqtt_link import MqttLink
+from agent.transport.mqtt.controllers import Controllers
+from agent.transport.mqtt.letters import Letters
+from agent.transport.mqtt.link import MqttLink
 from protos.errors import BrokerError
 from protos.mqtt import topics
-from protos.mqtt.client import Broker, Habits, Will, connected
+from protos.mqtt.connection import Broker, Habits, Will, connected
 
 DIAL_SECONDS: Final = 20.0
 REMEMBERED_SECONDS: Final = 86_400

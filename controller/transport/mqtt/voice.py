@@ -15,7 +15,7 @@ from controller.enrolment.authority import KeyPair
 from protos.errors import BrokerError, DocumentError
 from protos.keys import Signer
 from protos.mqtt import topics
-from protos.mqtt.client import BrokerClient
+from protos.mqtt.connection import BrokerClient
 from protos.mqtt.sealing import seal, sign, to_device
 from protos.v1 import mqtt_pb2
 

@@ -13,13 +13,13 @@ from typing import Final, NoReturn
 from agent.clock import Clock
 from controller.errors import ControllerError
 from controller.transport.courier import Endpoint
-from controller.transport.mqtt_desk import MqttDesk
-from controller.transport.mqtt_senders import Senders
-from controller.transport.mqtt_voice import ControllerSeal, Voice
+from controller.transport.mqtt.desk import MqttDesk
+from controller.transport.mqtt.senders import Senders
+from controller.transport.mqtt.voice import ControllerSeal, Voice
 from controller.transport.sessions import Sessions
 from protos.errors import BrokerError
 from protos.mqtt import topics
-from protos.mqtt.client import Broker, BrokerClient, Habits, Incoming, Will, connected
+from protos.mqtt.connection import Broker, BrokerClient, Habits, Incoming, Will, connected
 from protos.v1 import command_pb2
 
 RETRY_SECONDS: Final = 2.0

@@ -1,24 +1,22 @@
 """Answers what devices say through one connection to a broker."""
 
-import asyncio
 import contextlib
 import logging
-from collections import defaultdict
-from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from controller.errors import ControllerError, InvalidInput, NotFound, TooManyCalls
 from controller.transport.courier import Endpoint
+from controller.transport.device_tasks import DeviceTasks
 from controller.transport.dispatch import problem
-from controller.transport.mqtt_senders import CertificateWanted, Sender, Senders
-from controller.transport.mqtt_session import MqttSession
-from controller.transport.mqtt_voice import ControllerSeal, Listener, Voice
+from controller.transport.mqtt.senders import CertificateWanted, Sender, Senders
+from controller.transport.mqtt.session import MqttSession
+from controller.transport.mqtt.voice import ControllerSeal, Listener, Voice
 from controller.transport.sessions import Sessions
 from protos.errors import DocumentError
 from protos.limits import CHUNK_BYTES
-from protos.mqtt.client import Incoming
+from protos.mqtt.connection import Incoming
 from protos.mqtt.sealing import UP, claim, unseal
 from protos.mqtt.topics import Address, Leaf
 from protos.v1 import command_pb2, mqtt_pb2
@@ -49,8 +47,8 @@ class MqttDesk:
         self._own = own
         self._voice = voice
         self._links: dict[str, MqttSession] = {}
-        self._running: defaultdict[str, set[asyncio.Task[None]]] = defaultdict(set)
-        self._saying: set[asyncio.Task[None]] = set()
+        self._calls = DeviceTasks()
+        self._words = DeviceTasks()  # said to a device, whatever it asks meanwhile
 
     def receive(self, incoming: Incoming, address: Address) -> None:
         """Takes a message; what proves nothing is dropped."""
@@ -69,20 +67,14 @@ class MqttDesk:
 
     def cut(self, device: str) -> None:
         """Ends whatever is done for the device."""
-        for task in tuple(self._running.get(device, ())):
-            if task is not asyncio.current_task():
-                task.cancel()
+        self._calls.cut(device)
 
     async def close(self) -> None:
         """Ends every link and everything that is done for one."""
-        for device in tuple(self._links):
-            session = self._links.pop(device)
-            self._sessions.leave(session)
-        for device in tuple(self._running):
-            self.cut(device)
-        for tasks in (*self._running.values(), self._saying):
-            if tasks:
-                await asyncio.wait(tuple(tasks))
+        for session in tuple(self._links.values()):
+            self._leave(session)
+        await self._calls.close()
+        await self._words.close()
 
     def _take(self, address: Address, incoming: Incoming) -> None:
         claimed = claim(unseal(incoming.payload, self._own.sealing_key, UP), DeviceMessage)
@@ -99,13 +91,13 @@ class MqttDesk:
             sender = self._senders.take(claimed, address.whose)
         except CertificateWanted:
             wanted = ControllerMessage(certificate_wanted=mqtt_pb2.CertificateWanted())
-            self._say(self._voice.answer(to, wanted))
+            self._words.start(to.device, self._voice.answer(to, wanted))
             return
-        if len(self._running[sender.device]) >= CALLS:
+        if self._calls.count(sender.device) >= CALLS:
             many = TooManyCalls(f"device {sender.device!r} has {CALLS} calls under way already")
-            self._say(self._voice.answer(to, refusal(many)))
+            self._words.start(to.device, self._voice.answer(to, refusal(many)))
             return
-        self._run(sender.device, self._answer(message, sender, to))
+        self._calls.start(sender.device, self._answer(message, sender, to))
 
     def _check_place(self, message: DeviceMessage, address: Address) -> None:
         """What needs an order comes to us by name, and nothing else does."""
@@ -196,7 +188,7 @@ class MqttDesk:
         if self._links.get(session.device) is session:
             del self._links[session.device]
         farewell = ControllerMessage(farewell=mqtt_pb2.Farewell())
-        self._say(self._voice.command(_listener(session), farewell, session.next_command()))
+        self._tell(session, farewell)
 
     def _command(self, session: MqttSession, command: bytes) -> None:
         try:
@@ -204,25 +196,12 @@ class MqttDesk:
         except DecodeError:
             log.warning("bridge.command-unreadable device=%s", session.device)
             return
-        self._say(self._voice.command(_listener(session), message, session.next_command()))
+        self._tell(session, message)
 
-    def _run(self, device: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        running = self._running[device]
-        running.add(task)
-
-        def ended(task: asyncio.Task[None]) -> None:
-            running.discard(task)
-            if not running and self._running.get(device) is running:
-                del self._running[device]
-            _look(task)
-
-        task.add_done_callback(ended)
-
-    def _say(self, words: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(words)
-        self._saying.add(task)
-        task.add_done_callback(self._saying.discard)
+    def _tell(self, session: MqttSession, message: ControllerMessage) -> None:
+        to = Listener(session.device, session.number, session.answer_key)
+        words = self._voice.command(to, message, session.next_command())
+        self._words.start(session.device, words)
 
 
 def refusal(error: ControllerError) -> ControllerMessage:
@@ -231,12 +210,3 @@ def refusal(error: ControllerError) -> ControllerMessage:
     if told is None:
         return ControllerMessage(failed=f"the controller failed: {error.code}")
     return ControllerMessage(refused=told)
-
-
-def _listener(session: MqttSession) -> Listener:
-    return Listener(session.device, session.number, session.answer_key)
-
-
-def _look(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("bridge.answer-broke", exc_info=error)

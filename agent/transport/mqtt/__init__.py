@@ -1,0 +1,1 @@
+"""Links to controllers through an MQTT broker."""
