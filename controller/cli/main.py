@@ -15,7 +15,9 @@ from controller.cli import (
     drift,
     fleet,
     key,
+    mirror,
     model,
+    mqtt,
     predict,
     rollout,
     setup,
@@ -64,6 +66,7 @@ START, MODELS, FLEET, TRUST = "A controller", "Models", "The fleet", "Trust"
 app.command("init", rich_help_panel=START)(setup.init)
 app.command("serve", rich_help_panel=START)(setup.serve)
 app.command("login", rich_help_panel=START)(setup.login)
+app.add_typer(mqtt.app, name="mqtt", rich_help_panel=START)
 app.add_typer(model.app, name="model", rich_help_panel=MODELS)
 for command in steering.COMMANDS:
     rollout.app.command()(command)
@@ -73,6 +76,7 @@ app.add_typer(drift.app, name="drift", rich_help_panel=MODELS)
 app.command("predict", rich_help_panel=MODELS)(predict.predict)
 app.add_typer(device.app, name="device", rich_help_panel=FLEET)
 app.add_typer(token.app, name="token", rich_help_panel=FLEET)
+app.add_typer(mirror.app, name="mirror", rich_help_panel=FLEET)
 app.add_typer(key.app, name="key", rich_help_panel=TRUST)
 app.add_typer(trust.app, name="trust", rich_help_panel=TRUST)
 app.add_typer(audit.operators, name="operator", rich_help_panel=TRUST)
