@@ -57,6 +57,17 @@ class ApiClient:
         """The bytes that stand at ``path``."""
         return self._send("GET", path).content
 
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """The bytes that stand at ``path``, piece by piece: for what is too large for the memory."""
+        try:
+            with self._http.stream("GET", path) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _failure(response)
+                yield from response.iter_bytes()
+        except self._unreachable as error:
+            raise unreachable(self.profile.url, error, _REMEDIES) from error
+
     def post(self, path: str, body: object = None) -> Any:
         """The answer to ``body``."""
         return self._json("POST", path, json=body)

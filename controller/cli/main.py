@@ -15,6 +15,7 @@ from controller.cli import (
     drift,
     fleet,
     key,
+    mirror,
     model,
     mqtt,
     predict,
@@ -75,6 +76,7 @@ app.add_typer(drift.app, name="drift", rich_help_panel=MODELS)
 app.command("predict", rich_help_panel=MODELS)(predict.predict)
 app.add_typer(device.app, name="device", rich_help_panel=FLEET)
 app.add_typer(token.app, name="token", rich_help_panel=FLEET)
+app.add_typer(mirror.app, name="mirror", rich_help_panel=FLEET)
 app.add_typer(key.app, name="key", rich_help_panel=TRUST)
 app.add_typer(trust.app, name="trust", rich_help_panel=TRUST)
 app.add_typer(audit.operators, name="operator", rich_help_panel=TRUST)
