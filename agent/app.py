@@ -51,7 +51,7 @@ from agent.transport.connection import Connection
 from agent.transport.enrolment_client import EnrolmentClient
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Dialer, Link
-from agent.transport.mirror import Mirror, mirror_address
+from agent.transport.mirror import Mirror
 from agent.transport.route import Patience, Route, looks_every
 from agent.trust.actions import ImageTrust
 from agent.trust.loop import DirectiveLoop, RefreshLoop
@@ -343,13 +343,11 @@ def mirror_of(home: Home, config: AgentConfig) -> Mirror | None:
     Raises:
         ConfigError: its address or its CA can't be used.
     """
-    wanted = config.mirror
-    if not wanted.url:
+    if not config.mirror.url:
         return None
-    from agent.transport.http_mirror import http_mirror  # noqa: PLC0415 - few devices have one
+    from agent.transport.http_mirror import configured_mirror  # noqa: PLC0415 - few have one
 
-    address = mirror_address(wanted.url, allow_plain=wanted.allow_plain)
-    return http_mirror(address, str(home.path / wanted.ca) if wanted.ca else "")
+    return configured_mirror(config.mirror, home.path)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import psutil
 
-from agent.config import FILE_NAME, AgentConfig, read_config
+from agent.config import FILE_NAME, AgentConfig, Mirroring, read_config
 from agent.errors import AgentError, NotEnrolled
 from agent.facts import RUNTIMES
 from agent.home import Home
@@ -23,6 +23,8 @@ from agent.local_time import local_zone
 from agent.status import link_line, read_ports, waiting
 from agent.store.device_store import Identity
 from agent.store.sqlite_store import SqliteStore
+from agent.transport.http_mirror import configured_mirror
+from protos.mirror import TIMESTAMP
 
 CONNECT_SECONDS: Final = 5.0
 LEAST_FREE_BYTES: Final = 256 * 1024 * 1024
@@ -65,6 +67,8 @@ def examine(home: Home, now: datetime) -> list[Examined]:
         findings.append(_try("clock", lambda: _clock(home, config, now)))
         addresses = (identity.session_address, identity.enrolment_address)
         findings += [_controller(identity, address) for address in addresses]
+    if config.mirror.url:
+        findings.append(_try("mirror", lambda: _mirror(home, config.mirror)))
     findings.append(_try("serving", lambda: _serving(home, config)))
     if identity is not None:
         findings += _agent(home)
@@ -181,6 +185,16 @@ def _controller(identity: Identity, address: str) -> Examined:
         remedy = "The agent works on without it, and keeps trying. Check the network."
         return Examined("warn", "controller", f"{address}: {error.strerror or error}", remedy)
     return Examined("ok", "controller", f"{address} answers, {version}")
+
+
+def _mirror(home: Home, wanted: Mirroring) -> Examined:
+    mirror = configured_mirror(wanted, home.path)
+    try:
+        mirror.metadata(TIMESTAMP)
+    except AgentError as error:
+        remedy = "The agent works on without it. Check the address, and `muster mirror sync`."
+        return Examined("warn", "mirror", error.detail, remedy)
+    return Examined("ok", "mirror", f"{wanted.url} has the fleet's metadata")
 
 
 def _serving(home: Home, config: AgentConfig) -> Examined:

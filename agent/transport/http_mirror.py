@@ -13,10 +13,12 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final, TypeVar
 
+from agent.config import Mirroring
 from agent.errors import ConfigError, EndlessData, Refused, TransportError
-from agent.transport.mirror import MirrorAddress
+from agent.transport.mirror import MirrorAddress, mirror_address
 from protos.errors import DocumentError
 from protos.limits import BLOB_BYTES, KIB, metadata_limit
 from protos.mirror import blob_path, metadata_path
@@ -238,16 +240,20 @@ class Exchange:
         return piece
 
 
-def http_mirror(address: MirrorAddress, ca: str = "") -> HttpMirror:
-    """The mirror there; over https it must show a certificate of ``ca``, a PEM file, or of the system.
+def configured_mirror(wanted: Mirroring, folder: Path) -> HttpMirror:
+    """The mirror of ``[mirror]`` in the ``agent.toml`` of ``folder``, which names one.
+
+    Over https it must show a certificate of the CA that is named, or of one of the system's.
 
     Raises:
-        ConfigError: the file is no certificate.
+        ConfigError: its address or its CA can't be used; names the key.
     """
+    address = mirror_address(wanted.url, allow_plain=wanted.allow_plain)
     if not address.secure:
         return HttpMirror(address)
+    ca = folder / wanted.ca if wanted.ca else None
     try:
-        return HttpMirror(address, ssl.create_default_context(cafile=ca or None))
+        return HttpMirror(address, ssl.create_default_context(cafile=ca))
     except OSError as error:  # ssl.SSLError is one
         why = "not a certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigError(f"[mirror] ca: {ca}: {why}") from error

@@ -19,8 +19,10 @@ from agent.link_note import LinkState
 from agent.status import read_status
 from agent.store.database import LOCK_NAME
 from agent.store.sqlite_store import SqliteStore
+from protos.mirror import metadata_path
 from simulations.demo.processes import SCRIPTS
 from tests.agent.cli.machine import Agent, Gate, configure
+from tests.contracts.mirrors import Site, serving
 
 SINCE = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
 REVOKED = LinkState(
@@ -186,3 +188,19 @@ def test_an_agent_leaves_word_of_its_link(enrolled: Agent) -> None:
 
     assert process.returncode == 0
     assert link["up"] is False
+
+
+def test_a_mirror_that_is_configured_is_asked(enrolled: Agent) -> None:
+    with serving(Site({metadata_path("timestamp.json"): b"{}"})) as url:
+        configure(enrolled, f"[mirror]\nurl = '{url}'\nallow_plain = true\n")
+        assert found(enrolled, "mirror") == ("ok", f"{url} has the fleet's metadata", "")
+
+    mark, _, remedy = found(enrolled, "mirror")
+    assert (mark, "muster mirror sync" in remedy) == ("warn", True)
+
+
+def test_a_mirror_whose_authority_is_none_is_told(enrolled: Agent) -> None:
+    configure(enrolled, "[mirror]\nurl = 'https://mirror.example'\nca = 'missing.pem'\n")
+
+    mark, detail, _ = found(enrolled, "mirror")
+    assert (mark, "missing.pem" in detail) == ("FAIL", True)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.config import Mirroring
 from agent.errors import AgentError, ConfigError, EndlessData, HashMismatch, TransportError
 from agent.store.blob_folder import BlobFolder
 from agent.transport import controller_client
-from agent.transport.http_mirror import HttpMirror, Patience, http_mirror
+from agent.transport.http_mirror import HttpMirror, Patience, configured_mirror
 from agent.transport.mirror import mirror_address
 from controller.enrolment.authority import create_authority, issue_server
 from protos.mirror import blob_path, metadata_path
@@ -267,14 +268,13 @@ async def test_over_tls_the_mirror_must_show_a_certificate_of_the_authority_that
     context.load_cert_chain(tmp_path / "server.pem")
 
     with serving(site(), context) as url:
-        address = mirror_address(url, allow_plain=False)
-        right = http_mirror(address, str(tmp_path / "ours.pem"))
+        right = configured_mirror(Mirroring(url=url, ca="ours.pem"), tmp_path)
 
         assert await fetched(right, SHA, 10) == BLOB[10:]
         assert await asyncio.to_thread(right.metadata, "timestamp.json") == b"{}"
         for ca in (str(tmp_path / "theirs.pem"), ""):
             with pytest.raises(TransportError, match="certificate"):
-                await fetched(http_mirror(address, ca), SHA)
+                await fetched(configured_mirror(Mirroring(url=url, ca=ca), tmp_path), SHA)
 
 
 async def test_a_silent_mirror_is_left_over_tls_too(tmp_path: Path) -> None:
@@ -298,10 +298,10 @@ async def test_a_silent_mirror_is_left_over_tls_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ca", ["missing.pem", "rubbish.pem"])
 def test_an_authority_that_is_none_is_a_wrong_configuration(ca: str, tmp_path: Path) -> None:
     (tmp_path / "rubbish.pem").write_text("no certificate")
-    address = mirror_address("https://mirror.example", allow_plain=False)
+    wanted = Mirroring(url="https://mirror.example", ca=ca)
 
     with pytest.raises(ConfigError, match=r"\[mirror\] ca: .*" + ca):
-        http_mirror(address, str(tmp_path / ca))
+        configured_mirror(wanted, tmp_path)
 
 
 # --- The address ----------------------------------------------------------------------------------
