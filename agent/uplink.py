@@ -28,6 +28,8 @@ LINK_SECONDS: Final = 20.0
 ANSWER_SECONDS: Final = 30.0
 BEFORE_MIRROR_SECONDS: Final = 10.0
 """So long a live link may take for metadata where a mirror can be asked instead."""
+MIRROR_REST_SECONDS: Final = 60.0
+"""So long a mirror that gave no answer is not asked for blobs, while there is a link to ask."""
 
 
 class Uplink:
@@ -46,6 +48,7 @@ class Uplink:
         self._trust = trust
         self._mirror = mirror
         self._left_alone: set[str] = set()  # blobs of which the mirror has had other bytes
+        self._rests_until = 0.0  # the mirror, by the event loop's clock
 
     def metadata(self, name: str) -> bytes:
         """Image metadata by file name. Blocks: for python-tuf's client, which runs on a thread.
@@ -90,15 +93,20 @@ class Uplink:
 
     async def _mirrored(self, sha256: str, length: int) -> bool:
         """Whether a mirror has brought it."""
-        if self._mirror is None or sha256 in self._left_alone:
+        now = asyncio.get_running_loop().time
+        rests = now() < self._rests_until and self._connection.via
+        if self._mirror is None or rests or sha256 in self._left_alone:
             return False
         try:
             await self._bring(self._mirror, sha256, length)
         except (HashMismatch, EndlessData) as error:
             self._left_alone.add(sha256)
             log.warning("mirror.wrong-bytes sha256=%s detail=%s", sha256, error.detail)
-        except (TransportError, Refused) as error:
-            log.info("mirror.not-served sha256=%s detail=%s", sha256, error.detail)
+        except TransportError as error:
+            self._rests_until = now() + MIRROR_REST_SECONDS
+            log.info("mirror.silent sha256=%s detail=%s", sha256, error.detail)
+        except Refused as error:
+            log.info("mirror.not-there sha256=%s detail=%s", sha256, error.detail)
         else:
             return True
         return False

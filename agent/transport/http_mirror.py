@@ -38,12 +38,12 @@ class Patience:
     Attributes:
         silence: until a connection stands, and between any two bytes.
         answer: until a blob begins to come; until a whole file of metadata is there.
-        piece: for each 64 KiB of a blob: what comes slower than 1 KiB a second is not worth it.
+        piece: for each 64 KiB of a blob: what comes slower than 3 KiB a second is not near.
     """
 
     silence: float = 15.0
     answer: float = 30.0
-    piece: float = 60.0
+    piece: float = 20.0
 
 
 class HttpMirror:

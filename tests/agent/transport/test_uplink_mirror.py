@@ -102,6 +102,24 @@ async def test_what_the_mirror_can_t_give_comes_over_the_link(down: bool) -> Non
     assert site.blobs.has(BLOB_SHA256)
 
 
+async def test_a_mirror_that_gives_no_answer_holds_up_one_blob_and_not_each() -> None:
+    async with at_a_site(up=True) as site:
+        site.mirror.down = True
+        await site.fetch()
+        with pytest.raises(Refused):
+            await site.fetch("0" * 64)
+        assert site.mirror.asked == [PATH]
+
+        site.network.isolate("d1")
+        async with asyncio.timeout(DEADLINE):
+            while site.connection.via:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0)
+        with pytest.raises(TransportError):
+            await site.fetch("0" * 64)
+
+    assert site.mirror.asked == [PATH, blob_path("0" * 64)]
+
+
 async def test_the_link_goes_on_where_the_mirror_broke_off() -> None:
     async with at_a_site(up=False) as site:
         site.mirror.files[PATH] = BLOB

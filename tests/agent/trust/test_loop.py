@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 from random import Random
 
 from agent.errors import DiskFull, TransportError
+from agent.trust.actions import ImageTrust
 from agent.trust.loop import RefreshLoop
 from tests.attacks.world import DeviceUnderAttack, World, manifest
 
@@ -126,3 +127,26 @@ async def test_it_goes_on_while_nobody_answers_and_when_it_is_attacked(
         world.forged = {}
         loop.trigger()
         await until(lambda: "targets.json" in device.versions())
+
+
+async def test_what_a_mirror_says_is_asked_again_long_before_the_next_refresh(
+    world: World, device: DeviceUnderAttack
+) -> None:
+    """The mirror may be behind: the controller is to be asked as soon as it answers."""
+    answers = False
+
+    def controller(name: str) -> bytes:
+        if not answers:
+            raise TransportError("cut off")
+        return world.fetch(name)
+
+    device.trust = ImageTrust(device.store, world.clock, "1.4.0", mirror=world.fetch)
+    rng = Random(7)  # noqa: S311 - jitter
+    loop = RefreshLoop(device.trust, controller, Turns(), world.clock, rng, 3600)
+
+    sooner = [await loop._refresh() for _ in range(3)]
+    answers = True
+
+    assert "targets.json" in device.versions()
+    assert max(sooner) < 60
+    assert await loop._refresh() > 2000
