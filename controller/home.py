@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.access import actions as access
 from controller.access.operator import Role
 from controller.config import FILE_NAME, ControllerConfig
-from controller.enrolment.terms import Terms
+from controller.enrolment.terms import BrokerTerms, Terms
 from controller.errors import ConfigError, Conflict, InvalidInput
 from controller.signing import actions as signing
 from controller.store.certificate_files import Certificates, open_certificates
@@ -27,6 +29,9 @@ _OTHER_FOLDER: Final = (
     "Name a folder that is empty or missing. If a controller is in this one, run it with "
     "`muster serve --home`."
 )
+MOST_AUTHORITY_BYTES: Final = 3 * 1024
+"""Of the broker's CAs together, as DER: they stand in join tokens, which people carry."""
+
 ONLINE_KEYS: Final = ("snapshot", "timestamp", "director")
 
 
@@ -229,7 +234,7 @@ def terms(home: Home, config: ControllerConfig, certificates: Certificates) -> T
     """On what terms machines become devices of this controller.
 
     Raises:
-        ConfigError: the pinned root can't be read.
+        ConfigError: the pinned root or the CA of the broker can't be read.
     """
     name = config.names[0]
     address = f"[{name}]" if ":" in name else name
@@ -243,8 +248,43 @@ def terms(home: Home, config: ControllerConfig, certificates: Certificates) -> T
         root_metadata=root,
         enrolment_address=f"{address}:{config.listening.enrolment_port}",
         session_address=f"{address}:{config.listening.session_port}",
+        broker=_broker_terms(home, config, certificates),
         lifetime=config.lifetimes.device_certificate(),
     )
+
+
+def broker_authority(home: Home, config: ControllerConfig, certificates: Certificates) -> bytes:
+    """The CAs, mostly one, that have issued the broker's certificate: PEM.
+
+    Raises:
+        ConfigError: the file can't be read, or is not what it must be.
+    """
+    if not config.mqtt.ca:
+        return certificates.broker_authority.certificate_pem
+    path = home.path / config.mqtt.ca
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (ValueError, x509.InvalidVersion) as error:
+        raise ConfigError(f"{path}: [mqtt] ca: it holds no certificate in PEM") from error
+    size = sum(len(one.public_bytes(Encoding.DER)) for one in found)
+    if size > MOST_AUTHORITY_BYTES:
+        raise ConfigError(
+            f"{path}: [mqtt] ca: {size} bytes of certificates; a join token has room for "
+            f"{MOST_AUTHORITY_BYTES}: name the CA of the broker's certificate alone"
+        )
+    return b"".join(one.public_bytes(Encoding.PEM) for one in found)
+
+
+def _broker_terms(
+    home: Home, config: ControllerConfig, certificates: Certificates
+) -> BrokerTerms | None:
+    mqtt = config.mqtt
+    if not mqtt.address:
+        return None
+    ca_pem = broker_authority(home, config, certificates)
+    return BrokerTerms(mqtt.address, mqtt.enrolment_address, ca_pem)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -122,6 +122,7 @@ def join(
         certificate_pem=issued.certificate_pem,
         root_metadata=terms.root_metadata,
         session_address=terms.session_address,
+        broker=None if terms.broker is None else terms.broker.rendezvous(),
     )
 
 
@@ -168,7 +169,12 @@ def renew(
     )
     _audit(tx, device.id, "device.renew", device.id, now, {"serial": issued.serial})
     log.info("enrolment.renewed device=%s serial=%s", device.id, issued.serial)
-    return enrolment_pb2.RenewReply(certificate_pem=issued.certificate_pem)
+    return enrolment_pb2.RenewReply(
+        certificate_pem=issued.certificate_pem,
+        session_address=terms.session_address,
+        enrolment_address=terms.enrolment_address,
+        broker=None if terms.broker is None else terms.broker.rendezvous(),
+    )
 
 
 def revoke(tx: Transaction, device_id: str, actor: str, now: float) -> Device:
@@ -235,13 +241,11 @@ def _enrolled(
 ) -> Device:
     if known is None:
         known = Device(device_id, now, wanted.public_key_pem, issued.serial, issued.expires)
-    return replace(
-        known,
-        certificate_serial=issued.serial,
-        certificate_expires=issued.expires,
-        labels={**known.labels, **token.labels},
-        facts=flatten(request.facts),
-    )
+    certified = replace(known, certificate_serial=issued.serial, certificate_expires=issued.expires)
+    if token.used_by:  # asked again, perhaps by who has recorded it: what was told since stands
+        return certified
+    labels = {**known.labels, **token.labels}
+    return replace(certified, labels=labels, facts=flatten(request.facts))
 
 
 def _claimed(tx: Transaction, envelope: bytes) -> Device:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.v1 import common_pb2 as protos_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/enrolment.proto\x12\tmuster.v1\x1a\x16protos/v1/common.proto\"{\n\x0bJoinRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x14\n\x0ctoken_secret\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12%\n\x05\x66\x61\x63ts\x18\x05 \x01(\x0b\x32\x16.muster.v1.DeviceFacts\"g\n\tJoinReply\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x15\n\rroot_metadata\x18\x03 \x01(\x0c\x12\x17\n\x0fsession_address\x18\x04 \x01(\t\"4\n\x0cRenewRequest\x12$\n\x07renewal\x18\x01 \x01(\x0b\x32\x13.muster.v1.Envelope\"%\n\nRenewReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x32z\n\tEnrolment\x12\x34\n\x04Join\x12\x16.muster.v1.JoinRequest\x1a\x14.muster.v1.JoinReply\x12\x37\n\x05Renew\x12\x17.muster.v1.RenewRequest\x1a\x15.muster.v1.RenewReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/enrolment.proto\x12\tmuster.v1\x1a\x16protos/v1/common.proto\"{\n\x0bJoinRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x14\n\x0ctoken_secret\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12%\n\x05\x66\x61\x63ts\x18\x05 \x01(\x0b\x32\x16.muster.v1.DeviceFacts\"\x8e\x01\n\tJoinReply\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x15\n\rroot_metadata\x18\x03 \x01(\x0c\x12\x17\n\x0fsession_address\x18\x04 \x01(\t\x12%\n\x06\x62roker\x18\x05 \x01(\x0b\x32\x15.muster.v1.Rendezvous\"H\n\nRendezvous\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x19\n\x11\x65nrolment_address\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x03 \x01(\x0c\"4\n\x0cRenewRequest\x12$\n\x07renewal\x18\x01 \x01(\x0b\x32\x13.muster.v1.Envelope\"\x80\x01\n\nRenewReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x17\n\x0fsession_address\x18\x02 \x01(\t\x12\x19\n\x11\x65nrolment_address\x18\x03 \x01(\t\x12%\n\x06\x62roker\x18\x04 \x01(\x0b\x32\x15.muster.v1.Rendezvous2z\n\tEnrolment\x12\x34\n\x04Join\x12\x16.muster.v1.JoinRequest\x1a\x14.muster.v1.JoinReply\x12\x37\n\x05Renew\x12\x17.muster.v1.RenewRequest\x1a\x15.muster.v1.RenewReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +34,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOINREQUEST']._serialized_start=64
   _globals['_JOINREQUEST']._serialized_end=187
-  _globals['_JOINREPLY']._serialized_start=189
-  _globals['_JOINREPLY']._serialized_end=292
-  _globals['_RENEWREQUEST']._serialized_start=294
-  _globals['_RENEWREQUEST']._serialized_end=346
-  _globals['_RENEWREPLY']._serialized_start=348
-  _globals['_RENEWREPLY']._serialized_end=385
-  _globals['_ENROLMENT']._serialized_start=387
-  _globals['_ENROLMENT']._serialized_end=509
+  _globals['_JOINREPLY']._serialized_start=190
+  _globals['_JOINREPLY']._serialized_end=332
+  _globals['_RENDEZVOUS']._serialized_start=334
+  _globals['_RENDEZVOUS']._serialized_end=406
+  _globals['_RENEWREQUEST']._serialized_start=408
+  _globals['_RENEWREQUEST']._serialized_end=460
+  _globals['_RENEWREPLY']._serialized_start=463
+  _globals['_RENEWREPLY']._serialized_end=591
+  _globals['_ENROLMENT']._serialized_start=593
+  _globals['_ENROLMENT']._serialized_end=715
 # @@protoc_insertion_point(module_scope)

@@ -59,6 +59,7 @@ class JoinReply(_message.Message):
     CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
     ROOT_METADATA_FIELD_NUMBER: _builtins.int
     SESSION_ADDRESS_FIELD_NUMBER: _builtins.int
+    BROKER_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     certificate_pem: _builtins.bytes
     """leaf, clientAuth"""
@@ -66,6 +67,10 @@ class JoinReply(_message.Message):
     """TUF root; the device checks it against the token's pin"""
     session_address: _builtins.str
     """host:port of the mTLS port"""
+    @_builtins.property
+    def broker(self) -> Global___Rendezvous:
+        """missing where there is none"""
+
     def __init__(
         self,
         *,
@@ -73,14 +78,45 @@ class JoinReply(_message.Message):
         certificate_pem: _builtins.bytes = ...,
         root_metadata: _builtins.bytes = ...,
         session_address: _builtins.str = ...,
+        broker: Global___Rendezvous | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["broker", b"broker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_pem", b"certificate_pem", "device_id", b"device_id", "root_metadata", b"root_metadata", "session_address", b"session_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker", b"broker", "certificate_pem", b"certificate_pem", "device_id", b"device_id", "root_metadata", b"root_metadata", "session_address", b"session_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JoinReply: _TypeAlias = JoinReply  # noqa: Y015
+
+@_typing.final
+class Rendezvous(_message.Message):
+    """A broker through which the controller is reached, too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    ENROLMENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    CA_PEM_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """host:port of its devices' listener"""
+    enrolment_address: _builtins.str
+    """host:port of its strangers' listener; empty: nobody joins or renews over it"""
+    ca_pem: _builtins.bytes
+    """whose CA has issued its certificate; may be several"""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        enrolment_address: _builtins.str = ...,
+        ca_pem: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "ca_pem", b"ca_pem", "enrolment_address", b"enrolment_address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rendezvous: _TypeAlias = Rendezvous  # noqa: Y015
 
 @_typing.final
 class RenewRequest(_message.Message):
@@ -111,15 +147,28 @@ class RenewReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
+    SESSION_ADDRESS_FIELD_NUMBER: _builtins.int
+    ENROLMENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    BROKER_FIELD_NUMBER: _builtins.int
     certificate_pem: _builtins.bytes
+    session_address: _builtins.str
+    """empty from an older controller, which says nothing of a broker, too"""
+    enrolment_address: _builtins.str
+    @_builtins.property
+    def broker(self) -> Global___Rendezvous:
+        """missing where there is none, or no longer"""
+
     def __init__(
         self,
         *,
         certificate_pem: _builtins.bytes = ...,
+        session_address: _builtins.str = ...,
+        enrolment_address: _builtins.str = ...,
+        broker: Global___Rendezvous | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["broker", b"broker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_pem", b"certificate_pem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker", b"broker", "certificate_pem", b"certificate_pem", "enrolment_address", b"enrolment_address", "session_address", b"session_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

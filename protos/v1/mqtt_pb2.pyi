@@ -385,10 +385,12 @@ class EnquiryAnswer(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NONCE_FIELD_NUMBER: _builtins.int
+    CONTROLLER_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     nonce: _builtins.bytes
+    controller: _builtins.str
     body: _builtins.bytes
     failed: _builtins.str
     @_builtins.property
@@ -397,13 +399,14 @@ class EnquiryAnswer(_message.Message):
         self,
         *,
         nonce: _builtins.bytes = ...,
+        controller: _builtins.str = ...,
         body: _builtins.bytes = ...,
         refused: _common_pb2.Problem | None = ...,
         failed: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "failed", b"failed", "kind", b"kind", "refused", b"refused"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "failed", b"failed", "kind", b"kind", "nonce", b"nonce", "refused", b"refused"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "controller", b"controller", "failed", b"failed", "kind", b"kind", "nonce", b"nonce", "refused", b"refused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["body", "refused", "failed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015

@@ -9,7 +9,7 @@ from agent.identity.token import parse
 from controller.audit import broken_at
 from controller.enrolment.actions import admit, create_token, join, renew, revoke
 from controller.enrolment.authority import create_authority, device_names
-from controller.enrolment.terms import Terms
+from controller.enrolment.terms import BrokerTerms, Terms
 from controller.errors import (
     BadRequestForCertificate,
     BadSignature,
@@ -194,6 +194,26 @@ def test_3_a_lost_reply_can_be_asked_for_again_even_after_the_tokens_end(store: 
     assert used.used_at == NOW
 
 
+def test_3_what_was_said_of_a_device_since_it_joined_stands_when_it_asks_again(
+    store: Store,
+) -> None:
+    token, key_pem = invite(store, {"site": "berlin"}), keys.generate_key()
+    device = ask(store, wish(token, key_pem)).device_id
+    with store.begin() as tx:
+        known = tx.devices.get(device)
+        assert known is not None
+        moved = replace(known, labels={"site": "paris"}, facts={**known.facts, "arch": "x86_64"})
+        tx.devices.put(moved)
+
+    ask(store, wish(token, key_pem), NOW + 60)
+
+    with store.begin() as tx:
+        kept = tx.devices.get(device)
+    assert kept is not None
+    assert (kept.labels, kept.facts) == (moved.labels, moved.facts)
+    assert kept.certificate_serial != known.certificate_serial
+
+
 def test_4_an_expired_token_makes_nothing(store: Store) -> None:
     token = invite(store)
     with pytest.raises(TokenExpired):
@@ -270,6 +290,29 @@ def test_a_renewal_gives_the_same_key_a_later_certificate(store: Store) -> None:
         kept = tx.devices.get(device)
     assert kept is not None
     assert (kept.counter, kept.certificate_serial) == (1, certificate.serial)
+
+
+def test_who_joins_or_renews_is_told_where_the_controller_and_its_broker_are(
+    store: Store,
+) -> None:
+    key_pem = keys.generate_key()
+    joined = ask(store, wish(invite(store), key_pem))
+    assert not joined.HasField("broker")
+    terms = replace(TERMS, broker=BrokerTerms("broker:8883", "broker:8885", b"CA"))
+    request = enrolment_pb2.RenewRequest(
+        renewal=common_pb2.Envelope.FromString(renewal(key_pem, joined.device_id, 1))
+    )
+    token = invite(store)
+    with store.begin() as tx:
+        renewed = renew(tx, request, terms, NOW)
+        again = join(tx, wish(token, key_pem), terms, NOW)
+
+    told = enrolment_pb2.Rendezvous(
+        address="broker:8883", enrolment_address="broker:8885", ca_pem=b"CA"
+    )
+    assert renewed.broker == again.broker == told
+    assert renewed.session_address == "controller.example:7444"
+    assert renewed.enrolment_address == "controller.example:7443"
 
 
 def test_1_nobody_unknown_can_renew(store: Store) -> None:
