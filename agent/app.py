@@ -5,18 +5,18 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from google.protobuf.message import DecodeError
 
 from agent.circumstances import read_circumstances
 from agent.clock import Clock, SystemClock
-from agent.config import FILE_NAME, AgentConfig
-from agent.errors import AgentError, ConfigError, NotEnrolled, StoreError
+from agent.commands import Commands
+from agent.config import AgentConfig
+from agent.errors import AgentError, NotEnrolled, StoreError
 from agent.facts import agent_version, read_facts
 from agent.home import Home
 from agent.identity import keys
@@ -33,6 +33,7 @@ from agent.monitor.loop import MonitorLoop
 from agent.monitor.observer import Observer
 from agent.monitor.reference import Reference, read_reference
 from agent.monitor.wishes import Wishes
+from agent.routes import Paths, routes
 from agent.runtimes.onnx import OnnxRuntime
 from agent.runtimes.self_test import ProcessSelfTest
 from agent.serving.grpc_server import GrpcServer
@@ -49,16 +50,15 @@ from agent.transport import controller_client
 from agent.transport.backoff import Backoff
 from agent.transport.connection import Connection
 from agent.transport.enrolment_client import EnrolmentClient
-from agent.transport.grpc_link import GrpcDialer
-from agent.transport.link import Dialer, Link
+from agent.transport.link import Link
 from agent.transport.mirror import Mirror
-from agent.transport.route import Patience, Route, looks_every
+from agent.transport.route import Patience, looks_every
 from agent.trust.actions import ImageTrust
 from agent.trust.loop import DirectiveLoop, RefreshLoop
 from agent.uplink import Uplink
 from agent.waiting import listening_for_the_end
 from protos.documents import Directive, Report
-from protos.v1 import command_pb2, common_pb2
+from protos.v1 import common_pb2
 
 log = logging.getLogger(__name__)
 
@@ -97,14 +97,8 @@ class Agent:
         self.deployments: Deployments[Observer, Reference] = Deployments(
             {runtime.name: runtime}, blobs.read, read_reference, Observer
         )
-        self.connection = Connection(
-            routes_of(home, config, identity, key_pem, lambda: self._certificate),
-            clock,
-            rng,
-            self._on_command,
-            self._on_up,
-            Patience(unanswered=backoff, looks=looks_every(config.connecting.return_seconds)),
-        )
+        self.commands = Commands()
+        self.connection = self._connection(store, key_pem, rng, backoff)
         self.link_note = LinkNote(
             home.link, lambda: self.connection.via, lambda: self.connection.last_error, clock
         )
@@ -129,6 +123,7 @@ class Agent:
             config.connecting.trust_refresh_seconds,
         )
         self.directives = self._directive_loop(rng, backoff)
+        self.commands.directives, self.commands.refreshes = self.directives, self.refreshes
         self.monitor = MonitorLoop(
             store,
             self.deployments,
@@ -143,6 +138,27 @@ class Agent:
         )
         self._renewal = partial(
             keep_renewed, home.key, store, clock, rng, EnrolmentClient, self._on_renewed
+        )
+
+    def _connection(
+        self, store: DeviceStore, key_pem: bytes, rng: random.Random, backoff: Backoff
+    ) -> Connection:
+        connecting = self._config.connecting
+        paths = Paths(
+            identity=self._identity,
+            config=self._config,
+            key_pem=key_pem,
+            certificate_pem=lambda: self._certificate,
+            next_session=store.identity.next_counter,
+            on_desired=self.commands.offer,
+        )
+        return Connection(
+            routes(self._home, paths, self._clock, rng),
+            self._clock,
+            rng,
+            self.commands.take,
+            self._on_up,
+            Patience(unanswered=backoff, looks=looks_every(connecting.return_seconds)),
         )
 
     def _trust_and_uplink(self, store: DeviceStore, blobs: BlobFolder) -> tuple[ImageTrust, Uplink]:
@@ -267,20 +283,6 @@ class Agent:
         self.installs.wake()
         self.refreshes.trigger()
 
-    async def _on_command(self, command: bytes) -> None:
-        try:
-            message = command_pb2.Command.FromString(command)
-        except DecodeError:
-            log.warning("command.unreadable bytes=%d", len(command))
-            return
-        match message.WhichOneof("kind"):
-            case "directive":
-                await self.directives.take(message.directive.SerializeToString())
-            case "refresh_trust":
-                self.refreshes.trigger()
-            case _:
-                log.warning("command.unknown bytes=%d", len(command))
-
     def _on_accepted(self, _: Directive) -> None:
         self.installs.wake()
         self.reports.report()
@@ -306,35 +308,6 @@ class Agent:
             loaded=self.installs.loaded(),
             **moment,
         )
-
-
-def routes_of(
-    home: Home,
-    config: AgentConfig,
-    identity: Identity,
-    key_pem: bytes,
-    certificate_pem: Callable[[], bytes],
-) -> list[Route]:
-    """The ways to the controller that are configured, the preferred one first.
-
-    A transport for which the device knows no address is left out.
-
-    Raises:
-        ConfigError: it knows none at all.
-    """
-    dialers: dict[str, Dialer] = {}
-    if identity.session_address:
-        dialers["grpc"] = GrpcDialer(
-            identity.session_address, identity.server_ca_pem, key_pem, certificate_pem
-        )
-    wanted = config.connecting.transports
-    routes = [Route(name, dialers[name]) for name in wanted if name in dialers]
-    if not routes:
-        raise ConfigError(
-            f"{home.path / FILE_NAME}: [connecting] transports: this device knows no address for "
-            + " or ".join(wanted)
-        )
-    return routes
 
 
 def mirror_of(home: Home, config: AgentConfig) -> Mirror | None:

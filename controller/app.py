@@ -25,9 +25,7 @@ from controller.store.certificate_files import open_certificates
 from controller.store.key_files import KeyFiles
 from controller.store.store import Store
 from controller.transport.courier import Courier
-from controller.transport.enrolment_server import EnrolmentServer
-from controller.transport.grpc_server import GrpcServer
-from controller.transport.sessions import Sessions
+from controller.transports import Transports
 from controller.web.app import create_app
 from controller.web.server import WebServer
 from controller.web.services import ControllerServices
@@ -60,19 +58,12 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     blobs = BlobFolder.open(home.blobs)
 
     desk = DeviceDesk(store, blobs, clock, conditions)
-    sessions = Sessions(desk.dispatch())
-    devices = GrpcServer(
-        desk.dispatch(),
-        sessions,
-        certificates.server,
-        certificates.device_authority.certificate_pem,
-    )
+    transports = Transports(home, config, certificates, desk, store, clock)
     holder = f"{platform.node()}:{home.path}"
     director = KeyFiles(home.keys).signer("director")
-    rollouts = RolloutLoop(store, sessions, director, clock, holder=holder)
+    rollouts = RolloutLoop(store, transports.sessions, director, clock, holder=holder)
     desk.rollouts = rollouts
-    enrolments = EnrolmentServer(desk.join, desk.renew, certificates.server)
-    notices = Notices(sessions)
+    notices = Notices(transports.sessions)
     services = ControllerServices(
         store=store,
         blobs=blobs,
@@ -94,21 +85,19 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     resigning = ResignLoop(store, online, clock, lifetimes)
 
     listening = config.listening
-    host = f"[{listening.host}]" if ":" in listening.host else listening.host
     try:
-        await devices.start(f"{host}:{listening.session_port}")
-        await enrolments.start(f"{host}:{listening.enrolment_port}")
+        await transports.start()
         await web.start(listening.host, listening.api_port)
         log.info("controller.up home=%s api-port=%d", home.path, listening.api_port)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(loop.run()) for loop in (rollouts, resigning, removal)]
+            loops = (transports, rollouts, resigning, removal)
+            tasks = [group.create_task(loop.run()) for loop in loops]
             await told_to_end.wait()
             for task in tasks:
                 task.cancel()
     finally:
         await web.stop()
-        await enrolments.stop()
-        await devices.stop()
+        await transports.stop()
         log.info("controller.down")
 
 

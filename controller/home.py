@@ -62,6 +62,11 @@ class Home:
         return self.path / "keys"
 
     @property
+    def sealing_key(self) -> Path:
+        """Opens what devices say through a broker; made when there is first one."""
+        return self.keys / "sealing.pem"
+
+    @property
     def offline(self) -> Path:
         """Root's and targets' keys, where ``muster init`` makes them: to be carried away."""
         return self.path / "offline"

@@ -127,6 +127,7 @@ class DirectiveLoop:
         self._rng = rng
         self._backoff = backoff
         self._later = b""
+        self._offered = b""
         self._kept = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -145,14 +146,22 @@ class DirectiveLoop:
             self._later = envelope
             self._kept.set()
 
+    def offer(self, envelope: bytes) -> None:
+        """As ``take``, soon: for who must not wait. A newer offer takes the place of an older one."""
+        self._offered = envelope
+        self._kept.set()
+
     async def run(self) -> None:
         """Never returns; ends when it is cancelled."""
         attempt = 0
         while True:
-            if not self._later:
+            if not self._later and not self._offered:
                 attempt = 0
                 self._kept.clear()
                 await self._kept.wait()
+            if self._offered:
+                await self._take_offered()
+                continue
             await self._clock.sleep(self._backoff.delay(attempt, self._rng))
             attempt += 1
             try:
@@ -160,6 +169,13 @@ class DirectiveLoop:
                     await self._again()
             except Exception:
                 log.exception("directive.failed")
+
+    async def _take_offered(self) -> None:
+        envelope, self._offered = self._offered, b""
+        try:
+            await self.take(envelope)
+        except Exception:
+            log.exception("directive.failed")
 
     async def _again(self) -> None:
         error = await self._accept(self._later)

@@ -1,22 +1,59 @@
 """The ways to the controller that an agent takes, from its configuration and its identity."""
 
+import random
 from pathlib import Path
 
 import pytest
 
-from agent.app import routes_of
-from agent.config import AgentConfig, Connecting
+from agent import routes as making
+from agent.clock import SystemClock
+from agent.config import AgentConfig, Connecting, Mqtt
 from agent.errors import ConfigError
 from agent.home import Home
+from agent.identity import keys
 from agent.store.device_store import Identity
 from agent.transport.grpc_link import GrpcDialer
+from agent.transport.mqtt.dialer import MqttDialer
 from agent.transport.route import Route
 
 
-def routes(folder: Path, session_address: str, *transports: str) -> list[Route]:
-    identity = Identity("cam-1", b"", b"", session_address, "controller:8444", b"")
-    config = AgentConfig(connecting=Connecting(transports=transports))
-    return routes_of(Home(folder), config, identity, b"", lambda: b"")
+def routes(
+    folder: Path, session_address: str, *transports: str, mqtt: Mqtt | None = None
+) -> list[Route]:
+    paths = making.Paths(
+        identity=Identity("cam-1", b"", b"ca", session_address, "controller:8444", b""),
+        config=AgentConfig(connecting=Connecting(transports=transports), mqtt=mqtt or Mqtt()),
+        key_pem=keys.generate_key(),
+        certificate_pem=lambda: b"",
+        next_session=lambda: 1,
+        on_desired=lambda _: None,
+    )
+    return making.routes(Home(folder), paths, SystemClock(), random.Random(1))  # noqa: S311
+
+
+def test_the_routes_stand_in_the_order_of_the_configuration(tmp_path: Path) -> None:
+    mqtt = Mqtt(address="broker:8883")
+
+    found = routes(tmp_path, "controller:8443", "mqtt", "grpc", mqtt=mqtt)
+
+    assert [route.name for route in found] == ["mqtt", "grpc"]
+    assert isinstance(found[0].dialer, MqttDialer)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "No such file"), (b"-----", "it holds no certificates in PEM")],
+)
+def test_a_ca_that_can_not_be_used_is_named(
+    tmp_path: Path, content: bytes | None, complaint: str
+) -> None:
+    if content is not None:
+        (tmp_path / "broker.pem").write_bytes(content)
+
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        routes(tmp_path, "", "mqtt", mqtt=Mqtt(address="broker:8883", ca="broker.pem"))
+
+    assert "[mqtt] ca: broker.pem" in caught.value.detail
 
 
 def test_a_transport_without_an_address_is_left_out(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""The ways to the controller that this device has, as its configuration orders them."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from agent.clock import Clock
+from agent.config import FILE_NAME, AgentConfig
+from agent.errors import ConfigError
+from agent.home import Home
+from agent.store.device_store import Identity
+from agent.transport.grpc_link import GrpcDialer
+from agent.transport.link import Dialer
+from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
+from agent.transport.route import Route
+from protos.mqtt.connection import Broker
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """What a route needs to know of the device.
+
+    Attributes:
+        certificate_pem: asked at every dial: it is renewed now and then.
+        next_session: a number that was never used before. May block.
+        on_desired: told the directive that stands at a broker where no controller answers.
+    """
+
+    identity: Identity
+    config: AgentConfig
+    key_pem: bytes
+    certificate_pem: Callable[[], bytes]
+    next_session: Callable[[], int]
+    on_desired: Callable[[bytes], None]
+
+
+def routes(home: Home, paths: Paths, clock: Clock, rng: random.Random) -> list[Route]:
+    """The ways to the controller that are configured, the preferred one first.
+
+    A transport for which the device knows no address is left out.
+
+    Raises:
+        ConfigError: it knows none at all, or a file that is named can't be used.
+    """
+    dialers: dict[str, Dialer] = {}
+    wanted = paths.config.connecting.transports
+    identity = paths.identity
+    if identity.session_address and "grpc" in wanted:
+        dialers["grpc"] = GrpcDialer(
+            identity.session_address, identity.server_ca_pem, paths.key_pem, paths.certificate_pem
+        )
+    broker = broker_of(home, paths.config, identity) if "mqtt" in wanted else None
+    if broker is not None:
+        access = DeviceAccess(
+            device=identity.device,
+            broker=broker,
+            server_ca_pem=identity.server_ca_pem,
+            key_pem=paths.key_pem,
+            certificate_pem=paths.certificate_pem,
+            next_session=paths.next_session,
+        )
+        keepalive = paths.config.mqtt.keepalive_seconds
+        dialers["mqtt"] = MqttDialer(access, clock, rng, paths.on_desired, keepalive=keepalive)
+    known = [Route(name, dialers[name]) for name in wanted if name in dialers]
+    if not known:
+        raise ConfigError(
+            f"{home.path / FILE_NAME}: [connecting] transports: this device knows no address for "
+            + " or ".join(wanted)
+        )
+    return known
+
+
+def broker_of(home: Home, config: AgentConfig, identity: Identity) -> Broker | None:
+    """The broker that is configured, and who issued its certificate; None if there is none.
+
+    Raises:
+        ConfigError: the CA's file can't be used.
+    """
+    if not config.mqtt.address:
+        return None
+    if not config.mqtt.ca:
+        return Broker(config.mqtt.address, identity.server_ca_pem)
+    named = f"{home.path / FILE_NAME}: [mqtt] ca: {config.mqtt.ca}"
+    try:
+        pem = (home.path / config.mqtt.ca).read_bytes()
+        x509.load_pem_x509_certificates(pem)
+    except OSError as error:
+        raise ConfigError(f"{named}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{named}: it holds no certificates in PEM") from error
+    return Broker(config.mqtt.address, pem)

@@ -1,0 +1,129 @@
+"""Every way to devices and from them, as the configuration has it: gRPC, and a broker if there is one."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from cryptography import x509
+
+from agent.clock import Clock
+from controller.config import ControllerConfig, Mqtt
+from controller.desk import DeviceDesk
+from controller.errors import ConfigError
+from controller.home import Home
+from controller.rollout.loop import AT_ONCE, directive_command
+from controller.store.certificate_files import Certificates
+from controller.store.sealing_file import open_sealing_key
+from controller.store.store import Store
+from controller.transport.enrolment_server import EnrolmentServer
+from controller.transport.grpc_server import GrpcServer
+from controller.transport.mqtt.loop import MqttBridge, Posts
+from controller.transport.mqtt.voice import ControllerSeal
+from controller.transport.sessions import Sessions
+from protos.mqtt.connection import Broker
+
+
+class Transports:
+    """All of them, with one book of links."""
+
+    def __init__(
+        self,
+        home: Home,
+        config: ControllerConfig,
+        certificates: Certificates,
+        desk: DeviceDesk,
+        store: Store,
+        clock: Clock,
+    ) -> None:
+        """Raises ``ConfigError`` where a file can't be used."""
+        endpoint = desk.dispatch()
+        device_ca_pem = certificates.device_authority.certificate_pem
+        self.sessions = Sessions(endpoint)
+        self._listening = config.listening
+        self._devices = GrpcServer(endpoint, self.sessions, certificates.server, device_ca_pem)
+        self._enrolments = EnrolmentServer(desk.join, desk.renew, certificates.server)
+        self._bridge: MqttBridge | None = None
+        if config.mqtt.broker:
+            self._bridge = MqttBridge(
+                endpoint,
+                self.sessions,
+                broker_of(config.mqtt, certificates),
+                ControllerSeal(certificates.server, open_sealing_key(home.sealing_key)),
+                device_ca_pem,
+                clock,
+                partial(standing_directives, store),
+                config.mqtt.keepalive_seconds,
+            )
+
+    async def start(self) -> None:
+        """Begins to serve.
+
+        Raises:
+            ConfigError: an address is taken, or is none of this machine's.
+        """
+        listening = self._listening
+        host = f"[{listening.host}]" if ":" in listening.host else listening.host
+        await self._devices.start(f"{host}:{listening.session_port}")
+        await self._enrolments.start(f"{host}:{listening.enrolment_port}")
+
+    async def run(self) -> None:
+        """Stays at the broker, if there is one, until cancelled."""
+        if self._bridge is not None:
+            await self._bridge.run()
+
+    async def stop(self) -> None:
+        """Cuts every link; returns when all departures have been told."""
+        await self._enrolments.stop()
+        await self._devices.stop()
+
+
+def broker_of(mqtt: Mqtt, certificates: Certificates) -> Broker:
+    """Where the controllers' listener of the broker is, and what to show it.
+
+    Raises:
+        ConfigError: the file of its CA can't be used.
+    """
+    client = certificates.broker_client
+    ca_pem = broker_ca(mqtt, certificates)
+    return Broker(mqtt.broker, ca_pem, client.certificate_pem, client.key_pem)
+
+
+async def standing_directives(store: Store) -> Posts:
+    """(device, command) of every device's newest directive, some at a time.
+
+    Raises:
+        StoreError: they can't be read.
+    """
+
+    def told() -> list[str]:
+        with store.read() as tx:
+            return [one.device for one in tx.rollouts.newest_directives()]
+
+    def commands(devices: Sequence[str]) -> list[tuple[str, bytes]]:
+        with store.read() as tx:
+            newest = [tx.rollouts.directive(device) for device in devices]
+        return [(one.device, directive_command(one)) for one in newest if one is not None]
+
+    devices = await asyncio.to_thread(told)
+    for first in range(0, len(devices), AT_ONCE):
+        # Read again: what was signed meanwhile must not be followed by an older one.
+        yield await asyncio.to_thread(commands, devices[first : first + AT_ONCE])
+
+
+def broker_ca(mqtt: Mqtt, certificates: Certificates) -> bytes:
+    """Whose certificates a broker shows, in PEM.
+
+    Raises:
+        ConfigError: the file that is named can't be used.
+    """
+    if not mqtt.ca:
+        return certificates.broker_authority.certificate_pem
+    try:
+        pem = Path(mqtt.ca).read_bytes()
+        x509.load_pem_x509_certificates(pem)
+    except OSError as error:
+        raise ConfigError(f"[mqtt] ca: {mqtt.ca}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"[mqtt] ca: {mqtt.ca}: no certificates in PEM") from error
+    return pem
