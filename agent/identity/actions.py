@@ -17,6 +17,7 @@ from agent.errors import (
 )
 from agent.identity import keys
 from agent.identity.token import Ticket, check_unexpired, parse
+from agent.identity.whereabouts import met, moved
 from agent.store.device_store import DeviceStore, Identity
 from agent.transport.link import EnrolmentDialer
 from agent.trust.state import mended
@@ -102,7 +103,7 @@ async def renew(
     enrolment = dial(identity.enrolment_address, identity.server_ca_pem)
     reply = await enrolment.renew(enrolment_pb2.RenewRequest(renewal=envelope))
     _check_certificate(reply.certificate_pem, identity.device, key_pem)
-    renewed = replace(identity, certificate_pem=reply.certificate_pem)
+    renewed = replace(moved(identity, reply), certificate_pem=reply.certificate_pem)
     store.identity.save(renewed)
     return renewed
 
@@ -162,7 +163,7 @@ def _identity(ticket: Ticket, reply: enrolment_pb2.JoinReply, key_pem: bytes) ->
             " or the root was rotated since the token was made"
         )
     _check_certificate(reply.certificate_pem, reply.device_id, key_pem)
-    return Identity(
+    identity = Identity(
         device=reply.device_id,
         certificate_pem=reply.certificate_pem,
         server_ca_pem=ticket.server_ca_pem,
@@ -170,6 +171,7 @@ def _identity(ticket: Ticket, reply: enrolment_pb2.JoinReply, key_pem: bytes) ->
         enrolment_address=ticket.address,
         root_metadata=reply.root_metadata,
     )
+    return met(identity, reply.broker)
 
 
 def _check_certificate(certificate_pem: bytes, device: str, key_pem: bytes) -> None:

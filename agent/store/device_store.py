@@ -14,7 +14,11 @@ from agent.install.record import Install, Slot
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this device is, and where its controller is. The private key is a file of its own."""
+    """Who this device is, and where its controller is. The private key is a file of its own.
+
+    What it knows of a broker is empty where there is none: ``broker_enrolment_address`` is of the
+    listener for who has no good certificate.
+    """
 
     device: str
     certificate_pem: bytes
@@ -22,6 +26,9 @@ class Identity:
     session_address: str
     enrolment_address: str
     root_metadata: bytes  # the pinned TUF root
+    broker_address: str = ""
+    broker_enrolment_address: str = ""
+    broker_ca_pem: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,9 @@ INSTALL = Install(
         windows=(Window(start_minute=60, minutes=90, days=(0, 6)),), battery_percent=40, unmetered=True
     ),
 )  # fmt: skip
-IDENTITY = Identity("dev-1", b"\x00pem\xff", b"ca", "host:1", "host:2", b"{}")
+IDENTITY = Identity(
+    "dev-1", b"\x00pem\xff", b"ca", "host:1", "host:2", b"{}", "broker:3", "broker:4", b"other ca"
+)
 Opener = Callable[..., DeviceStore]
 
 

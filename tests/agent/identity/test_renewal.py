@@ -9,6 +9,9 @@ import pytest
 from agent.errors import StoreError, TransportError, Untrusted
 from agent.identity import keys
 from agent.identity.actions import device_key, renew
+from agent.store.device_store import Identity
+from controller.enrolment.authority import create_authority
+from controller.enrolment.terms import BrokerTerms
 from protos.v1 import enrolment_pb2
 from simulations.memory_device_store import MemoryDeviceStore
 from tests.agent.identity.enrolment import (
@@ -20,6 +23,9 @@ from tests.agent.identity.enrolment import (
     move,
     open_to_all,
 )
+
+CA_PEM = create_authority("broker CA", NOW).certificate_pem
+BROKER = BrokerTerms("broker:8883", "broker:8885", CA_PEM)
 
 
 async def test_what_is_no_certificate_is_refused_at_a_renewal_and_the_old_one_kept(
@@ -87,3 +93,84 @@ async def test_a_missing_key_names_its_file(
 
     with pytest.raises(StoreError, match=r"key\.pem"):
         device_key(key_path, identity)
+
+
+def broker_of(identity: Identity) -> BrokerTerms:
+    return BrokerTerms(
+        identity.broker_address, identity.broker_enrolment_address, identity.broker_ca_pem
+    )
+
+
+async def test_a_device_learns_of_the_broker_when_it_joins(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    controller.terms = replace(controller.terms, broker=BROKER)
+
+    assert broker_of(await enrol(controller, store, key_path)) == BROKER
+
+
+async def test_a_device_learns_at_a_renewal_where_everything_is_now(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    identity = await enrol(controller, store, key_path)
+    assert broker_of(identity) == BrokerTerms("", "", b"")
+    controller.terms = replace(
+        controller.terms, broker=BROKER, session_address="new:1", enrolment_address="new:2"
+    )
+
+    renewed = await renew(key_path, store, NOW, controller.enrolment.dial)
+    assert broker_of(renewed) == BROKER
+    assert (renewed.session_address, renewed.enrolment_address) == ("new:1", "new:2")
+    assert store.identity.load() == renewed
+
+    controller.terms = replace(controller.terms, broker=None)
+    renewed = await renew(key_path, store, NOW, controller.enrolment.dial)
+    assert broker_of(renewed) == BrokerTerms("", "", b"")
+
+
+@pytest.mark.parametrize(
+    "broker",
+    [
+        replace(BROKER, address="broker"),
+        replace(BROKER, enrolment_address="broker:99999"),
+        replace(BROKER, ca_pem=b"nonsense"),
+    ],
+)
+async def test_a_broker_that_is_misconfigured_costs_no_certificate(
+    controller: Controller,
+    store: MemoryDeviceStore,
+    key_path: Path,
+    broker: BrokerTerms,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    controller.terms = replace(controller.terms, broker=BROKER)
+    identity = await enrol(controller, store, key_path)
+    controller.terms = replace(controller.terms, broker=broker)
+    controller.now = NOW + timedelta(days=20)
+
+    renewed = await renew(key_path, store, NOW, controller.enrolment.dial)
+    assert replace(renewed, certificate_pem=identity.certificate_pem) == identity
+    assert renewed.certificate_pem != identity.certificate_pem
+    assert "identity.broker-unusable" in caplog.text
+
+
+async def test_an_address_that_is_none_does_not_replace_one(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    identity = await enrol(controller, store, key_path)
+    controller.terms = replace(controller.terms, session_address="nowhere")
+
+    renewed = await renew(key_path, store, NOW, controller.enrolment.dial)
+    assert renewed.session_address == identity.session_address
+
+
+async def test_an_older_controller_that_names_no_addresses_changes_none(
+    controller: Controller, store: MemoryDeviceStore, key_path: Path
+) -> None:
+    controller.terms = replace(controller.terms, broker=BROKER)
+    identity = await enrol(controller, store, key_path)
+
+    def change(reply: enrolment_pb2.JoinReply) -> None:
+        reply.certificate_pem = identity.certificate_pem
+
+    assert await renew(key_path, store, NOW, answering(controller, change).dial) == identity

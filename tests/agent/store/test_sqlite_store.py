@@ -13,6 +13,7 @@ from sqlite_utils.db import Database
 from agent.errors import DiskFull, HomeInUse, StoreCorrupt, StoreError, StoreTooNew
 from agent.store import migrations
 from agent.store.database import DATABASE_NAME, LOCK_NAME, connect
+from agent.store.device_store import Identity
 from agent.store.migrations import MIGRATIONS, migrate
 from agent.store.sqlite_store import SqliteStore
 from tests.agent.store.kill_writers import write
@@ -33,6 +34,13 @@ trust_floors: model TEXT, floor INTEGER
 trust_metadata: name TEXT, data BLOB
 trust_recalled: sha256 TEXT
 windows: key TEXT, data BLOB"""
+
+
+# What agents stored that knew of no broker. Devices have it, and are to go on.
+IDENTITY_WITHOUT_BROKER = (
+    '{"device":"cam-1","certificate_pem":"cGVt","server_ca_pem":"Y2E=","session_address":"host:1",'
+    '"enrolment_address":"host:2","root_metadata":"e30="}'
+)
 
 
 @pytest.fixture
@@ -326,3 +334,16 @@ def test_killed_writers_leave_all_of_a_transaction_or_nothing(home: Path) -> Non
         numbers = [int(number) for number in held.split(",")]
         assert len(numbers) == 1, "all bear the same number"
         assert numbers[0] >= int(acknowledged), "what was said to be durable is"
+
+
+def test_an_identity_of_an_agent_that_knew_no_broker_is_read(
+    store: SqliteStore, home: Path
+) -> None:
+    with store._database.turn() as db:
+        db.table("identity").insert({"id": 1, "record": IDENTITY_WITHOUT_BROKER})
+    store.close()
+
+    again = SqliteStore(home)
+    known = Identity("cam-1", b"pem", b"ca", "host:1", "host:2", b"{}", "", "", b"")
+    assert again.identity.load() == known
+    again.close()
