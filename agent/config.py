@@ -84,8 +84,9 @@ class Connecting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Mqtt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the broker is, if the controller is reached over one."""
 
-    address: str = ""  # host:port; empty takes what the controller said when the device joined
-    ca: str = ""  # PEM file of the broker's CA; empty takes the controller's, pinned at joining
+    address: str = ""  # host:port; empty takes what the controller said at joining and renewing
+    enrolment_address: str = ""  # host:port of its strangers' listener; empty as above
+    ca: str = ""  # PEM file of the CA of its certificate; empty as above
     keepalive_seconds: KeepAlive = 60
 
 
@@ -151,9 +152,15 @@ def _complaint(config: AgentConfig) -> str:
             return f"[connecting] transports: {name!r} stands in it more than once"
     if connecting.backoff_seconds > connecting.backoff_cap_seconds:
         return "[connecting] backoff_seconds: must be at most backoff_cap_seconds"
-    if config.mqtt.address and not is_address(config.mqtt.address):
-        return f"[mqtt] address: {config.mqtt.address[:300]!r} is not host:port"
-    return _complaint_of_mirror(config.mirror)
+    return _complaint_of_mqtt(config.mqtt) or _complaint_of_mirror(config.mirror)
+
+
+def _complaint_of_mqtt(mqtt: Mqtt) -> str:
+    for key in ("address", "enrolment_address"):
+        value = getattr(mqtt, key)
+        if value and not is_address(value):
+            return f"[mqtt] {key}: {value[:300]!r} is not host:port"
+    return ""
 
 
 def _complaint_of_mirror(mirror: Mirroring) -> str:

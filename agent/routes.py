@@ -73,15 +73,22 @@ def routes(home: Home, paths: Paths, clock: Clock, rng: random.Random) -> list[R
 
 
 def broker_of(home: Home, config: AgentConfig, identity: Identity) -> Broker | None:
-    """The broker that is configured, and who issued its certificate; None if there is none.
+    """The broker's listener for devices; None if none is configured, and the controller named none.
 
     Raises:
         ConfigError: the CA's file can't be used.
     """
-    if not config.mqtt.address:
+    address = config.mqtt.address or identity.broker_address
+    if not address:
         return None
+    told = identity.broker_ca_pem or identity.server_ca_pem  # never the system's CAs unasked
+    return Broker(address, _broker_ca(home, config) or told)
+
+
+def _broker_ca(home: Home, config: AgentConfig) -> bytes:
+    """What the configuration names, in PEM; empty if it names none."""
     if not config.mqtt.ca:
-        return Broker(config.mqtt.address, identity.server_ca_pem)
+        return b""
     named = f"{home.path / FILE_NAME}: [mqtt] ca: {config.mqtt.ca}"
     try:
         pem = (home.path / config.mqtt.ca).read_bytes()
@@ -90,4 +97,4 @@ def broker_of(home: Home, config: AgentConfig, identity: Identity) -> Broker | N
         raise ConfigError(f"{named}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{named}: it holds no certificates in PEM") from error
-    return Broker(config.mqtt.address, pem)
+    return pem

@@ -62,7 +62,7 @@ class Mqtt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     broker: str = ""  # host:port of its controllers' listener; empty: no MQTT
     address: str = ""  # host:port of its devices' listener, as devices reach it
-    enrolment_address: str = ""  # host:port of its strangers' listener; empty: nobody joins over it
+    enrolment_address: str = ""  # host:port of its strangers' listener; empty: no joining over it
     ca: str = ""  # PEM file of the CA of the broker's certificate; empty: the controller's own
     keepalive_seconds: KeepAlive = 60
 

@@ -3,15 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-
-from cryptography import x509
 
 from agent.clock import Clock
-from controller.config import ControllerConfig, Mqtt
+from controller.config import ControllerConfig
 from controller.desk import DeviceDesk
-from controller.errors import ConfigError
-from controller.home import Home
+from controller.home import Home, broker_authority
 from controller.rollout.loop import AT_ONCE, directive_command
 from controller.store.certificate_files import Certificates
 from controller.store.sealing_file import open_sealing_key
@@ -48,7 +44,7 @@ class Transports:
             self._bridge = MqttBridge(
                 endpoint,
                 self.sessions,
-                broker_of(config.mqtt, certificates),
+                broker_of(home, config, certificates),
                 ControllerSeal(certificates.server, open_sealing_key(home.sealing_key)),
                 device_ca_pem,
                 clock,
@@ -78,15 +74,15 @@ class Transports:
         await self._devices.stop()
 
 
-def broker_of(mqtt: Mqtt, certificates: Certificates) -> Broker:
+def broker_of(home: Home, config: ControllerConfig, certificates: Certificates) -> Broker:
     """Where the controllers' listener of the broker is, and what to show it.
 
     Raises:
         ConfigError: the file of its CA can't be used.
     """
     client = certificates.broker_client
-    ca_pem = broker_ca(mqtt, certificates)
-    return Broker(mqtt.broker, ca_pem, client.certificate_pem, client.key_pem)
+    ca_pem = broker_authority(home, config, certificates)
+    return Broker(config.mqtt.broker, ca_pem, client.certificate_pem, client.key_pem)
 
 
 async def standing_directives(store: Store) -> Posts:
@@ -109,21 +105,3 @@ async def standing_directives(store: Store) -> Posts:
     for first in range(0, len(devices), AT_ONCE):
         # Read again: what was signed meanwhile must not be followed by an older one.
         yield await asyncio.to_thread(commands, devices[first : first + AT_ONCE])
-
-
-def broker_ca(mqtt: Mqtt, certificates: Certificates) -> bytes:
-    """Whose certificates a broker shows, in PEM.
-
-    Raises:
-        ConfigError: the file that is named can't be used.
-    """
-    if not mqtt.ca:
-        return certificates.broker_authority.certificate_pem
-    try:
-        pem = Path(mqtt.ca).read_bytes()
-        x509.load_pem_x509_certificates(pem)
-    except OSError as error:
-        raise ConfigError(f"[mqtt] ca: {mqtt.ca}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"[mqtt] ca: {mqtt.ca}: no certificates in PEM") from error
-    return pem

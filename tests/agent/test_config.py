@@ -42,6 +42,7 @@ from controller.errors import ConfigError as ControllerConfigError
         ("[mqtt]\naddress = ':8883'", "[mqtt] address: ':8883' is not host:port"),
         ("[mqtt]\naddress = 'broker:0'", "[mqtt] address: 'broker:0' is not host:port"),
         ("[mqtt]\naddress = 'broker:70000'", "[mqtt] address: 'broker:70000' is not host:port"),
+        ("[mqtt]\nenrolment_address = 'broker'", "[mqtt] enrolment_address: 'broker' is not host:port"),
         (f"[mqtt]\naddress = 'broker:{'9' * 5000}'", "is not host:port"),
         ("[mqtt]\nkeepalive_seconds = 70000", "keepalive_seconds: must be a whole number, at most 65535"),
         ("[mqtt]\nkeepalive_seconds = 0", "keepalive_seconds: must be a whole number, at least 1"),

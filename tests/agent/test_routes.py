@@ -1,6 +1,7 @@
 """The ways to the controller that an agent takes, from its configuration and its identity."""
 
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from agent.store.device_store import Identity
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.mqtt.dialer import MqttDialer
 from agent.transport.route import Route
+from controller.enrolment.authority import create_authority
+
+BROKER_CA = create_authority("broker CA", datetime.now(UTC)).certificate_pem
 
 
 def routes(
@@ -54,6 +58,27 @@ def test_a_ca_that_can_not_be_used_is_named(
         routes(tmp_path, "", "mqtt", mqtt=Mqtt(address="broker:8883", ca="broker.pem"))
 
     assert "[mqtt] ca: broker.pem" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("mqtt", "address", "ca_pem"),
+    [
+        (Mqtt(), "told:8883", b"told ca"),
+        (Mqtt(address="broker:8883"), "broker:8883", b"told ca"),
+        (Mqtt(ca="broker.pem"), "told:8883", BROKER_CA),
+        (Mqtt(address="broker:8883", ca="broker.pem"), "broker:8883", BROKER_CA),
+    ],
+)
+def test_the_configuration_wins_over_what_the_controller_said_of_the_broker(
+    tmp_path: Path, mqtt: Mqtt, address: str, ca_pem: bytes
+) -> None:
+    (tmp_path / "broker.pem").write_bytes(BROKER_CA)
+    told = Identity("cam-1", b"", b"ca", "", "", b"", "told:8883", "told:8885", b"told ca")
+
+    found = making.broker_of(Home(tmp_path), AgentConfig(mqtt=mqtt), told)
+
+    assert found is not None
+    assert (found.address, found.ca_pem) == (address, ca_pem)
 
 
 def test_a_transport_without_an_address_is_left_out(tmp_path: Path) -> None:
