@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
+TRANSPORT ?= grpc
 PYTEST_ARGS ?= -n 2 --dist worksteal
 SOAK_SEEDS ?= 20
 
@@ -27,8 +28,8 @@ $(VENV)-conformance/.installed: pyproject.toml | $(VENV)/bin/uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)-conformance/bin/python --group conformance
 	@touch $@
 
-demo: $(VENV)/.demo  ## A controller and five agents on this machine, from joining to refused attacks
-	$(BIN)/muster demo $(DEMO_ARGS)
+demo: $(VENV)/.demo  ## A controller and five agents on this machine, from joining to refused attacks; TRANSPORT=mqtt
+	$(BIN)/muster demo --transport $(TRANSPORT) $(DEMO_ARGS)
 
 test: $(VENV)/.dev $(VENV)-conformance/.installed  ## Every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -1,7 +1,7 @@
 """Every way to devices and from them, as the configuration has it: gRPC, and a broker if there is one."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from agent.clock import Clock
@@ -12,6 +12,7 @@ from controller.rollout.loop import AT_ONCE, directive_command
 from controller.store.certificate_files import Certificates
 from controller.store.sealing_file import open_sealing_key
 from controller.store.store import Store
+from controller.transport.courier import Endpoint
 from controller.transport.enrolment_server import EnrolmentServer
 from controller.transport.grpc_server import GrpcServer
 from controller.transport.mqtt.loop import MqttBridge, Posts
@@ -39,18 +40,10 @@ class Transports:
         self._listening = config.listening
         self._devices = GrpcServer(endpoint, self.sessions, certificates.server, device_ca_pem)
         self._enrolments = EnrolmentServer(desk.join, desk.renew, certificates.server)
-        self._bridge: MqttBridge | None = None
-        if config.mqtt.broker:
-            self._bridge = MqttBridge(
-                endpoint,
-                self.sessions,
-                broker_of(home, config, certificates),
-                ControllerSeal(certificates.server, open_sealing_key(home.sealing_key)),
-                device_ca_pem,
-                clock,
-                partial(standing_directives, store),
-                config.mqtt.keepalive_seconds,
-            )
+        standing = partial(standing_directives, store)
+        self._bridge = bridge_of(
+            home, config, certificates, endpoint, self.sessions, standing, clock
+        )
 
     async def start(self) -> None:
         """Begins to serve.
@@ -72,6 +65,34 @@ class Transports:
         """Cuts every link; returns when all departures have been told."""
         await self._enrolments.stop()
         await self._devices.stop()
+
+
+def bridge_of(
+    home: Home,
+    config: ControllerConfig,
+    certificates: Certificates,
+    endpoint: Endpoint,
+    sessions: Sessions,
+    standing: Callable[[], Posts],
+    clock: Clock,
+) -> MqttBridge | None:
+    """The way to devices through a broker; None if none is configured.
+
+    Raises:
+        ConfigError: a file can't be used.
+    """
+    if not config.mqtt.broker:
+        return None
+    return MqttBridge(
+        endpoint,
+        sessions,
+        broker_of(home, config, certificates),
+        ControllerSeal(certificates.server, open_sealing_key(home.sealing_key)),
+        certificates.device_authority.certificate_pem,
+        clock,
+        standing,
+        config.mqtt.keepalive_seconds,
+    )
 
 
 def broker_of(home: Home, config: ControllerConfig, certificates: Certificates) -> Broker:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,18 @@ import typer
 from controller.cli.output import CommandFailed, console
 
 
+class Transport(StrEnum):
+    """``--transport``."""
+
+    GRPC = "grpc"
+    MQTT = "mqtt"  # through a Mosquitto
+
+
 def demo(
     devices: Annotated[int, typer.Option(min=5, max=12, help="How many devices.")] = 5,
+    transport: Annotated[
+        Transport, typer.Option(help="What devices and controller talk over.")
+    ] = Transport.GRPC,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the evidence to this file.")
     ] = None,
@@ -38,7 +49,7 @@ def demo(
     folder = (keep or Path(tempfile.mkdtemp(prefix="muster-demo-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     timeline = Timeline(console())
-    stage = Stage(folder, devices)
+    stage = Stage(folder, devices, transport=transport)
     story = Story(stage, timeline)
     try:
         story.tell()

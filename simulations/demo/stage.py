@@ -11,6 +11,7 @@ import httpx
 
 from controller.cli.client import ApiClient
 from controller.cli.profile import read_profile
+from simulations.demo.broker import StageBroker
 from simulations.demo.processes import SCRIPTS, Daemon, free_ports, run_command, run_json, wait_for
 
 SITES: Final = ("berlin", "oslo")
@@ -40,8 +41,15 @@ interval_seconds = 1.0
 resources_seconds = 5.0
 
 [connecting]
+transports = ["{transport}"]
 backoff_seconds = 0.2
 backoff_cap_seconds = 1.0
+"""
+
+AGENT_BROKER: Final = """
+[mqtt]
+address = "localhost:{port}"
+ca = "{ca}"
 """
 
 
@@ -62,7 +70,14 @@ class Pace:
 class Device:
     """One device: its folder, its agent's process, its ports."""
 
-    def __init__(self, name: str, home: Path, ports: tuple[int, int], pace: Pace) -> None:
+    def __init__(
+        self,
+        name: str,
+        home: Path,
+        ports: tuple[int, int],
+        pace: Pace,
+        broker: StageBroker | None = None,
+    ) -> None:
         self.name = name
         self.home = home
         self.rest_port, self.grpc_port = ports
@@ -73,7 +88,11 @@ class Device:
             rows=pace.rows,
             seconds=pace.seconds,
             probation=pace.probation_seconds,
+            transport="mqtt" if broker else "grpc",
         )
+        if broker is not None:
+            ca = broker.folder / "broker-ca.crt"
+            config += AGENT_BROKER.format(port=broker.devices, ca=ca)
         (home / "agent.toml").write_text(config)
         self.daemon = Daemon(name, self.command("run"), home.with_suffix(".log"), {})
 
@@ -89,13 +108,19 @@ class Device:
 class Stage:
     """Everything in ``folder``; nothing runs until it is started."""
 
-    def __init__(self, folder: Path, devices: int, pace: Pace | None = None) -> None:
+    def __init__(
+        self, folder: Path, devices: int, pace: Pace | None = None, transport: str = "grpc"
+    ) -> None:
+        """``transport`` is what devices and controller talk over: "grpc", or "mqtt" with a broker."""
         self.folder = folder
         self.home = folder / "controller"
         self.used_token = ""
         self._api: ApiClient | None = None
-        ports = free_ports(3 + 2 * devices)
+        ports = free_ports(6 + 2 * devices)
         self._ports = ports[:3]
+        self.broker: StageBroker | None = None
+        if transport == "mqtt":
+            self.broker = StageBroker(folder / "broker", (ports[3], ports[4], ports[5]))
         self.environment = {
             "MUSTER_PROFILE": str(folder / "profile.toml"),
             "MUSTER_KEYS": str(folder / "keys"),
@@ -110,8 +135,9 @@ class Stage:
             Device(
                 f"cam-{number + 1}",
                 folder / "devices" / f"cam-{number + 1}",
-                (ports[3 + 2 * number], ports[4 + 2 * number]),
+                (ports[6 + 2 * number], ports[7 + 2 * number]),
                 pace or Pace(),
+                self.broker,
             )
             for number in range(devices)
         ]
@@ -151,6 +177,11 @@ class Stage:
             *("--api-port", api, "--session-port", session, "--enrolment-port", enrolment),
         )
 
+        if self.broker is not None:
+            self.muster(*self.broker.setup_words(self.home))
+            self.broker.join(self.home / "controller.toml")
+            self.broker.start()
+
     def start_controller(self) -> None:
         """Starts the controller; returns when it answers."""
         self.controller.start()
@@ -164,7 +195,8 @@ class Stage:
 
     def daemons(self) -> Sequence[Daemon]:
         """Every process that should run."""
-        return [self.controller, *(device.daemon for device in self.devices)]
+        broker = [self.broker.daemon] if self.broker else []
+        return [*broker, self.controller, *(device.daemon for device in self.devices)]
 
     def stop(self) -> None:
         """Ends every process."""
@@ -172,6 +204,8 @@ class Stage:
             list(pool.map(lambda device: device.daemon.stop(), self.devices))
         self.close()  # the controller would wait for who is still connected
         self.controller.stop()
+        if self.broker is not None:
+            self.broker.daemon.stop()
 
     def close(self) -> None:
         """Ends the administrator's connection."""
@@ -185,6 +219,7 @@ class Stage:
             f"everything is in {self.folder}; to go on:",
             f"  export PATH={SCRIPTS}:$PATH",
             *(f"  export {name}={value}" for name, value in self.environment.items()),
+            *([f"  mosquitto -c {self.broker.folder / 'mosquitto.conf'} &"] if self.broker else []),
             f"  muster serve --home {self.home} &",
             *(f"  muster-agent --home {device.home} run &" for device in self.devices),
             "  muster device list",

@@ -11,7 +11,9 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
+from agent.clock import SystemClock
 from controller.config import read_config
 from controller.errors import NotFound, StoreError
 from controller.home import Home
@@ -24,7 +26,9 @@ from controller.store.certificate_files import open_certificates
 from controller.store.store import Store, Transaction
 from controller.transport.dispatch import Dispatch
 from controller.transport.grpc_server import GrpcServer
+from controller.transport.mqtt.loop import Posts
 from controller.transport.sessions import Sessions
+from controller.transports import bridge_of
 from protos.manifest import Role, read_manifest, role_name
 from protos.methods import FACTS, METHODS
 from protos.tuf import Targets
@@ -103,10 +107,13 @@ class Thief:
         deaf = dict.fromkeys(METHODS, _no_answer)
         dispatch = Dispatch(deaf, {FACTS: _ignore}, _admit, arrived, _departed, _no_blobs)
         sessions = Sessions(dispatch)
-        server = GrpcServer(
-            dispatch, sessions, certificates.server, certificates.device_authority.certificate_pem
-        )
+        device_ca_pem = certificates.device_authority.certificate_pem
+        server = GrpcServer(dispatch, sessions, certificates.server, device_ca_pem)
         await server.start(f"127.0.0.1:{config.listening.session_port}")
+        bridge = bridge_of(
+            self._home, config, certificates, dispatch, sessions, _nothing, SystemClock()
+        )
+        at_broker = [asyncio.create_task(bridge.run())] if bridge else []
         try:
             async with asyncio.timeout(seconds):
                 await came.wait()
@@ -114,6 +121,7 @@ class Thief:
         except TimeoutError:
             return False
         finally:
+            await _ended(at_broker)
             await server.stop()
         return True
 
@@ -125,6 +133,20 @@ class Thief:
                 yield tx
         finally:
             store.close()
+
+
+async def _ended(tasks: Sequence[asyncio.Task[NoReturn]]) -> None:
+    """Cancels the tasks; returns when they have ended."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+async def _nothing() -> Posts:
+    """The thief leaves nothing at the broker but what it replays."""
+    if ():
+        yield ()
 
 
 async def _no_answer(device: str, request: bytes) -> bytes:
