@@ -20,14 +20,18 @@ PREFIX: Final = "muster-join-"
 MAX_CHARACTERS: Final = 8192
 
 
-class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a join token says.
+class Ticket(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What a join token says. Without a broker it says no more than it did before there were any.
 
     Attributes:
         address: host:port of the enrolment service.
         server_ca: the certificate of the CA that issued the controller's own, DER.
         root_sha256: of the TUF root metadata.
         expires: Unix seconds.
+        broker: host:port of a broker's listener for machines that join; may be empty.
+        broker_ca: certificates of the CAs, mostly one, that have issued the broker's own, DER.
     """
 
     address: str
@@ -36,13 +40,18 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     id: str
     secret: str
     expires: int
+    broker: str = ""
+    broker_ca: tuple[bytes, ...] = ()
 
     @property
     def server_ca_pem(self) -> bytes:
         """The pinned CA, as TLS libraries want it."""
-        return x509.load_der_x509_certificate(self.server_ca).public_bytes(
-            serialization.Encoding.PEM
-        )
+        return _pem(self.server_ca)
+
+    @property
+    def broker_ca_pem(self) -> bytes:
+        """Whose certificate the broker shows; empty where there is none."""
+        return b"".join(map(_pem, self.broker_ca))
 
 
 def encode(ticket: Ticket) -> str:
@@ -98,7 +107,21 @@ def _check(ticket: Ticket) -> None:
         raise BadToken("the token has no id or no secret")
     if not 0 < ticket.expires < 253_402_300_800:  # the year 10000, where datetime ends
         raise BadToken("the token's expiry is not a time")
+    _check_certificate("server_ca", ticket.server_ca)
+    if ticket.broker and not is_address(ticket.broker):
+        raise BadToken("the token's broker is not host:port")
+    if ticket.broker and not ticket.broker_ca:
+        raise BadToken("the token names a broker and no broker_ca")
+    for one in ticket.broker_ca:
+        _check_certificate("broker_ca", one)
+
+
+def _check_certificate(name: str, der: bytes) -> None:
     try:
-        x509.load_der_x509_certificate(ticket.server_ca)
+        x509.load_der_x509_certificate(der)
     except (ValueError, x509.InvalidVersion) as error:
-        raise BadToken("the token's server_ca is not a certificate") from error
+        raise BadToken(f"the token's {name} is not a certificate") from error
+
+
+def _pem(der: bytes) -> bytes:
+    return x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)

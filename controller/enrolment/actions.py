@@ -68,14 +68,16 @@ def create_token(
         InvalidInput: the lifetime or a label can't be.
     """
     token, secret = mint(secrets.token_bytes(ENTROPY_BYTES), actor, now, lifetime, labels)
-    authority = x509.load_pem_x509_certificate(terms.server_ca_pem)
+    broker = terms.broker if terms.broker and terms.broker.enrolment_address else None
     ticket = Ticket(
         address=terms.enrolment_address,
-        server_ca=authority.public_bytes(serialization.Encoding.DER),
+        server_ca=_der(terms.server_ca_pem)[0],
         root_sha256=sha256(terms.root_metadata),
         id=token.id,
         secret=secret,
         expires=int(token.expires_at),
+        broker=broker.enrolment_address if broker else "",
+        broker_ca=_der(broker.ca_pem) if broker else (),
     )
     tx.tokens.put(token)
     _audit(tx, actor, "token.create", token.id, now, {**token.labels})
@@ -278,6 +280,11 @@ def _audit(
     tx: Transaction, actor: str, action: str, subject: str, now: float, detail: Mapping[str, str]
 ) -> None:
     tx.audit.append(Entry(actor, action, subject, detail), int(now * 1000))
+
+
+def _der(pem: bytes) -> tuple[bytes, ...]:
+    found = x509.load_pem_x509_certificates(pem)
+    return tuple(one.public_bytes(serialization.Encoding.DER) for one in found)
 
 
 def _moment(now: float) -> datetime:

@@ -26,6 +26,7 @@ TICKET = Ticket(
     secret="s3cret-s3cret",
     expires=int(NOW.timestamp()) + 3600,
 )
+NAMING_BROKER = msgspec.structs.replace(TICKET, broker="broker.example:8885", broker_ca=(CA_DER,))
 
 
 def altered(**changes: object) -> str:
@@ -51,6 +52,20 @@ def test_what_is_encoded_is_parsed(host: str, port: int, secret: str, expires: i
 
 def test_the_pinned_ca_is_the_one_that_was_put_in() -> None:
     assert parse(encode(TICKET)).server_ca_pem == CA_PEM
+
+
+def test_a_token_may_name_a_broker_too() -> None:
+    ticket = parse(encode(msgspec.structs.replace(NAMING_BROKER, broker_ca=(CA_DER, CA_DER))))
+
+    assert (ticket.broker, ticket.broker_ca_pem) == ("broker.example:8885", CA_PEM + CA_PEM)
+
+
+def test_a_token_without_a_broker_is_one_that_older_agents_read() -> None:
+    body = encode(TICKET).removeprefix(PREFIX)
+    said = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+
+    assert set(said) == {"address", "server_ca", "root_sha256", "id", "secret", "expires"}
+    assert parse(encode(TICKET)).broker_ca_pem == b""
 
 
 def test_white_space_from_a_terminal_is_forgiven() -> None:
@@ -85,6 +100,10 @@ def test_the_characters_are_safe_in_a_shell_and_a_url() -> None:
         (altered(expires=0), "expiry"),
         (altered(expires=10**15), "expiry"),
         (altered(server_ca=base64.b64encode(b"no certificate").decode()), "server_ca"),
+        (altered(broker="broker.example"), "broker is not host:port"),
+        (altered(broker="broker.example:8885"), "no broker_ca"),
+        (altered(broker="b:1", broker_ca=["AAAA"]), "broker_ca is not a certificate"),
+        (altered(broker="b:1", broker_ca="AAAA"), "broker_ca"),
         (altered(server_ca=base64.b64encode(OF_NO_VERSION).decode()), "server_ca"),
     ],
 )

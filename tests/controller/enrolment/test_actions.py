@@ -3,6 +3,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificate
 
 from agent.identity import keys
 from agent.identity.token import parse
@@ -25,6 +27,7 @@ from controller.errors import (
     TokenUsed,
 )
 from controller.fleet.device import DeviceStatus
+from controller.home import MOST_AUTHORITY_BYTES
 from controller.store.store import Store
 from protos.documents import Renewal, Report, sha256
 from protos.envelope import seal
@@ -109,6 +112,29 @@ def test_a_token_pins_the_ca_and_the_root_and_names_the_way(store: Store) -> Non
     assert ticket.expires == NOW + 3600
     with store.begin() as tx:
         assert tx.tokens.get(token.id) == token
+
+
+def test_a_token_names_the_broker_that_machines_may_join_over(store: Store) -> None:
+    broker = BrokerTerms("broker:8883", "broker:8885", TERMS.server_ca_pem * 2)
+    with store.begin() as tx:
+        _, text = create_token(tx, replace(TERMS, broker=broker), "ada", NOW)
+        closed = replace(TERMS, broker=replace(broker, enrolment_address=""))
+        _, plain = create_token(tx, closed, "ada", NOW)
+
+    assert parse(text).broker == "broker:8885"
+    assert parse(text).broker_ca_pem == broker.ca_pem
+    assert parse(plain).broker == ""
+    assert parse(plain).broker_ca == ()
+
+
+def test_the_largest_ca_of_a_broker_fits_in_a_token(store: Store) -> None:
+    one = load_pem_x509_certificate(TERMS.server_ca_pem)
+    count = MOST_AUTHORITY_BYTES // len(one.public_bytes(Encoding.DER))
+    broker = BrokerTerms("b" * 250 + ":65535", "c" * 250 + ":65535", TERMS.server_ca_pem * count)
+    with store.begin() as tx:
+        _, text = create_token(tx, replace(TERMS, broker=broker), "ada", NOW)
+
+    assert parse(text).broker_ca_pem == broker.ca_pem
 
 
 def test_joining_makes_a_device(store: Store) -> None:
