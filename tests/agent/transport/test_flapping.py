@@ -28,7 +28,7 @@ from protos.methods import UPLOAD
 from protos.v1 import telemetry_pb2
 from simulations.memory_device_store import MemoryDeviceStore
 from simulations.memory_store import MemoryStore
-from tests.agent.transport.crossing import PATIENCE, Crossing, until
+from tests.agent.transport.crossing import PATIENCE, Crossing, turns, until
 from tests.contracts.networks import directive
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -173,12 +173,6 @@ class World:
         link = await self.connection.link()
         self.ups.append(self.connection.via)
         return await controller_client.upload(link, request)
-
-
-async def turns(count: int) -> None:
-    """So many turns of the event loop."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def lived_through(seed: int, steps: list[tuple[str, int]]) -> World:

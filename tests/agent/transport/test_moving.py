@@ -24,6 +24,7 @@ from tests.agent.transport.crossing import (
     Steps,
     link_of,
     running,
+    turns,
     until,
 )
 from tests.contracts.networks import DEADLINE, Centre, directive, refresh
@@ -213,7 +214,9 @@ async def test_it_goes_back_make_before_break(
             with pytest.raises(TransportError):
                 await older.call(METADATA.name, b"x")
             await until(lambda: not device.networks["mqtt"].connected())
-            assert device.connection.last_error is None
+            await turns(20)  # whatever the end of the older one brings
+            assert await link_of(device.connection) is newer
+            assert (device.connection.via, device.connection.last_error) == ("grpc", None)
             assert device.clock.asleep == []
     assert "connection.moved from=mqtt to=grpc" in caplog.text
     assert "connection.down" not in caplog.text
@@ -239,6 +242,31 @@ async def test_the_older_link_carries_until_the_newer_one_has_been_greeted(centr
         device.greet.set()
         await device.up("grpc")
         assert device.greeted_via == ["", "mqtt"]
+
+
+async def test_a_link_that_is_slow_to_close_holds_nothing_up(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = apart(centre)
+    device.isolate("grpc")
+    async with running(device.connection):
+        older = await device.up("mqtt")
+        end, closing = older.close, asyncio.Event()
+
+        async def slowly() -> None:
+            closing.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(older, "close", slowly)
+        device.restore("grpc")
+        await device.clock.slept()
+        newer = await device.up("grpc")
+        await asyncio.wait_for(closing.wait(), DEADLINE)
+
+        assert await newer.call(METADATA.name, b"x") == b"d1/x"
+        device.networks["grpc"].cut("d1")
+        assert await device.clock.slept() <= 1.0  # and the newer one is watched
+        await end()
 
 
 async def test_who_asks_while_the_controller_has_only_the_newer_link_gets_that_one(
@@ -401,6 +429,41 @@ async def test_of_three_routes_the_best_that_answers_is_found_step_by_step(centr
         await device.clock.slept()
         await device.up("first")
         assert device.dialled() == [3, 2, 1]
+
+
+async def test_a_look_ends_where_the_controller_refuses(centre: Centre) -> None:
+    device = crossed(centre, ("first", "second", "third"))
+    device.isolate("first", "second")
+    async with running(device.connection):
+        await device.up("third")
+        device.restore("second")
+        device.restore("first")
+        device.networks["first"].refuse("d1", DeviceRevoked("device 'd1' was revoked"))
+        await device.clock.slept()
+        await device.clock.falls_asleep()
+
+        assert device.connection.via == "third"
+        assert device.dialled() == [2, 1, 1]
+
+
+async def test_a_link_that_lasted_before_it_was_left_starts_the_waits_afresh(
+    device: Device,
+) -> None:
+    device.isolate()
+    async with running(device.connection):
+        for _ in range(12):
+            await device.clock.slept()
+        await device.clock.falls_asleep()
+        device.restore("mqtt")
+        await device.clock.slept()
+        await device.up("mqtt")
+        device.clock.time += 60.0
+        device.restore("grpc")
+        await device.clock.slept()
+        await device.up("grpc")
+        device.networks["grpc"].cut("d1")
+
+        assert await device.clock.slept() <= 1.0
 
 
 async def test_commands_that_came_before_the_move_are_taken_all_the_same(device: Device) -> None:
