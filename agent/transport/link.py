@@ -47,9 +47,12 @@ class Dialer(Protocol):
     async def dial(self) -> Link:
         """A link that is up: the controller has accepted the device.
 
+        From here on the controller may end an older link of the device, over whatever transport.
+
         Raises:
-            TransportError: nobody answered.
-            Refused: the controller does not want this device (revoked, unknown, expired).
+            TransportError: nobody answered in time, or who answered is not the controller.
+            Refused: the controller itself has said that it does not want this device (revoked, unknown,
+                expired). Then no other route is tried: what only a proxy or a broker says is none.
         """
         ...
 
