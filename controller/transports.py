@@ -44,6 +44,8 @@ class Transports:
         self._bridge = bridge_of(
             home, config, certificates, endpoint, self.sessions, standing, clock
         )
+        if self._bridge is not None:
+            self._bridge.serve_strangers(desk.join, desk.renew)
 
     async def start(self) -> None:
         """Begins to serve.

@@ -13,13 +13,16 @@ from typing import Final, NoReturn
 from agent.clock import Clock
 from controller.errors import ControllerError
 from controller.transport.courier import Endpoint
+from controller.transport.enrolment_server import Join, Renew
 from controller.transport.mqtt.desk import MqttDesk
+from controller.transport.mqtt.enquiries import Enquiries
 from controller.transport.mqtt.senders import Senders
 from controller.transport.mqtt.voice import ControllerSeal, Voice
 from controller.transport.sessions import Sessions
 from protos.errors import BrokerError
 from protos.mqtt import topics
 from protos.mqtt.connection import Broker, BrokerClient, Habits, Incoming, Will, connected
+from protos.mqtt.topics import Leaf
 from protos.v1 import command_pb2
 
 RETRY_SECONDS: Final = 2.0
@@ -59,7 +62,15 @@ class MqttBridge:
         self._desk: MqttDesk | None = None
         self._up = asyncio.Event()
         self._posted: set[str] = set()  # since we connected
+        self._enquiries: Enquiries | None = None
         sessions.serve(self._cut, self.post)
+
+    def serve_strangers(self, join: Join, renew: Renew) -> None:
+        """From the next connection on, machines without a good certificate are answered, too.
+
+        ``join`` and ``renew`` raise ``ControllerError`` to refuse.
+        """
+        self._enquiries = Enquiries(join, renew, self._own)
 
     async def run(self) -> NoReturn:
         """Until cancelled; then it says that it goes."""
@@ -97,28 +108,35 @@ class MqttBridge:
         controller = secrets.token_hex(8)
         will = Will(topics.state(controller), b"", retain=True)
         desks: list[MqttDesk] = []
+        enquiries = self._enquiries
 
         def receive(incoming: Incoming) -> None:
             address = topics.address(incoming.topic)
-            if address is not None and desks:
+            if address is None or not desks:
+                return
+            if address.leaf is not Leaf.ASK:
                 desks[0].receive(incoming, address)
+            elif enquiries is not None:
+                enquiries.take(address.whose, incoming.payload, voice)
 
         habits = Habits(self._keepalive)
         name = f"muster-controller-{controller}"
         async with connected(self._broker, name, receive, habits, will) as client:
-            desk = self._make_desk(controller, client)
+            voice = Voice(controller, self._own, client)
+            desk = self._make_desk(voice)
             desks.append(desk)
             self._client, self._desk = client, desk
             self._posted.clear()
-            await client.subscribe(
-                [topics.CALLS, topics.DEATHS, topics.inbox(controller, "+"), topics.ASKS]
-            )
+            heard = [topics.CALLS, topics.DEATHS, topics.inbox(controller, "+")]
+            await client.subscribe(heard if enquiries is None else [*heard, topics.ASKS])
             try:
                 await self._stay(controller, client)
             finally:
                 self._up.clear()
                 self._client = self._desk = None
                 await desk.close()
+                if enquiries is not None:
+                    await enquiries.close()
 
     async def _stay(self, controller: str, client: BrokerClient) -> None:
         state = topics.state(controller)
@@ -139,8 +157,7 @@ class MqttBridge:
                 task.cancel()
             await asyncio.wait(beside)
 
-    def _make_desk(self, controller: str, client: BrokerClient) -> MqttDesk:
-        voice = Voice(controller, self._own, client)
+    def _make_desk(self, voice: Voice) -> MqttDesk:
         senders = Senders(self._device_ca_pem, self._clock.now)
         return MqttDesk(self._endpoint, self._sessions, senders, self._own, voice)
 
