@@ -4,9 +4,11 @@ The one file that knows those libraries. Messages go out with QoS 1; what comes 
 comes, without a queue, for both sides only look where it belongs and return.
 """
 
+import asyncio
 import contextlib
 import logging
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +28,12 @@ from protos.limits import MESSAGE_BYTES
 TIMEOUT_SECONDS: Final = 15.0
 PACKET_BYTES: Final = MESSAGE_BYTES + 64 * 1024
 """Largest packet that we ask the broker to send."""
+
+_PING_CHECKS: Final = 1 / 8
+"""Of the keepalive: so much later than that a ping may go out. Brokers wait half of it longer."""
+
+_AT_ONCE: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+"""Else what follows an acknowledgement waits for the broker's kernel to answer that: 40 ms."""
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +139,7 @@ class BrokerClient:
         if often:
             topic = self._short(topic, properties)
         with translated():
-            await self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+            await self._client.say(topic, payload, properties, retain=retain)
 
     def _short(self, topic: str, properties: Properties) -> str:
         """The topic, or nothing if its alias was told before: for an alias, if there is one left."""
@@ -184,11 +192,12 @@ async def connected(
         timeout=TIMEOUT_SECONDS,
         max_inflight_messages=1000,
         logger=log,
+        socket_options=(_AT_ONCE,),
     )
     client.on_incoming = on_message
-    client.pending_calls_threshold = 100_000
     with translated():
         await client.__aenter__()
+    client.watch()
     try:
         yield BrokerClient(client)
     finally:
@@ -197,10 +206,59 @@ async def connected(
 
 
 class _Client(aiomqtt.Client):
-    """aiomqtt's, but for what comes: its queue costs a task and a wait for every message."""
+    """aiomqtt's, but for messages: those that come need no queue, and those that go a future each.
+
+    And it looks at the clock as rarely as it may.
+    """
 
     on_incoming: OnMessage
     aliases = 0  # how many the broker takes of us
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._unacknowledged: dict[int, asyncio.Future[None]] = {}
+
+    def watch(self) -> None:
+        """Has nobody wait for acknowledgements any more once the connection ends: none will come."""
+        self._disconnected.add_done_callback(self._give_up)
+
+    async def say(
+        self, topic: str, payload: bytes, properties: Properties, *, retain: bool
+    ) -> None:
+        """Publishes with QoS 1; returns once the broker has it."""
+        if self._disconnected.done():
+            raise _gone()
+        sent = self._client.publish(topic, payload, 1, retain, properties)
+        if sent.rc != paho.MQTT_ERR_SUCCESS:
+            raise aiomqtt.MqttCodeError(sent.rc, "Could not publish message")
+        acknowledged = self._unacknowledged[sent.mid] = self._loop.create_future()
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await acknowledged
+        except TimeoutError as error:
+            raise aiomqtt.MqttError("a message was not acknowledged in time") from error
+        finally:
+            del self._unacknowledged[sent.mid]
+
+    def _give_up(self, ended: asyncio.Future[None]) -> None:
+        if not ended.cancelled():
+            ended.exception()  # somebody else may ask why, or nobody
+        for acknowledged in self._unacknowledged.values():
+            if not acknowledged.done():
+                acknowledged.set_exception(_gone())
+
+    def _on_publish(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        mid: int,
+        reason_code: ReasonCode,
+        properties: Properties,
+    ) -> None:
+        del client, userdata, reason_code, properties
+        acknowledged = self._unacknowledged.get(mid)
+        if acknowledged is not None and not acknowledged.done():
+            acknowledged.set_result(None)
 
     def _on_connect(
         self,
@@ -228,6 +286,13 @@ class _Client(aiomqtt.Client):
         except Exception:
             log.exception("broker.message-failed topic=%s", message.topic)
 
+    async def _misc_loop(self) -> None:
+        """Pings in time; aiomqtt's own looks every second, which keeps an idle device awake."""
+        while True:
+            if self._client.loop_misc() != paho.MQTT_ERR_SUCCESS:
+                return
+            await asyncio.sleep(self._client.keepalive * _PING_CHECKS)
+
 
 class _TidySocket(ssl.SSLSocket):
     """Closes itself where it comes to no connection: paho leaves that to the garbage collector."""
@@ -240,6 +305,10 @@ class _TidySocket(ssl.SSLSocket):
         except OSError:
             self.close()
             raise
+
+
+def _gone() -> aiomqtt.MqttError:
+    return aiomqtt.MqttError("the connection has ended")
 
 
 def _properties(packet: int) -> Properties:
