@@ -49,7 +49,7 @@ def demo(
     folder = (keep or Path(tempfile.mkdtemp(prefix="muster-demo-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     timeline = Timeline(console())
-    stage = Stage(folder, devices, transport=transport)
+    stage = Stage(folder, devices, transports=(transport.value,))
     story = Story(stage, timeline)
     try:
         story.tell()

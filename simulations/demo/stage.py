@@ -41,15 +41,10 @@ interval_seconds = 1.0
 resources_seconds = 5.0
 
 [connecting]
-transports = ["{transport}"]
+transports = [{transports}]
+return_seconds = 1.0
 backoff_seconds = 0.2
 backoff_cap_seconds = 1.0
-"""
-
-AGENT_BROKER: Final = """
-[mqtt]
-address = "localhost:{port}"
-ca = "{ca}"
 """
 
 
@@ -76,7 +71,7 @@ class Device:
         home: Path,
         ports: tuple[int, int],
         pace: Pace,
-        broker: StageBroker | None = None,
+        transports: Sequence[str],
     ) -> None:
         self.name = name
         self.home = home
@@ -88,11 +83,8 @@ class Device:
             rows=pace.rows,
             seconds=pace.seconds,
             probation=pace.probation_seconds,
-            transport="mqtt" if broker else "grpc",
+            transports=", ".join(f'"{one}"' for one in transports),
         )
-        if broker is not None:
-            ca = broker.folder / "broker-ca.crt"
-            config += AGENT_BROKER.format(port=broker.devices, ca=ca)
         (home / "agent.toml").write_text(config)
         self.daemon = Daemon(name, self.command("run"), home.with_suffix(".log"), {})
 
@@ -109,9 +101,13 @@ class Stage:
     """Everything in ``folder``; nothing runs until it is started."""
 
     def __init__(
-        self, folder: Path, devices: int, pace: Pace | None = None, transport: str = "grpc"
+        self,
+        folder: Path,
+        devices: int,
+        pace: Pace | None = None,
+        transports: Sequence[str] = ("grpc",),
     ) -> None:
-        """``transport`` is what devices and controller talk over: "grpc", or "mqtt" with a broker."""
+        """``transports`` are what devices talk over, best first; with "mqtt" there is a broker."""
         self.folder = folder
         self.home = folder / "controller"
         self.used_token = ""
@@ -119,7 +115,7 @@ class Stage:
         ports = free_ports(6 + 2 * devices)
         self._ports = ports[:3]
         self.broker: StageBroker | None = None
-        if transport == "mqtt":
+        if "mqtt" in transports:
             self.broker = StageBroker(folder / "broker", (ports[3], ports[4], ports[5]))
         self.environment = {
             "MUSTER_PROFILE": str(folder / "profile.toml"),
@@ -137,7 +133,7 @@ class Stage:
                 folder / "devices" / f"cam-{number + 1}",
                 (ports[6 + 2 * number], ports[7 + 2 * number]),
                 pace or Pace(),
-                self.broker,
+                transports,
             )
             for number in range(devices)
         ]

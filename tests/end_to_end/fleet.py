@@ -4,7 +4,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -56,9 +56,15 @@ class Fleet:
     """A stage with one approver and small models."""
 
     def __init__(
-        self, folder: Path, devices: int, pace: Pace | None = None, *, lifetime_days: float = 30.0
+        self,
+        folder: Path,
+        devices: int,
+        pace: Pace | None = None,
+        *,
+        lifetime_days: float = 30.0,
+        transports: Sequence[str] = ("grpc",),
     ) -> None:
-        self.stage = Stage(folder, devices, pace or QUICK)
+        self.stage = Stage(folder, devices, pace or QUICK, transports)
         self.lookout = Lookout(self.stage)
         self.reference = folder / "reference.npz"
         self._lifetime_days = lifetime_days
