@@ -2,8 +2,13 @@
 
 import asyncio
 import itertools
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -172,23 +177,46 @@ async def generation_at_broker(course: Course, device: Device, least: int) -> No
         await seen.wait()
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def mirror(fleet: Fleet) -> Iterator[str]:
+    """A web server with what `muster mirror sync` brings: its address."""
+    folder = fleet.stage.folder / "mirror"
+    fleet.stage.muster("mirror", "sync", str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
 def test_a_device_learns_its_directive_from_the_broker_while_the_controller_is_dead(
     fleet: Fleet, course: Course
 ) -> None:
-    narrow, (older, newer) = course.narrow, course.versions
-    fleet.roll_out(MODEL, newer, narrow)
+    narrow, newer = course.narrow, course.versions[1]
     course.feeders[narrow.name].pause()
     narrow.daemon.stop()
     generation = fleet.stage.get(f"/devices/{narrow.name}")["generation"]
-    rollout = fleet.start(MODEL, older, narrow)  # whose bundle the device still has
+    rollout = fleet.start(MODEL, newer, narrow)
     asyncio.run(generation_at_broker(course, narrow, generation + 1))
-    course.kill("controller")
-    narrow.daemon.start()
 
-    def runs_older() -> bool | None:
-        slots = narrow.status()["slots"]
-        return True if [one["active"]["version"] for one in slots] == [older] else None
+    with mirror(fleet) as url:
+        course.kill("controller")
+        config = narrow.home / "agent.toml"
+        config.write_text(f'{config.read_text()}\n[mirror]\nurl = "{url}"\nallow_plain = true\n')
+        narrow.daemon.start()
 
-    fleet.wait(f"{MODEL}/{older}, without a controller", runs_older)
+        def runs_newer() -> bool | None:
+            slots = narrow.status()["slots"]
+            return True if [one["active"]["version"] for one in slots] == [newer] else None
+
+        fleet.wait(f"{MODEL}/{newer}, without a controller", runs_newer)
     course.start("controller")
     assert fleet.ended(rollout)["state"] == "succeeded"
