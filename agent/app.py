@@ -33,7 +33,7 @@ from agent.monitor.loop import MonitorLoop
 from agent.monitor.observer import Observer
 from agent.monitor.reference import Reference, read_reference
 from agent.monitor.wishes import Wishes
-from agent.routes import Paths, routes
+from agent.routes import Paths, enrolment_dialer, routes
 from agent.runtimes.onnx import OnnxRuntime
 from agent.runtimes.self_test import ProcessSelfTest
 from agent.serving.grpc_server import GrpcServer
@@ -49,7 +49,6 @@ from agent.telemetry.loop import ReportLoop, ResourcesLoop, UploadLoop
 from agent.transport import controller_client
 from agent.transport.backoff import Backoff
 from agent.transport.connection import Connection
-from agent.transport.enrolment_client import EnrolmentClient
 from agent.transport.link import Link
 from agent.transport.mirror import Mirror
 from agent.transport.route import Patience, looks_every
@@ -137,7 +136,13 @@ class Agent:
             store, home.path, clock, interval=config.reporting.resources_seconds
         )
         self._renewal = partial(
-            keep_renewed, home.key, store, clock, rng, EnrolmentClient, self._on_renewed
+            keep_renewed,
+            home.key,
+            store,
+            clock,
+            rng,
+            enrolment_dialer(home, config, clock),
+            self._on_renewed,
         )
 
     def _connection(

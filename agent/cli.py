@@ -26,6 +26,7 @@ The token works once. It pins whom this device will trust from now on. The devic
 key is made here and never leaves.
 
   muster-agent --home device enrol muster-join-eyJ...
+  muster-agent enrol muster-join-eyJ... --over mqtt
   muster-agent enrol - --name cam-1 < token.txt"""
 RUN: Final = """\
 Its configuration is agent.toml in its folder; it may be missing.
@@ -129,6 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     enrol.add_argument("--name", default="", help="what the device would like to be called")
     enrol.add_argument("--anew", action="store_true", help="replace the identity that is here")
+    enrol.add_argument(
+        "--over",
+        choices=("grpc", "mqtt"),
+        help="only this way; else each that the token names, as agent.toml orders transports",
+    )
     enrol.set_defaults(act=_enrol)
     verb("run", "run the agent, until it is told to end", RUN).set_defaults(act=_run)
     status = verb("status", "say what runs here, what is tried, what waits", STATUS)
@@ -169,27 +175,30 @@ class _Version(argparse.Action):
 def _enrol(home: Home, given: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - a quick --help
 
-    from agent.config import read_config  # noqa: PLC0415
+    from agent.clock import SystemClock  # noqa: PLC0415
+    from agent.config import only_over, read_config  # noqa: PLC0415
     from agent.facts import read_facts  # noqa: PLC0415
     from agent.identity.actions import join  # noqa: PLC0415
     from agent.identity.token import MAX_CHARACTERS, parse  # noqa: PLC0415
+    from agent.routes import enrolment_dialer  # noqa: PLC0415
     from agent.store.sqlite_store import SqliteStore  # noqa: PLC0415
-    from agent.transport.enrolment_client import EnrolmentClient  # noqa: PLC0415
 
-    ticket = sys.stdin.read(MAX_CHARACTERS * 2) if given.ticket == "-" else given.ticket
-    parse(ticket)  # nothing is made for a token that is none
+    text = sys.stdin.read(MAX_CHARACTERS * 2) if given.ticket == "-" else given.ticket
+    ticket = parse(text)  # nothing is made for a token that is none
     config = read_config(home.path)
+    if given.over:
+        config = only_over(config, given.over)
     store = SqliteStore(home.path)
     try:
-        identity = asyncio.run(
+        identity, way = asyncio.run(
             join(
-                ticket.strip(),
+                text.strip(),
                 given.name,
                 read_facts(home.path, config.device.timezone),
                 home.key,
                 store,
                 datetime.now(UTC),
-                EnrolmentClient,
+                enrolment_dialer(home, config, SystemClock()),
                 given.anew,
             )
         )
@@ -197,6 +206,8 @@ def _enrol(home: Home, given: argparse.Namespace) -> int:
         store.close()
     home.link.unlink(missing_ok=True)  # it was about who this machine was before
     sys.stdout.write(f"this machine is device {identity.device}\n")
+    if ticket.broker or way.transport != "grpc":
+        sys.stdout.write(f"  it joined over {way.transport}, at {way.address}\n")
     if given.name not in {"", identity.device}:
         sys.stdout.write(f"  {_why_not(given.name, identity.device)}\n")
     sys.stdout.write(f"next: muster-agent --home {home.path} run\n")

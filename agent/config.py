@@ -136,6 +136,12 @@ def read_config(home: Path) -> AgentConfig:
     return config
 
 
+def only_over(config: AgentConfig, transport: str) -> AgentConfig:
+    """The same, but for the transports: that one alone."""
+    connecting = msgspec.structs.replace(config.connecting, transports=(transport,))
+    return msgspec.structs.replace(config, connecting=connecting)
+
+
 def _complaint(config: AgentConfig) -> str:
     """What is wrong with a value beyond its type, naming the key; empty if all is well."""
     if config.device.timezone:

@@ -5,15 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.clock import Clock
 from agent.config import FILE_NAME, AgentConfig
 from agent.errors import ConfigError
 from agent.home import Home
 from agent.store.device_store import Identity
+from agent.transport.enrolment_client import EnrolmentClient
 from agent.transport.grpc_link import GrpcDialer
-from agent.transport.link import Dialer
+from agent.transport.link import Contact, Dialer, Enrolment, EnrolmentDialer, Way
 from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
+from agent.transport.mqtt.enrolment import MqttEnrolment
 from agent.transport.route import Route
 from protos.mqtt.connection import Broker
 
@@ -72,6 +75,40 @@ def routes(home: Home, paths: Paths, clock: Clock, rng: random.Random) -> list[R
     return known
 
 
+def enrolment_dialer(home: Home, config: AgentConfig, clock: Clock) -> EnrolmentDialer:
+    """The ways to ask a controller without a certificate, in the order of the configuration."""
+
+    def dial(contact: Contact) -> list[Way]:
+        wanted = config.connecting.transports
+        ways: dict[str, Way] = {}
+        if "grpc" in wanted and contact.address:
+            asking: Enrolment = EnrolmentClient(contact.address, contact.server_ca_pem)
+            ways["grpc"] = Way("grpc", contact.address, asking)
+        broker = strangers_of(home, config, contact) if "mqtt" in wanted else None
+        if broker is not None:
+            asking = MqttEnrolment(broker, contact.server_ca_pem, clock.now)
+            ways["mqtt"] = Way("mqtt", broker.address, asking)
+        known = [ways[name] for name in wanted if name in ways]
+        if not known:
+            raise ConfigError(
+                "this machine knows no address at which the controller is asked for a certificate "
+                f"over {' or '.join(wanted)}; {home.path / FILE_NAME}: [mqtt] enrolment_address "
+                "names a broker's"
+            )
+        return known
+
+    return dial
+
+
+def strangers_of(home: Home, config: AgentConfig, contact: Contact) -> Broker | None:
+    """As ``broker_of``, of its listener for who has no good certificate."""
+    address = config.mqtt.enrolment_address or contact.broker
+    if not address:
+        return None
+    told = contact.broker_ca_pem or contact.server_ca_pem
+    return Broker(address, _broker_ca(home, config) or told)
+
+
 def broker_of(home: Home, config: AgentConfig, identity: Identity) -> Broker | None:
     """The broker's listener for devices; None if none is configured, and the controller named none.
 
@@ -91,10 +128,10 @@ def _broker_ca(home: Home, config: AgentConfig) -> bytes:
         return b""
     named = f"{home.path / FILE_NAME}: [mqtt] ca: {config.mqtt.ca}"
     try:
-        pem = (home.path / config.mqtt.ca).read_bytes()
-        x509.load_pem_x509_certificates(pem)
+        found = x509.load_pem_x509_certificates((home.path / config.mqtt.ca).read_bytes())
     except OSError as error:
         raise ConfigError(f"{named}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{named}: it holds no certificates in PEM") from error
-    return pem
+    # As TLS libraries take them: what people wrote between them is theirs.
+    return b"".join(one.public_bytes(Encoding.PEM) for one in found)

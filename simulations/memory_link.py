@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from agent.errors import AgentError, Refused, TransportError
 from agent.transport.inbox import Inbox
-from agent.transport.link import Enrolment, Link
+from agent.transport.link import Contact, Link, Way
 from controller.errors import ControllerError, DeviceOffline
 from controller.transport.courier import Endpoint
 from controller.transport.dispatch import problem
@@ -206,10 +206,9 @@ class MemoryEnrolment:
         self._renew = renew
         self.lose_replies = False
 
-    def dial(self, address: str, server_ca_pem: bytes) -> Enrolment:
+    def dial(self, contact: Contact) -> tuple[Way, ...]:
         """An ``EnrolmentDialer``: whatever the address, this one answers."""
-        del address, server_ca_pem
-        return self
+        return (Way("memory", contact.address, self),)
 
     async def join(self, request: enrolment_pb2.JoinRequest) -> enrolment_pb2.JoinReply:
         """An identity for a join token."""

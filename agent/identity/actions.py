@@ -5,6 +5,7 @@ import logging
 import os
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from agent.errors import (
@@ -19,7 +20,8 @@ from agent.identity import keys
 from agent.identity.token import Ticket, check_unexpired, parse
 from agent.identity.whereabouts import met, moved
 from agent.store.device_store import DeviceStore, Identity
-from agent.transport.link import EnrolmentDialer
+from agent.transport.enrolment_ways import first_answer
+from agent.transport.link import Contact, EnrolmentDialer, Way
 from agent.trust.state import mended
 from protos.documents import Renewal, sha256
 from protos.envelope import seal
@@ -37,8 +39,10 @@ async def join(
     now: datetime,
     dial: EnrolmentDialer,
     anew: bool = False,
-) -> Identity:
+) -> tuple[Identity, Way]:
     """Makes this machine a device: its key in ``key_path``, its identity in ``store``.
+
+    Returns the identity, and the way over which the controller answered.
 
     May be repeated after a crash at any moment: the key that was sent is kept beside ``key_path``
     (with ``.new`` at its end) until the identity is stored, so that the controller sees the same
@@ -49,6 +53,7 @@ async def join(
     Raises:
         BadToken, ExpiredToken: the token is of no use.
         AlreadyEnrolled: there is an identity, and ``anew`` is not set.
+        ConfigError: there is no way to ask.
         WrongController: the token is for another controller than the one that answered.
         Refused, TransportError: the controller said no, or nothing.
         Untrusted: the answer does not fit the request.
@@ -67,16 +72,17 @@ async def join(
         name=name,
         facts=facts,
     )
-    reply = await _ask(ticket, request, dial)
-    identity = _identity(ticket, reply, key_pem)
+    contact = Contact(ticket.address, ticket.server_ca_pem, ticket.broker, ticket.broker_ca_pem)
+    reply, way = await first_answer(dial(contact), partial(_ask, request))
+    identity = _identity(ticket, reply, key_pem, way)
     with store.transaction():
         store.identity.save(identity)
         if known is not None and _who(known) != _who(identity):
             store.installs.forget_directive()
         store.trust.save(mended(store.trust.load(), identity.root_metadata))
     _settle(key_path)
-    log.info("identity.joined device=%s address=%s", identity.device, identity.session_address)
-    return identity
+    log.info("identity.joined device=%s over=%s at=%s", identity.device, way.transport, way.address)
+    return identity, way
 
 
 async def renew(
@@ -85,6 +91,7 @@ async def renew(
     """The identity with a new certificate for the same key, stored.
 
     Raises:
+        ConfigError: there is no way to ask.
         Refused, TransportError: the controller said no, or nothing.
         Untrusted: who answered is not the controller, or its certificate is not for this device.
         StoreError: there is no identity, or a file can't be read or written.
@@ -93,15 +100,19 @@ async def renew(
     if identity is None:
         raise StoreError("there is no identity to renew")
     key_pem = device_key(key_path, identity)
-    wish = Renewal(
-        device=identity.device,
-        counter=store.identity.next_counter(),
-        csr_pem=keys.certificate_request(key_pem, identity.device).decode(),
-        requested_at=int(now.timestamp()),
+
+    async def ask(way: Way) -> enrolment_pb2.RenewReply:
+        # A wish of its own for each way: of one whose answer was lost, the controller may know.
+        counter = store.identity.next_counter()
+        return await way.enrolment.renew(_wish(identity.device, key_pem, counter, now))
+
+    contact = Contact(
+        identity.enrolment_address,
+        identity.server_ca_pem,
+        identity.broker_enrolment_address,
+        identity.broker_ca_pem,
     )
-    envelope = common_pb2.Envelope.FromString(seal(wish, keys.signer(key_pem)))
-    enrolment = dial(identity.enrolment_address, identity.server_ca_pem)
-    reply = await enrolment.renew(enrolment_pb2.RenewRequest(renewal=envelope))
+    reply, _ = await first_answer(dial(contact), ask)
     _check_certificate(reply.certificate_pem, identity.device, key_pem)
     renewed = replace(moved(identity, reply), certificate_pem=reply.certificate_pem)
     store.identity.save(renewed)
@@ -134,31 +145,40 @@ def _who(identity: Identity) -> tuple[str, bytes]:
     return identity.device, identity.server_ca_pem
 
 
-async def _ask(
-    ticket: Ticket, request: enrolment_pb2.JoinRequest, dial: EnrolmentDialer
-) -> enrolment_pb2.JoinReply:
+def _wish(device: str, key_pem: bytes, counter: int, now: datetime) -> enrolment_pb2.RenewRequest:
+    wish = Renewal(
+        device=device,
+        counter=counter,
+        csr_pem=keys.certificate_request(key_pem, device).decode(),
+        requested_at=int(now.timestamp()),
+    )
+    envelope = common_pb2.Envelope.FromString(seal(wish, keys.signer(key_pem)))
+    return enrolment_pb2.RenewRequest(renewal=envelope)
+
+
+async def _ask(request: enrolment_pb2.JoinRequest, way: Way) -> enrolment_pb2.JoinReply:
     try:
-        return await dial(ticket.address, ticket.server_ca_pem).join(request)
+        return await way.enrolment.join(request)
     except WrongController as error:
         raise WrongController(
-            f"this token is for another controller than the one at {ticket.address},"
+            f"this token is for another controller than the one at {way.address},"
             f" or something in between answers in its place: {error}"
         ) from error
     except Refused as error:
         if error.code == "token-unknown":
             raise Refused(
                 error.code,
-                f"the controller at {ticket.address} does not know this token: it is for another"
+                f"the controller at {way.address} does not know this token: it is for another"
                 f" controller, or was altered ({error})",
                 error.remedy,
             ) from error
         raise
 
 
-def _identity(ticket: Ticket, reply: enrolment_pb2.JoinReply, key_pem: bytes) -> Identity:
+def _identity(ticket: Ticket, reply: enrolment_pb2.JoinReply, key_pem: bytes, way: Way) -> Identity:
     if sha256(reply.root_metadata) != ticket.root_sha256:
         raise WrongController(
-            f"the controller at {ticket.address} has another TUF root than this token pins:"
+            f"the controller at {way.address} has another TUF root than this token pins:"
             " this token is for another controller, something in between answers in its place,"
             " or the root was rotated since the token was made"
         )

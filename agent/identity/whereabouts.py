@@ -8,6 +8,7 @@ import logging
 from dataclasses import replace
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.address import is_address
 from agent.store.device_store import Identity
@@ -20,15 +21,16 @@ def met(identity: Identity, broker: enrolment_pb2.Rendezvous) -> Identity:
     """The identity with that broker; without one if the controller named none."""
     if not broker.address:
         return replace(identity, broker_address="", broker_enrolment_address="", broker_ca_pem=b"")
-    if why := _objection(broker):
-        log.warning("identity.broker-unusable device=%s: %s", identity.device, why)
+    try:
+        return replace(
+            identity,
+            broker_address=_checked(broker.address),
+            broker_enrolment_address=_checked(broker.enrolment_address),
+            broker_ca_pem=_authorities(broker.ca_pem),
+        )
+    except ValueError as error:
+        log.warning("identity.broker-unusable device=%s: %s", identity.device, error)
         return identity
-    return replace(
-        identity,
-        broker_address=broker.address,
-        broker_enrolment_address=broker.enrolment_address,
-        broker_ca_pem=broker.ca_pem,
-    )
 
 
 def moved(identity: Identity, reply: enrolment_pb2.RenewReply) -> Identity:
@@ -43,12 +45,16 @@ def moved(identity: Identity, reply: enrolment_pb2.RenewReply) -> Identity:
     return met(there, reply.broker)
 
 
-def _objection(broker: enrolment_pb2.Rendezvous) -> str:
-    for address in (broker.address, broker.enrolment_address):
-        if address and not is_address(address):
-            return f"{address[:100]!r} is not host:port"
+def _checked(address: str) -> str:
+    if address and not is_address(address):
+        raise ValueError(f"{address[:100]!r} is not host:port")
+    return address
+
+
+def _authorities(pem: bytes) -> bytes:
+    """The certificates as TLS libraries take them: with nothing between them."""
     try:
-        x509.load_pem_x509_certificates(broker.ca_pem)
-    except (ValueError, x509.InvalidVersion):
-        return "its CA is not a certificate"
-    return ""
+        found = x509.load_pem_x509_certificates(pem)
+    except x509.InvalidVersion as error:
+        raise ValueError("a CA of no known version") from error
+    return b"".join(one.public_bytes(Encoding.PEM) for one in found)

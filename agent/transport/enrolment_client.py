@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError
 
 from agent.errors import TransportError
 from agent.transport.grpc_channel import Unary, open_channel, translated
+from agent.transport.link import Contact, Way
 from protos.v1 import enrolment_pb2
 
 JOIN_PATH: Final = "/muster.v1.Enrolment/Join"
@@ -14,7 +15,7 @@ RENEW_PATH: Final = "/muster.v1.Enrolment/Renew"
 
 
 class EnrolmentClient:
-    """See ``agent.transport.link.Enrolment``; an ``EnrolmentDialer`` in itself."""
+    """See ``agent.transport.link.Enrolment``."""
 
     def __init__(self, address: str, server_ca_pem: bytes, timeout: float = 20.0) -> None:
         self._address = address
@@ -45,3 +46,9 @@ class EnrolmentClient:
                 return await ask(request, timeout=self._timeout)
         finally:
             await channel.close()
+
+
+def over_grpc(contact: Contact) -> tuple[Way, ...]:
+    """An ``EnrolmentDialer`` that knows no other way."""
+    enrolment = EnrolmentClient(contact.address, contact.server_ca_pem)
+    return (Way("grpc", contact.address, enrolment),)

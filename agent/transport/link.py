@@ -4,7 +4,8 @@ A ``Link`` is one live connection of one enrolled device. It never retries: loop
 they know whether it still matters. It speaks bytes: what they mean is ``controller_client``'s.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from protos.v1 import enrolment_pb2
@@ -73,5 +74,31 @@ class Enrolment(Protocol):
         ...
 
 
-EnrolmentDialer = Callable[[str, bytes], Enrolment]
-"""From the address, host:port, and the pinned CA of the controller, in PEM."""
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Where a controller is asked without a certificate, and who is believed to be it.
+
+    Attributes:
+        address: host:port of its enrolment service.
+        server_ca_pem: its pinned CA, over every transport.
+        broker: host:port of a broker's listener for strangers; empty where none is known.
+        broker_ca_pem: of the CAs that have issued the broker's certificate.
+    """
+
+    address: str
+    server_ca_pem: bytes
+    broker: str = ""
+    broker_ca_pem: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of the ways to ask it: the transport's name, host:port, and who asks there."""
+
+    transport: str
+    address: str
+    enrolment: Enrolment
+
+
+EnrolmentDialer = Callable[[Contact], Sequence[Way]]
+"""The ways to ask that controller, the preferred one first; raises ``ConfigError`` if there is none."""

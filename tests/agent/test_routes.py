@@ -14,6 +14,7 @@ from agent.home import Home
 from agent.identity import keys
 from agent.store.device_store import Identity
 from agent.transport.grpc_link import GrpcDialer
+from agent.transport.link import Contact, Way
 from agent.transport.mqtt.dialer import MqttDialer
 from agent.transport.route import Route
 from controller.enrolment.authority import create_authority
@@ -106,3 +107,44 @@ def test_a_device_without_any_address_is_told_in_words(
         f"{tmp_path / 'agent.toml'}: [connecting] transports: "
         f"this device knows no address for {missing}"
     )
+
+
+CONTACT = Contact("controller:8445", BROKER_CA, "told:8885", b"told ca")
+
+
+def ways(folder: Path, contact: Contact, *transports: str, mqtt: Mqtt | None = None) -> list[Way]:
+    config = AgentConfig(connecting=Connecting(transports=transports), mqtt=mqtt or Mqtt())
+    return list(making.enrolment_dialer(Home(folder), config, SystemClock())(contact))
+
+
+def test_a_certificate_is_asked_for_over_the_transports_in_their_order(tmp_path: Path) -> None:
+    found = [(one.transport, one.address) for one in ways(tmp_path, CONTACT, "mqtt", "grpc")]
+
+    assert found == [("mqtt", "told:8885"), ("grpc", "controller:8445")]
+
+
+def test_a_way_without_an_address_is_no_way(tmp_path: Path) -> None:
+    of_old = Contact("controller:8445", BROKER_CA)
+    assert [one.transport for one in ways(tmp_path, of_old, "grpc", "mqtt")] == ["grpc"]
+
+    with pytest.raises(ConfigError, match=r"over mqtt; .*agent\.toml: \[mqtt\] enrolment_address"):
+        ways(tmp_path, of_old, "mqtt")
+
+
+@pytest.mark.parametrize(
+    ("mqtt", "address", "ca_pem"),
+    [
+        (Mqtt(), "told:8885", b"told ca"),
+        (Mqtt(enrolment_address="broker:8885"), "broker:8885", b"told ca"),
+        (Mqtt(ca="broker.pem"), "told:8885", BROKER_CA),
+    ],
+)
+def test_the_configuration_wins_over_what_a_token_says_of_the_broker(
+    tmp_path: Path, mqtt: Mqtt, address: str, ca_pem: bytes
+) -> None:
+    (tmp_path / "broker.pem").write_bytes("# Von Jürgen\n".encode("latin-1") + BROKER_CA)
+
+    found = making.strangers_of(Home(tmp_path), AgentConfig(mqtt=mqtt), CONTACT)
+
+    assert found is not None
+    assert (found.address, found.ca_pem) == (address, ca_pem)

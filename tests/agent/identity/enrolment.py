@@ -68,7 +68,8 @@ async def enrol(
     controller: Controller, store: DeviceStore, key_path: Path, *, anew: bool = False
 ) -> Identity:
     dial = controller.enrolment.dial
-    return await join(controller.token(), "cam-1", FACTS, key_path, store, NOW, dial, anew)
+    joined = await join(controller.token(), "cam-1", FACTS, key_path, store, NOW, dial, anew)
+    return joined[0]
 
 
 def mode(path: Path) -> int:

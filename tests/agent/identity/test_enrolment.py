@@ -19,10 +19,10 @@ from agent.errors import (
 from agent.identity import keys
 from agent.identity.actions import device_key, join
 from agent.store.device_store import TrustedState
+from agent.transport.link import Contact, Way
 from controller.enrolment.authority import check_request, issue_device
 from protos.v1 import enrolment_pb2
 from simulations.memory_device_store import MemoryDeviceStore
-from simulations.memory_link import MemoryEnrolment
 from tests.agent.identity.enrolment import (
     FACTS,
     NOW,
@@ -65,10 +65,9 @@ async def test_the_key_is_on_the_disk_before_anything_is_sent(
 ) -> None:
     seen: list[int] = []
 
-    def dial(address: str, ca_pem: bytes) -> MemoryEnrolment:
-        del address, ca_pem
+    def dial(contact: Contact) -> tuple[Way, ...]:
         seen.append(mode(key_path.with_name("key.pem.new")))
-        return controller.enrolment
+        return controller.enrolment.dial(contact)
 
     await join(controller.token(), "cam-1", FACTS, key_path, store, NOW, dial)
 
@@ -87,9 +86,10 @@ async def test_a_join_whose_reply_was_lost_is_repeated_as_the_same_device(
 
     controller.enrolment.lose_replies = False
     again = token if same_token else controller.token()
-    identity = await join(again, "cam-1", FACTS, key_path, store, NOW, controller.enrolment.dial)
+    dial = controller.enrolment.dial
+    identity, way = await join(again, "cam-1", FACTS, key_path, store, NOW, dial)
 
-    assert identity.device == "cam-1"
+    assert (identity.device, way.transport) == ("cam-1", "memory")
     assert controller.devices() == ["cam-1"]
 
 

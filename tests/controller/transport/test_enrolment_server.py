@@ -13,7 +13,7 @@ import pytest
 from agent.errors import Refused, TransportError, WrongController
 from agent.identity.actions import device_key, join, renew
 from agent.store.device_store import Identity
-from agent.transport.enrolment_client import EnrolmentClient
+from agent.transport.enrolment_client import EnrolmentClient, over_grpc
 from agent.transport.grpc_channel import Unary, open_channel
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Link
@@ -117,7 +117,7 @@ async def other() -> AsyncIterator[Controller]:
 
 
 async def enrol(token: str, key_path: Path, store: MemoryDeviceStore) -> Identity:
-    return await join(token, "cam-1", FACTS, key_path, store, now(), EnrolmentClient)
+    return (await join(token, "cam-1", FACTS, key_path, store, now(), over_grpc))[0]
 
 
 def dialer(
@@ -141,7 +141,7 @@ async def test_a_device_joins_connects_renews_and_connects_again(
 ) -> None:
     store, key_path = MemoryDeviceStore(), tmp_path / "key"
     identity = await enrol(controller.token(), key_path, store)
-    renewed = await renew(key_path, store, now(), EnrolmentClient)
+    renewed = await renew(key_path, store, now(), over_grpc)
     assert renewed.certificate_pem != identity.certificate_pem
 
     for one in (identity, renewed):
@@ -161,7 +161,7 @@ async def test_revocation_cuts_a_live_connection_and_every_way_back(
 
     with pytest.raises(TransportError):
         await asyncio.wait_for(waiting, DEADLINE)
-    for work in (dialer(identity, key_path).dial(), renew(key_path, store, now(), EnrolmentClient)):
+    for work in (dialer(identity, key_path).dial(), renew(key_path, store, now(), over_grpc)):
         with pytest.raises(Refused) as caught:
             await work
         assert caught.value.code == "device-revoked"
@@ -332,7 +332,7 @@ async def test_an_expired_certificate_does_not_connect_but_renews(
         await dialer(expired, key_path).dial()
 
     controller.ahead = timedelta()
-    renewed = await renew(key_path, store, now(), EnrolmentClient)
+    renewed = await renew(key_path, store, now(), over_grpc)
     link = await dialer(renewed, key_path).dial()
     await link.close()
 
@@ -348,7 +348,7 @@ async def test_the_dialer_takes_the_certificate_of_the_moment(
         await lasting.dial()
 
     controller.ahead = timedelta()
-    current[0] = await renew(key_path, store, now(), EnrolmentClient)
+    current[0] = await renew(key_path, store, now(), over_grpc)
     await (await lasting.dial()).close()
 
 

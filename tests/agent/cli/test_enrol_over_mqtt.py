@@ -1,0 +1,57 @@
+"""A machine becomes a device where only a broker gets through, and says which way it went."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.cli.machine import Agent
+from tests.contracts.enrolments import Office, OverMqtt, over_grpc, over_mqtt
+
+
+@pytest.fixture
+def office() -> Office:
+    return Office(enrolment_address="localhost:1")  # where nobody answers
+
+
+@pytest.fixture
+async def door(office: Office, tmp_path: Path) -> AsyncIterator[OverMqtt]:
+    async with over_mqtt(office, tmp_path) as door:
+        yield door
+
+
+async def test_where_only_the_broker_answers_a_machine_joins_over_it(
+    agent: Agent, office: Office, door: OverMqtt
+) -> None:
+    done = await asyncio.to_thread(agent, "enrol", office.token(), "--name", "cam-7")
+
+    assert (done.status, done.err) == (0, "")
+    assert done.out == (
+        "this machine is device cam-7\n"
+        f"  it joined over mqtt, at {door.broker.strangers}\n"
+        f"next: muster-agent --home {agent.home} run\n"
+    )
+
+
+async def test_a_machine_joins_over_the_transport_that_it_is_told(
+    agent: Agent, office: Office, door: OverMqtt, tmp_path: Path
+) -> None:
+    refused = await asyncio.to_thread(agent.refused, "enrol", office.token(), "--over", "grpc")
+    assert "[transport]" in refused
+
+    async with over_grpc(office, tmp_path):
+        words = ("enrol", office.token(), "--over", "mqtt")
+        over_broker = await asyncio.to_thread(agent, *words, home=tmp_path / "one")
+        by_itself = await asyncio.to_thread(agent, "enrol", office.token(), home=tmp_path / "other")
+    assert f"it joined over mqtt, at {door.broker.strangers}" in over_broker.out
+    assert f"it joined over grpc, at {office.enrolment_address}" in by_itself.out
+
+
+async def test_a_token_that_names_no_broker_is_of_no_use_over_one(
+    agent: Agent, office: Office
+) -> None:
+    refused = await asyncio.to_thread(agent.refused, "enrol", office.token(), "--over", "mqtt")
+
+    assert "no address at which the controller is asked for a certificate over mqtt" in refused
+    assert "[mqtt] enrolment_address" in refused
