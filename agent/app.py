@@ -135,15 +135,8 @@ class Agent:
         self.resources = ResourcesLoop(
             store, home.path, clock, interval=config.reporting.resources_seconds
         )
-        self._renewal = partial(
-            keep_renewed,
-            home.key,
-            store,
-            clock,
-            rng,
-            enrolment_dialer(home, config, clock),
-            self._on_renewed,
-        )
+        dial = enrolment_dialer(home, config, clock)
+        self._renewal = partial(keep_renewed, home.key, store, clock, rng, dial, self._on_renewed)
 
     def _connection(
         self, store: DeviceStore, key_pem: bytes, rng: random.Random, backoff: Backoff
