@@ -8,7 +8,7 @@ TRANSPORT ?= grpc
 PYTEST_ARGS ?= -n 2 --dist worksteal
 SOAK_SEEDS ?= 20
 
-.PHONY: demo test soak check format bench protos clean
+.PHONY: demo test soak check format bench protos clean mosquitto
 
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -31,7 +31,7 @@ $(VENV)-conformance/.installed: pyproject.toml | $(VENV)/bin/uv
 demo: $(VENV)/.demo  ## A controller and five agents on this machine, from joining to refused attacks; TRANSPORT=mqtt
 	$(BIN)/muster demo --transport $(TRANSPORT) $(DEMO_ARGS)
 
-test: $(VENV)/.dev $(VENV)-conformance/.installed  ## Every test
+test: $(VENV)/.dev $(VENV)-conformance/.installed mosquitto  ## Every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 soak: $(VENV)/.dev  ## The property tests with new examples, SOAK_SEEDS times
@@ -57,6 +57,9 @@ bench: $(VENV)/.dev  ## The numbers, as ratios against the bare thing in the sam
 
 protos: $(VENV)/.dev  ## Generate the wire code anew
 	$(BIN)/python -m protos.generate
+
+mosquitto:  ## The MQTT broker that tests run; installed where it is missing and may be
+	@.ci/install_mosquitto
 
 clean:
 	rm -rf $(VENV) $(VENV)-conformance build *.egg-info
