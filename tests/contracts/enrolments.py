@@ -19,6 +19,8 @@ from agent.identity.token import Ticket, parse
 from agent.transport.enrolment_client import EnrolmentClient
 from agent.transport.link import Enrolment
 from agent.transport.mqtt.enrolment import MqttEnrolment
+from controller.broker import mosquitto as generator
+from controller.broker.listeners import Door as Listener
 from controller.enrolment import actions
 from controller.enrolment.authority import KeyPair, create_authority, issue_server
 from controller.enrolment.terms import BrokerTerms, Terms
@@ -30,7 +32,10 @@ from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions
 from protos.documents import Renewal
 from protos.envelope import seal
+from protos.mqtt import topics
 from protos.mqtt.connection import Broker as BrokerAccess
+from protos.mqtt.connection import BrokerClient, Habits, Incoming, connected
+from protos.mqtt.topics import Leaf
 from protos.v1 import common_pb2, enrolment_pb2
 from simulations.memory_link import MemoryEnrolment
 from simulations.memory_store import MemoryStore
@@ -45,6 +50,8 @@ class Office:
     Attributes:
         ahead: of the system's clock, by which the controller goes.
         lose_replies: what is asked is done, and the answer lost.
+        gate: while it is shut, nothing that is asked over a wire is done.
+        entered: how often something was asked over a wire.
     """
 
     server_authority: KeyPair = field(default_factory=lambda: create_authority("server", now()))
@@ -54,6 +61,12 @@ class Office:
     lose_replies: bool = False
     broker: BrokerTerms | None = None
     enrolment_address: str = "controller.example:1"
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    entered: int = 0
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
 
     @property
     def terms(self) -> Terms:
@@ -70,6 +83,11 @@ class Office:
         with self.store.begin() as tx:
             at = (now() + self.ahead).timestamp()
             return actions.create_token(tx, self.terms, "ada", at, lifetime)[1]
+
+    def meet(self, door: "OverMqtt") -> None:
+        """From now on the controller names that broker."""
+        access = door.access
+        self.broker = BrokerTerms(door.broker.devices, access.address, access.ca_pem)
 
     def ticket(self, lifetime: float = 3600.0) -> Ticket:
         return parse(self.token(lifetime))
@@ -98,10 +116,18 @@ class Office:
         return reply
 
     async def join(self, request: enrolment_pb2.JoinRequest) -> enrolment_pb2.JoinReply:
+        await self._enter()
         return self.joined(request)
 
     async def renew(self, request: enrolment_pb2.RenewRequest) -> enrolment_pb2.RenewReply:
+        await self._enter()
         return self.renewed(request)
+
+    async def _enter(self) -> None:
+        async with self.changed:
+            self.entered += 1
+            self.changed.notify_all()
+        await self.gate.wait()
 
     def _lose(self) -> None:
         if self.lose_replies:
@@ -181,7 +207,7 @@ class OverMqtt:
 async def over_mqtt(office: Office, tmp_path: Path) -> AsyncIterator[OverMqtt]:
     async with mosquitto(tmp_path) as broker, at_the_broker(office, broker):
         door = OverMqtt(broker)
-        office.broker = BrokerTerms(broker.devices, door.access.address, door.access.ca_pem)
+        office.meet(door)
         yield door
 
 
@@ -246,3 +272,61 @@ def renewal(device: str, key_pem: bytes, counter: int) -> enrolment_pb2.RenewReq
     )
     envelope = common_pb2.Envelope.FromString(seal(document, keys.signer(key_pem)))
     return enrolment_pb2.RenewRequest(renewal=envelope)
+
+
+class Recorder:
+    """A broker that records all that it is given, and can give it again: to whom it likes.
+
+    It has every right at the broker, and no key.
+    """
+
+    def __init__(self) -> None:
+        self.client: BrokerClient
+        self.seen: list[Incoming] = []
+        self._changed = asyncio.Condition()
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def of(self, leaf: Leaf) -> list[Incoming]:
+        """What was seen of that kind, oldest first."""
+        return [one for one in self.seen if _leaf(one) is leaf]
+
+    async def until(self, leaf: Leaf, count: int = 1) -> Incoming:
+        """The last of that kind, once so many were seen."""
+        async with asyncio.timeout(DEADLINE), self._changed:
+            await self._changed.wait_for(lambda: len(self.of(leaf)) >= count)
+        return self.of(leaf)[-1]
+
+    def receive(self, incoming: Incoming) -> None:
+        """Records it."""
+        self.seen.append(incoming)
+        task = asyncio.create_task(self._tell())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+@asynccontextmanager
+async def recording(broker: Broker) -> AsyncIterator[Recorder]:
+    """From now on; what is retained is recorded, too."""
+    access_list = broker.folder / generator.acl_file(Listener.CONTROLLERS)
+    access_list.write_text(f"user {topics.CONTROLLER}\ntopic readwrite #\n")
+    await broker.revoke()  # it reads all of its files anew
+    certificates = broker.certificates
+    access = BrokerAccess(
+        broker.controllers,
+        certificates.broker_authority.certificate_pem,
+        certificates.controller.certificate_pem,
+        certificates.controller.key_pem,
+    )
+    recorder = Recorder()
+    async with connected(access, "recorder", recorder.receive, Habits()) as recorder.client:
+        await recorder.client.subscribe(["#"])
+        yield recorder
+
+
+def _leaf(incoming: Incoming) -> Leaf | None:
+    address = topics.address(incoming.topic)
+    return None if address is None else address.leaf
