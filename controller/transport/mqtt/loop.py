@@ -16,6 +16,7 @@ from controller.transport.courier import Endpoint
 from controller.transport.enrolment_server import Join, Renew
 from controller.transport.mqtt.desk import MqttDesk
 from controller.transport.mqtt.enquiries import Enquiries
+from controller.transport.mqtt.postings import Postings
 from controller.transport.mqtt.senders import Senders
 from controller.transport.mqtt.voice import ControllerSeal, Voice
 from controller.transport.sessions import Sessions
@@ -62,6 +63,7 @@ class MqttBridge:
         self._desk: MqttDesk | None = None
         self._up = asyncio.Event()
         self._posted: set[str] = set()  # since we connected
+        self._postings = Postings()
         self._enquiries: Enquiries | None = None
         sessions.serve(self._cut, self.post)
 
@@ -91,13 +93,16 @@ class MqttBridge:
         await self._up.wait()
 
     async def post(self, device: str, command: bytes) -> None:
-        """Leaves a directive at the broker, where the device finds it also without a controller."""
+        """Leaves a directive at the broker, where the device finds it also without a controller.
+
+        Returns when it is on its way.
+        """
         directive = command_pb2.Command.FromString(command)
         client = self._client
         if client is None or not directive.HasField("directive"):
             return
         self._posted.add(device)
-        await _posted(client, device, directive)
+        await self._postings.post(client, device, directive)
 
     async def _visit(self) -> None:
         """One connection, from beginning to end.
@@ -178,8 +183,10 @@ class MqttBridge:
             async for some in self._standing():
                 for device, command in some:
                     if device not in self._posted:
-                        await _posted(client, device, command_pb2.Command.FromString(command))
+                        directive = command_pb2.Command.FromString(command)
+                        await self._postings.post(client, device, directive)
                         count += 1
+            await self._postings.settle()
         except ControllerError as error:
             log.warning("bridge.directives-not-posted code=%s: %s", error.code, error.detail)
         else:
@@ -188,11 +195,3 @@ class MqttBridge:
     def _cut(self, device: str) -> None:
         if self._desk is not None:
             self._desk.cut(device)
-
-
-async def _posted(client: BrokerClient, device: str, command: command_pb2.Command) -> None:
-    try:
-        directive = command.directive.SerializeToString()
-        await client.publish(topics.desired(device), directive, retain=True)
-    except BrokerError as error:
-        log.debug("bridge.directive-unposted device=%s: %s", device, error)
