@@ -4,9 +4,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -18,6 +19,15 @@ from protos.mqtt.sealing import claim
 from protos.v1 import mqtt_pb2
 
 Now = Callable[[], datetime]
+
+_NO_CERTIFICATE: Final = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ class Controllers:
                 serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
             )
             key = verifier(public)
-        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+        except _NO_CERTIFICATE as error:
             raise DocumentError("bad-signature", "not a certificate of our controller") from error
         except AgentError as error:
             raise DocumentError("bad-signature", error.detail) from error

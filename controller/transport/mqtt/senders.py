@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -24,6 +24,15 @@ MOST: Final = 200_000
 
 Now = Callable[[], datetime]
 
+_NO_CERTIFICATE: Final = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+)
+
 
 class CertificateWanted(Exception):
     """The device is not known yet, and has shown no certificate."""
@@ -36,7 +45,6 @@ class Sender:
     Attributes:
         session: the highest in which it said something.
         seen: which numbers of that session came already.
-        answer_key: what it wants commands sealed with.
     """
 
     device: str
@@ -46,7 +54,6 @@ class Sender:
     certificate: bytes
     session: int = 0
     seen: ReplayWindow = field(default_factory=ReplayWindow)
-    answer_key: bytes = b""
 
 
 class Senders:
@@ -68,13 +75,14 @@ class Senders:
         if message.device != topic_device:
             raise DocumentError("not-for-us", f"of {message.device[:64]!r} on another's topic")
         sender = self._sender(claimed)
-        if message.session > sender.session:
-            sender.session, sender.seen = message.session, ReplayWindow()
-        elif message.session < sender.session:
+        if message.session < sender.session:
             raise DocumentError("replayed", f"of session {message.session}, which is over")
-        if not sender.seen.take(message.number):
+        # What is refused changes nothing: not the certificate either that the device goes by.
+        seen = sender.seen if message.session == sender.session else ReplayWindow()
+        if not seen.take(message.number):
             raise DocumentError("replayed", f"number {message.number} has come before")
-        sender.answer_key = message.answer_key
+        sender.session, sender.seen = message.session, seen
+        self._keep(sender)
         return sender
 
     def known(self, device: str) -> Sender | None:
@@ -82,6 +90,7 @@ class Senders:
         return self._known.get(device)
 
     def _sender(self, claimed: Claim[mqtt_pb2.DeviceMessage]) -> Sender:
+        """Who has signed it, as known before or as the certificate says that it shows."""
         message = claimed.message
         sender = self._known.get(message.device)
         shown = message.certificate
@@ -97,11 +106,13 @@ class Senders:
             claimed.check(sender.key)
         if sender.expires < self._now():
             raise DocumentError("bad-signature", "the device's certificate has expired")
-        self._known[message.device] = sender
-        self._known.move_to_end(message.device)
+        return sender
+
+    def _keep(self, sender: Sender) -> None:
+        self._known[sender.device] = sender
+        self._known.move_to_end(sender.device)
         while len(self._known) > MOST:
             self._known.popitem(last=False)
-        return sender
 
     def _verified(self, der: bytes, device: str) -> Sender:
         try:
@@ -110,7 +121,7 @@ class Senders:
             uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
             found = read_certificate(certificate.public_bytes(serialization.Encoding.PEM))
             key = verifier(found.public_key_pem)
-        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+        except _NO_CERTIFICATE as error:
             raise DocumentError("bad-signature", "not a certificate of our devices") from error
         except AgentError as error:
             raise DocumentError("bad-signature", error.detail) from error
