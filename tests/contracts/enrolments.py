@@ -212,7 +212,9 @@ async def over_mqtt(office: Office, tmp_path: Path) -> AsyncIterator[OverMqtt]:
 
 
 @asynccontextmanager
-async def at_the_broker(office: Office, broker: Broker) -> AsyncIterator[MqttBridge]:
+async def at_the_broker(
+    office: Office, broker: Broker, sealing_key: X25519PrivateKey | None = None
+) -> AsyncIterator[MqttBridge]:
     """A controller that is there, and answers strangers."""
     endpoint, certificates = Centre().endpoint(), broker.certificates
     bridge = MqttBridge(
@@ -224,7 +226,7 @@ async def at_the_broker(office: Office, broker: Broker) -> AsyncIterator[MqttBri
             certificates.controller.certificate_pem,
             certificates.controller.key_pem,
         ),
-        ControllerSeal(office.server(), X25519PrivateKey.generate()),
+        ControllerSeal(office.server(), sealing_key or X25519PrivateKey.generate()),
         office.device_authority.certificate_pem,
         SystemClock(),
         nothing_stands,
