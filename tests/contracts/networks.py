@@ -33,7 +33,7 @@ from controller.errors import Conflict, DeviceRevoked, InvalidInput, NotFound, S
 from controller.transport.courier import Courier
 from controller.transport.dispatch import Dispatch
 from controller.transport.grpc_server import GrpcServer
-from controller.transport.mqtt.loop import MqttBridge
+from controller.transport.mqtt.loop import MqttBridge, Posts
 from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions
 from protos.methods import FACTS, METADATA, UPLOAD
@@ -320,27 +320,40 @@ class OverMqtt:
         self.cables[device].cut()
 
 
+async def nothing_stands() -> AsyncIterator[Sequence[tuple[str, bytes]]]:
+    """No directives that the broker would have to be told again."""
+    if ():
+        yield ()
+
+
+def bridge_to(
+    broker: Broker,
+    endpoint: Dispatch,
+    sessions: Sessions,
+    own: ControllerSeal,
+    *,
+    address: str = "",
+    standing: Callable[[], Posts] = nothing_stands,
+) -> MqttBridge:
+    """A controller's end of links through the broker, which it reaches at another address if given."""
+    certificates = broker.certificates
+    access = BrokerAccess(
+        address or broker.controllers,
+        certificates.broker_authority.certificate_pem,
+        certificates.controller.certificate_pem,
+        certificates.controller.key_pem,
+    )
+    device_ca_pem = certificates.device_authority.certificate_pem
+    return MqttBridge(endpoint, sessions, access, own, device_ca_pem, SystemClock(), standing)
+
+
 @asynccontextmanager
 async def mqtt(centre: Centre, tmp_path: Path) -> AsyncIterator[Network]:
     authorities = Authorities.new()
     own = ControllerSeal(authorities.controller, X25519PrivateKey.generate())
     async with mosquitto(tmp_path) as broker:
         sessions = Sessions(centre.endpoint())
-        certificates = broker.certificates
-        bridge = MqttBridge(
-            centre.endpoint(),
-            sessions,
-            BrokerAccess(
-                broker.controllers,
-                certificates.broker_authority.certificate_pem,
-                certificates.controller.certificate_pem,
-                certificates.controller.key_pem,
-            ),
-            own,
-            certificates.device_authority.certificate_pem,
-            SystemClock(),
-            nothing_stands,
-        )
+        bridge = bridge_to(broker, centre.endpoint(), sessions, own)
         serving = asyncio.create_task(bridge.run())
         async with asyncio.timeout(DEADLINE):
             await bridge.up()
@@ -353,12 +366,6 @@ async def mqtt(centre: Centre, tmp_path: Path) -> AsyncIterator[Network]:
             await sessions.settle()
             for cable in network.cables.values():
                 await cable.remove()
-
-
-async def nothing_stands() -> AsyncIterator[Sequence[tuple[str, bytes]]]:
-    """No directives that the broker would have to be told again."""
-    if ():
-        yield ()
 
 
 NETWORKS: dict[str, Callable[[Centre, Path], AbstractAsyncContextManager[Network]]] = {

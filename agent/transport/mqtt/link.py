@@ -45,6 +45,7 @@ class MqttLink:
         self._inbox = Inbox()
         self._questions = Questions(letters, self._fail)
         self._came = asyncio.Event()
+        self._doubt = ""
         self._client: BrokerClient | None = None
         self._controller: Controller | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -72,7 +73,7 @@ class MqttLink:
                     self._came.clear()
                     await self._came.wait()
         except TimeoutError as error:
-            raise TransportError("no controller is at the broker") from error
+            raise TransportError(self._doubt or "no controller is at the broker") from error
         self._controller = controller
         if self._client is not None:
             self._questions.aim(self._client, controller)
@@ -87,10 +88,12 @@ class MqttLink:
     def receive(self, incoming: Incoming) -> None:
         """Takes what the broker brings; what proves nothing is dropped."""
         address = topics.address(incoming.topic)
+        if address is None:
+            return
         try:
-            match address.leaf if address else None:
+            match address.leaf:
                 case Leaf.STATE:
-                    self._note_state(address.whose if address else "", incoming.payload)
+                    self._note_state(address.whose, incoming.payload)
                 case Leaf.DESIRED:
                     self._take_desired(incoming.payload)
                 case Leaf.DOWN:
@@ -98,7 +101,9 @@ class MqttLink:
                 case _:
                     log.debug("link.message-unknown topic=%s", incoming.topic)
         except DocumentError as error:
-            log.info("link.message-dropped topic=%s code=%s", incoming.topic, error.code)
+            if address.leaf is Leaf.STATE:
+                self._doubt = f"who is at the broker is not our controller: {error.detail}"
+            log.debug("link.message-dropped topic=%s code=%s", incoming.topic, error.code)
 
     async def call(self, method: str, request: bytes) -> bytes:
         """A controller's answer."""

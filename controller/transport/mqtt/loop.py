@@ -5,6 +5,7 @@ come again. So nothing that was said to an older one can be taken for news.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -133,8 +134,8 @@ class MqttBridge:
             self._client, self._desk = client, desk
             self._posted.clear()
             heard = [topics.CALLS, topics.DEATHS, topics.inbox(controller, "+")]
-            await client.subscribe(heard if enquiries is None else [*heard, topics.ASKS])
             try:
+                await client.subscribe(heard if enquiries is None else [*heard, topics.ASKS])
                 await self._stay(controller, client)
             finally:
                 self._up.clear()
@@ -155,7 +156,8 @@ class MqttBridge:
         try:
             raise await client.ended()
         except asyncio.CancelledError:
-            await client.publish(state, b"", retain=True)
+            with contextlib.suppress(BrokerError):  # then its will says it
+                await client.publish(state, b"", retain=True)
             raise
         finally:
             for task in beside:
