@@ -15,9 +15,6 @@ ROOT: Final = "muster/v1"
 CONTROLLER: Final = "muster.controller"
 """Common name of controllers' certificates for the broker: ids of devices are without a dot."""
 
-SHARE: Final = "$share/muster/"
-"""Before a topic filter: every message goes to one of the controllers."""
-
 _ID: Final = r"[A-Za-z0-9._-]{1,128}"
 _TOPIC: Final = re.compile(
     rf"{ROOT}/(?:"
@@ -100,10 +97,15 @@ STATES: Final = state("+")
 """Filter: every controller's state."""
 DEATHS: Final = death("+")
 """Filter: every device's last will."""
-CALLS: Final = SHARE + call("+")
-"""Filter: every device's calls, each to one of the controllers."""
-ASKS: Final = SHARE + ask("+")
-"""Filter: everything that machines without a certificate ask, each to one of the controllers."""
+CALLS: Final = call("+")
+"""Filter: every device's calls."""
+ASKS: Final = ask("+")
+"""Filter: everything that machines without a certificate ask."""
+
+
+def shared(group: str, topic_filter: str) -> str:
+    """The filter by which each message goes to one member of the group, whose name is a secret."""
+    return f"$share/{group}/{topic_filter}"
 
 
 def address(topic: str) -> Address | None:

@@ -16,6 +16,7 @@ from agent.transport.mqtt.link import MqttLink
 from protos.errors import BrokerError
 from protos.mqtt import topics
 from protos.mqtt.connection import Broker, Habits, Will, connected
+from protos.mqtt.secret_names import secret_name
 
 DIAL_SECONDS: Final = 20.0
 REMEMBERED_SECONDS: Final = 86_400
@@ -70,6 +71,7 @@ class MqttDialer:
         self._timeout = timeout
         self._will_delay = will_delay
         self._signer = keys.signer(access.key_pem)
+        self._client_id = secret_name(access.key_pem, "client id")
         self._silent: set[str] = set()
 
     async def dial(self) -> MqttLink:
@@ -106,6 +108,6 @@ class MqttDialer:
         habits = Habits(self._keepalive, REMEMBERED_SECONDS)
         async with AsyncExitStack() as rest:
             client = await rest.enter_async_context(
-                connected(broker, letters.device, link.receive, habits, will)
+                connected(broker, self._client_id, link.receive, habits, will)
             )
             await link.attend(client, rest.pop_all())

@@ -133,9 +133,8 @@ class MqttBridge:
             desks.append(desk)
             self._client, self._desk = client, desk
             self._posted.clear()
-            heard = [topics.CALLS, topics.DEATHS, topics.inbox(controller, "+")]
             try:
-                await client.subscribe(heard if enquiries is None else [*heard, topics.ASKS])
+                await client.subscribe(self._heard(controller))
                 await self._stay(controller, client)
             finally:
                 self._up.clear()
@@ -143,6 +142,13 @@ class MqttBridge:
                 await desk.close()
                 if enquiries is not None:
                     await enquiries.close()
+
+    def _heard(self, controller: str) -> list[str]:
+        """What all controllers share, and what comes to this one alone."""
+        group = self._own.group()
+        mine = [topics.shared(group, topics.CALLS), topics.DEATHS, topics.inbox(controller, "+")]
+        asks = [] if self._enquiries is None else [topics.shared(group, topics.ASKS)]
+        return [*mine, *asks]
 
     async def _stay(self, controller: str, client: BrokerClient) -> None:
         state = topics.state(controller)

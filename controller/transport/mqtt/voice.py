@@ -17,6 +17,7 @@ from protos.keys import Signer
 from protos.mqtt import topics
 from protos.mqtt.connection import BrokerClient
 from protos.mqtt.sealing import seal, sign, to_device
+from protos.mqtt.secret_names import secret_name
 from protos.v1 import mqtt_pb2
 
 ANSWER_SECONDS: Final = 120
@@ -42,6 +43,15 @@ class ControllerSeal:
     def signer(self) -> Signer:
         """Signs with the server certificate's key."""
         return keys.signer(self.server.key_pem)
+
+    def group(self) -> str:
+        """In which all controllers with this sealing key share what devices ask."""
+        pem = self.sealing_key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        return secret_name(pem, "group")
 
     def state(self, controller: str) -> bytes:
         """The signed state of a controller of that id."""

@@ -221,9 +221,13 @@ async def test_without_a_controller_a_device_is_still_told_what_stands_at_the_br
     site: Site, devices: OverMqtt
 ) -> None:
     one = await site.controller()
-    await one.bridge.post("d1", directive(3))
-    await one.die()
     dialer = await devices.dialer("d1")
+    link = await dialer.dial()
+    await one.bridge.post("d1", directive(3))
+    async with asyncio.timeout(DEADLINE):
+        assert await anext(link.commands()) == directive(3)
+    await link.close()
+    await one.die()
     dialer._timeout = 1.0
 
     with pytest.raises(TransportError, match="no controller is at the broker"):
@@ -236,13 +240,20 @@ async def test_a_newer_directive_takes_the_place_of_what_stood_at_the_broker(
     site: Site, devices: OverMqtt
 ) -> None:
     one = await site.controller()
+    dialer = await devices.dialer("d1")
+    link = await dialer.dial()
     await one.bridge.post("d1", directive(3))
     await one.bridge.post("d1", directive(4))
-    link = await (await devices.dialer("d1")).dial()
+    async with asyncio.timeout(DEADLINE):
+        async for command in link.commands():
+            if command == directive(4):
+                break
+    await link.close()
+    again = await dialer.dial()
 
     async with asyncio.timeout(DEADLINE):
-        assert await anext(link.commands()) == directive(4)
-    await link.close()
+        assert await anext(again.commands()) == directive(4)
+    await again.close()
 
 
 async def test_a_controller_of_another_fleet_is_not_taken_for_ours(
