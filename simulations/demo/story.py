@@ -64,8 +64,8 @@ class Story:
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(self._enrol, enumerate(self._stage.devices)))
             online = self._lookout.wait("devices online", self._lookout.online)
-        over = "through the broker, signed and sealed" if self._stage.broker else "over mTLS"
-        self._timeline.saw(f"online {over}, each with a key of its own: {', '.join(online)}")
+        over = "joined and online through the broker" if self._stage.broker else "online over mTLS"
+        self._timeline.saw(f"{over}, each with a key of its own: {', '.join(online)}")
         self._a_used_token_is_refused()
 
     def two_people_approve(self) -> None:

@@ -1,4 +1,4 @@
-"""`muster demo`, as a person runs it."""
+"""`muster demo`, as a person runs it, through a broker; the other tests here go over gRPC."""
 
 import subprocess
 from pathlib import Path
@@ -23,8 +23,9 @@ ATTACKS = {
 def evidence(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) -> Evidence:
     folder = tmp_path_factory.mktemp("demo")
     file, kept = folder / "evidence.json", folder / "kept"
+    words = ("--transport", "mqtt", "--devices", str(DEVICES), "--json", file, "--keep", kept)
     done = subprocess.run(
-        [SCRIPTS / "muster", "demo", "--devices", str(DEVICES), "--json", file, "--keep", kept],
+        [SCRIPTS / "muster", "demo", *words],
         capture_output=True,
         text=True,
         timeout=DEADLINE,
