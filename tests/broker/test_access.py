@@ -82,7 +82,10 @@ async def test_what_is_allowed_arrives(
 
 @pytest.mark.parametrize(
     ("listened", "writer", "topic"),
-    [(topics.CALLS, D, topics.call(DEVICE)), (topics.ASKS, S, topics.ask(CLIENT))],
+    [
+        (topics.shared("group", topics.CALLS), D, topics.call(DEVICE)),
+        (topics.shared("group", topics.ASKS), S, topics.ask(CLIENT)),
+    ],
 )
 async def test_controllers_share_what_any_of_them_may_answer(
     broker: Broker, listened: str, writer: Party, topic: str

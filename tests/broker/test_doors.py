@@ -214,11 +214,11 @@ async def test_who_does_not_know_the_group_takes_no_message_from_the_controllers
         connected(broker, D, OTHER, client_id="another") as other,
         connected(broker, D) as device,
     ):
-        assert await controller.read(f"$share/{group}/{topics.call('+')}") == GRANTED
+        assert await controller.read(topics.shared(group, topics.CALLS)) == GRANTED
         assert await controller.read(topics.inbox("+", "+")) == GRANTED
         for guess in ("muster", "controllers", "a"):
             for who in (thief, other):
-                assert await who.read(f"$share/{guess}/{topics.call('+')}") == GRANTED
+                assert await who.read(topics.shared(guess, topics.CALLS)) == GRANTED
         for number in range(10):
             assert await device.write(topics.call(DEVICE), str(number).encode()) == GRANTED
         assert await device.write(topics.inbox("c1", DEVICE), FENCE) == GRANTED
