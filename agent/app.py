@@ -135,7 +135,7 @@ class Agent:
         self.resources = ResourcesLoop(
             store, home.path, clock, interval=config.reporting.resources_seconds
         )
-        dial = enrolment_dialer(home, config, clock)
+        dial = enrolment_dialer(home, config, clock, self.connection)
         self._renewal = partial(keep_renewed, home.key, store, clock, rng, dial, self._on_renewed)
 
     def _connection(

@@ -12,9 +12,11 @@ from agent.config import FILE_NAME, AgentConfig
 from agent.errors import ConfigError
 from agent.home import Home
 from agent.store.device_store import Identity
+from agent.transport.connection import Connection
 from agent.transport.enrolment_client import EnrolmentClient
 from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Contact, Dialer, Enrolment, EnrolmentDialer, Way
+from agent.transport.link_enrolment import LinkEnrolment
 from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
 from agent.transport.mqtt.enrolment import MqttEnrolment
 from agent.transport.route import Route
@@ -75,10 +77,18 @@ def routes(home: Home, paths: Paths, clock: Clock, rng: random.Random) -> list[R
     return known
 
 
-def enrolment_dialer(home: Home, config: AgentConfig, clock: Clock) -> EnrolmentDialer:
-    """The ways to ask a controller without a certificate, in the order of the configuration."""
+def enrolment_dialer(
+    home: Home, config: AgentConfig, clock: Clock, connection: Connection | None = None
+) -> EnrolmentDialer:
+    """The ways to ask a controller without a certificate, in the order of the configuration.
+
+    Before all of them, a live link of the ``connection``.
+    """
 
     def dial(contact: Contact) -> list[Way]:
+        over_link = []
+        if connection is not None and connection.is_up:
+            over_link.append(Way("link", connection.via, LinkEnrolment(connection)))
         wanted = config.connecting.transports
         ways: dict[str, Way] = {}
         if "grpc" in wanted and contact.address:
@@ -88,7 +98,7 @@ def enrolment_dialer(home: Home, config: AgentConfig, clock: Clock) -> Enrolment
         if broker is not None:
             asking = MqttEnrolment(broker, contact.server_ca_pem, clock.now)
             ways["mqtt"] = Way("mqtt", broker.address, asking)
-        known = [ways[name] for name in wanted if name in ways]
+        known = over_link + [ways[name] for name in wanted if name in ways]
         if not known:
             raise ConfigError(
                 "this machine knows no address at which the controller is asked for a certificate "

@@ -15,7 +15,7 @@ from controller.store.blob_store import BlobStore
 from controller.store.store import Store, Transaction
 from controller.telemetry import actions as telemetry
 from controller.transport.dispatch import Dispatch, stream
-from protos.methods import FACTS, METADATA, UPLOAD
+from protos.methods import FACTS, METADATA, RENEW, UPLOAD
 from protos.v1 import device_pb2, enrolment_pb2
 
 Result = TypeVar("Result")
@@ -45,7 +45,11 @@ class DeviceDesk:
     def dispatch(self) -> Dispatch:
         """The one endpoint that every transport asks."""
         return Dispatch(
-            actions={METADATA.name: self.metadata, UPLOAD.name: self.upload},
+            actions={
+                METADATA.name: self.metadata,
+                UPLOAD.name: self.upload,
+                RENEW.name: self.renewal,
+            },
             listeners={FACTS: self.facts},
             admission=self.admit,
             arrival=self.arrived,
@@ -60,6 +64,14 @@ class DeviceDesk:
     async def renew(self, request: enrolment_pb2.RenewRequest) -> enrolment_pb2.RenewReply:
         """A new certificate for a device that proves that it holds its key."""
         return await self._within(lambda tx: enrolment.renew(tx, request, self._terms, self._now()))
+
+    async def renewal(self, _: str, request: bytes) -> bytes:
+        """As ``renew``, over the device's link: the wish itself says who it is from, and proves it."""
+        try:
+            wish = enrolment_pb2.RenewRequest.FromString(request)
+        except DecodeError as error:
+            raise InvalidInput("renew: a request that can't be read") from error
+        return (await self.renew(wish)).SerializeToString()
 
     async def metadata(self, _: str, request: bytes) -> bytes:
         """Image metadata by file name; devices verify it themselves."""

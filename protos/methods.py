@@ -13,13 +13,15 @@ class Method:
 
     name: str
     grpc_path: str
-    idempotent: bool = True  # asking twice is as asking once: every method here must be
+    idempotent: bool = True  # asking twice is as asking once
 
 
 METADATA: Final = Method("metadata", "/muster.v1.Device/Metadata")
 UPLOAD: Final = Method("upload", "/muster.v1.Device/Upload")
+RENEW: Final = Method("renew", "/muster.v1.Device/Renew", idempotent=False)
+"""What ``Enrolment`` serves, too: a device whose certificate is good needs no other door."""
 
-METHODS: Final = {method.name: method for method in (METADATA, UPLOAD)}
+METHODS: Final = {method.name: method for method in (METADATA, UPLOAD, RENEW)}
 
 SESSION_PATH: Final = "/muster.v1.Device/Session"
 FETCH_PATH: Final = "/muster.v1.Device/Fetch"

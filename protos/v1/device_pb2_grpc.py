@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from protos.v1 import device_pb2 as protos_dot_v1_dot_device__pb2
+from protos.v1 import enrolment_pb2 as protos_dot_v1_dot_enrolment__pb2
 from protos.v1 import telemetry_pb2 as protos_dot_v1_dot_telemetry__pb2
 
 GRPC_GENERATED_VERSION = '1.73.1'
@@ -56,6 +57,11 @@ class DeviceStub(object):
                 request_serializer=protos_dot_v1_dot_telemetry__pb2.UploadRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_telemetry__pb2.UploadReply.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/muster.v1.Device/Renew',
+                request_serializer=protos_dot_v1_dot_enrolment__pb2.RenewRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_enrolment__pb2.RenewReply.FromString,
+                _registered_method=True)
 
 
 class DeviceServicer(object):
@@ -86,6 +92,12 @@ class DeviceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Renew(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeviceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +120,11 @@ def add_DeviceServicer_to_server(servicer, server):
                     servicer.Upload,
                     request_deserializer=protos_dot_v1_dot_telemetry__pb2.UploadRequest.FromString,
                     response_serializer=protos_dot_v1_dot_telemetry__pb2.UploadReply.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=protos_dot_v1_dot_enrolment__pb2.RenewRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_enrolment__pb2.RenewReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +236,33 @@ class Device(object):
             '/muster.v1.Device/Upload',
             protos_dot_v1_dot_telemetry__pb2.UploadRequest.SerializeToString,
             protos_dot_v1_dot_telemetry__pb2.UploadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/muster.v1.Device/Renew',
+            protos_dot_v1_dot_enrolment__pb2.RenewRequest.SerializeToString,
+            protos_dot_v1_dot_enrolment__pb2.RenewReply.FromString,
             options,
             channel_credentials,
             insecure,

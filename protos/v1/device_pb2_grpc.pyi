@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from protos.v1 import device_pb2 as _device_pb2
+from protos.v1 import enrolment_pb2 as _enrolment_pb2
 from protos.v1 import telemetry_pb2 as _telemetry_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -38,6 +39,7 @@ class DeviceStub:
     Metadata: _grpc.UnaryUnaryMultiCallable[_device_pb2.MetadataRequest, _device_pb2.MetadataReply]
     Fetch: _grpc.UnaryStreamMultiCallable[_device_pb2.FetchRequest, _device_pb2.Chunk]
     Upload: _grpc.UnaryUnaryMultiCallable[_telemetry_pb2.UploadRequest, _telemetry_pb2.UploadReply]
+    Renew: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewReply]
 
 @_typing.type_check_only
 class DeviceAsyncStub(DeviceStub):
@@ -48,6 +50,7 @@ class DeviceAsyncStub(DeviceStub):
     Metadata: _aio.UnaryUnaryMultiCallable[_device_pb2.MetadataRequest, _device_pb2.MetadataReply]  # type: ignore[assignment]
     Fetch: _aio.UnaryStreamMultiCallable[_device_pb2.FetchRequest, _device_pb2.Chunk]  # type: ignore[assignment]
     Upload: _aio.UnaryUnaryMultiCallable[_telemetry_pb2.UploadRequest, _telemetry_pb2.UploadReply]  # type: ignore[assignment]
+    Renew: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewReply]  # type: ignore[assignment]
 
 class DeviceServicer(metaclass=_abc_1.ABCMeta):
     """What an enrolled device asks of its controller, over mTLS."""
@@ -79,5 +82,12 @@ class DeviceServicer(metaclass=_abc_1.ABCMeta):
         request: _telemetry_pb2.UploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_telemetry_pb2.UploadReply, _abc.Awaitable[_telemetry_pb2.UploadReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Renew(
+        self,
+        request: _enrolment_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrolment_pb2.RenewReply, _abc.Awaitable[_enrolment_pb2.RenewReply]]: ...
 
 def add_DeviceServicer_to_server(servicer: DeviceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
