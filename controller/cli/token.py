@@ -28,7 +28,8 @@ def create(
 ) -> None:
     """Make a token with which one machine may become a device, once.
 
-    It is shown this once. It pins the controller's certificate and root of trust.
+    It is shown this once. It pins the controller's certificate and root of trust, and names where
+    machines join: at the controller and, if it has one, through its broker.
 
     ```
     muster token create --label site=berlin --hours 2
@@ -46,7 +47,17 @@ def create(
         return
     say("on the new device, once:\n")
     say(f"muster-agent enrol {made['text']}")
-    say(f"\nit serves until {moment(made['token']['expires_at'])} UTC")
+    say(f"\nit serves until {moment(made['token']['expires_at'])} UTC, {where(made['text'])}")
+
+
+def where(text: str) -> str:
+    """Where a machine with the token joins, for people."""
+    from agent.identity.token import parse  # noqa: PLC0415 - quick --help
+
+    ticket = parse(text)
+    if not ticket.broker:
+        return f"at {ticket.address}"
+    return f"at {ticket.address}, or through the broker at {ticket.broker}"
 
 
 @app.command("list")

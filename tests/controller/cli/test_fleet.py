@@ -148,6 +148,7 @@ def test_join_tokens_are_made_and_listed_without_their_secrets(muster: Muster) -
     assert made["expires_at"] - made["created_at"] == 7200
     assert quiet.startswith("muster-join-")
     assert told.lines[2].startswith("muster-agent enrol muster-join-")
+    assert told.lines[4].endswith(" UTC, at 127.0.0.1:8445")
     assert len(listed) == 3
     table = muster.ok("token", "list")
     assert len(table.lines) == 4
