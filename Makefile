@@ -28,7 +28,7 @@ $(VENV)-conformance/.installed: pyproject.toml | $(VENV)/bin/uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)-conformance/bin/python --group conformance
 	@touch $@
 
-demo: $(VENV)/.demo  ## A controller and five agents on this machine, from joining to refused attacks; TRANSPORT=mqtt
+demo: $(VENV)/.demo $(if $(filter mqtt,$(TRANSPORT)),mosquitto)  ## A controller and five agents on this machine, from joining to refused attacks; TRANSPORT=mqtt
 	$(BIN)/muster demo --transport $(TRANSPORT) $(DEMO_ARGS)
 
 test: $(VENV)/.dev $(VENV)-conformance/.installed mosquitto  ## Every test
@@ -52,7 +52,7 @@ format: $(VENV)/.dev  ## Format and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev  ## The numbers, as ratios against the bare thing in the same run
+bench: $(VENV)/.dev mosquitto  ## The numbers, as ratios against the bare thing in the same run
 	$(BIN)/python -m simulations.bench
 
 protos: $(VENV)/.dev  ## Generate the wire code anew

@@ -191,7 +191,8 @@ async def connected(
         tls_context=_tls(broker),
         timeout=TIMEOUT_SECONDS,
         max_inflight_messages=1000,
-        logger=log,
+        # What goes wrong is raised, too; its lines would say it twice, and to nobody.
+        logger=logging.Logger("paho", logging.CRITICAL),  # noqa: LOG001 - nobody else gets it
         socket_options=(_AT_ONCE,),
     )
     client.on_incoming = on_message
@@ -255,10 +256,30 @@ class _Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties,
     ) -> None:
-        del client, userdata, reason_code, properties
+        del client, userdata, properties
         acknowledged = self._unacknowledged.get(mid)
-        if acknowledged is not None and not acknowledged.done():
+        if acknowledged is None or acknowledged.done():
+            return
+        if reason_code.is_failure:
+            refused = aiomqtt.MqttError(f"the broker refused a message: {reason_code}")
+            acknowledged.set_exception(refused)
+        else:
             acknowledged.set_result(None)
+
+    def _on_disconnect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        """Also before there was a connection: a broker that refuses a certificate just hangs up."""
+        if not self._connected.done():
+            self._connected.set_exception(
+                aiomqtt.MqttError("the broker hung up at once: does it know our certificate?")
+            )
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
     def _on_connect(
         self,

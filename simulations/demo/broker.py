@@ -37,7 +37,7 @@ class StageBroker:
         }
         text = controller_config.read_text()
         for key, port in ports.items():
-            text = text.replace(f'{key} = ""', f'{key} = "localhost:{port}"')
+            text = text.replace(f'\n{key} = ""', f'\n{key} = "localhost:{port}"')
         controller_config.write_text(text)
 
     def start(self) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -109,15 +110,24 @@ def run_json(command: Sequence[str], environment: Mapping[str, str], timeout: fl
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at the moment."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that nobody listens on at the moment, and that no connection gets by itself."""
+    rng = random.SystemRandom()
+    found: list[int] = []
+    while len(found) < count:
+        port = rng.randrange(10_000, _first_for_connections())
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            if port not in found:
+                found.append(port)
+    return found
+
+
+def _first_for_connections() -> int:
+    """From here on the system gives ports to connections: a server's could be gone when it starts."""
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768
 
 
 def wait_for(

@@ -126,8 +126,8 @@ class MqttBridge:
                 enquiries.take(address.whose, incoming.payload, voice)
 
         habits = Habits(self._keepalive)
-        name = f"muster-controller-{controller}"
-        async with connected(self._broker, name, receive, habits, will) as client:
+        client_id = secrets.token_hex(16)  # who knows it takes the connection's place
+        async with connected(self._broker, client_id, receive, habits, will) as client:
             voice = Voice(controller, self._own, client)
             desk = self._make_desk(voice)
             desks.append(desk)

@@ -33,11 +33,12 @@ class Postings:
         if device in self._under_way:
             return
         self._under_way[device] = None
+        has_room = False
         try:
-            await self._room.acquire()
-        except BaseException:
-            del self._under_way[device], self._waiting[device]
-            raise
+            has_room = await self._room.acquire()
+        finally:
+            if not has_room:  # who asks was cancelled
+                del self._under_way[device], self._waiting[device]
         self._under_way[device] = asyncio.create_task(self._posted(device))
 
     async def settle(self) -> None:
