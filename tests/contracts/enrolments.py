@@ -13,7 +13,7 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from agent.clock import SystemClock
+from agent.clock import Clock, SystemClock
 from agent.identity import keys
 from agent.identity.token import Ticket, parse
 from agent.transport.enrolment_client import EnrolmentClient
@@ -213,7 +213,10 @@ async def over_mqtt(office: Office, tmp_path: Path) -> AsyncIterator[OverMqtt]:
 
 @asynccontextmanager
 async def at_the_broker(
-    office: Office, broker: Broker, sealing_key: X25519PrivateKey | None = None
+    office: Office,
+    broker: Broker,
+    sealing_key: X25519PrivateKey | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[MqttBridge]:
     """A controller that is there, and answers strangers."""
     endpoint, certificates = Centre().endpoint(), broker.certificates
@@ -228,7 +231,7 @@ async def at_the_broker(
         ),
         ControllerSeal(office.server(), sealing_key or X25519PrivateKey.generate()),
         office.device_authority.certificate_pem,
-        SystemClock(),
+        clock or SystemClock(),
         nothing_stands,
     )
     bridge.serve_strangers(office.join, office.renew)

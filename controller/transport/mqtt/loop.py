@@ -73,7 +73,7 @@ class MqttBridge:
 
         ``join`` and ``renew`` raise ``ControllerError`` to refuse.
         """
-        self._enquiries = Enquiries(join, renew, self._own)
+        self._enquiries = Enquiries(join, renew, self._own, self._clock.monotonic)
 
     async def run(self) -> NoReturn:
         """Until cancelled; then it says that it goes."""

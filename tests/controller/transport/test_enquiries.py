@@ -4,13 +4,16 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from agent.clock import SystemClock
 from agent.identity import keys
 from controller.transport.enrolment_server import REQUEST_BYTES
+from controller.transport.mqtt import enquiries
 from controller.transport.mqtt.enquiries import ENQUIRY_BYTES, MOST_AT_ONCE
 from protos.mqtt import topics
 from protos.mqtt.connection import BrokerClient, Habits, Incoming, connected
@@ -75,11 +78,17 @@ async def door(office: Office, tmp_path: Path) -> AsyncIterator[OverMqtt]:
         yield door
 
 
-@pytest.fixture
-async def stranger(door: OverMqtt) -> AsyncIterator[Stranger]:
+@asynccontextmanager
+async def knocking(door: OverMqtt) -> AsyncIterator[Stranger]:
     stranger = Stranger()
     async with connected(door.access, CLIENT, stranger.receive, Habits()) as stranger.client:
         await stranger.client.subscribe([topics.STATES, topics.answer(CLIENT)])
+        yield stranger
+
+
+@pytest.fixture
+async def stranger(door: OverMqtt) -> AsyncIterator[Stranger]:
+    async with knocking(door) as stranger:
         yield stranger
 
 
@@ -143,6 +152,56 @@ async def test_so_many_are_answered_at_once_and_no_more(
     assert (await stranger.answer()).body
     assert office.entered == MOST_AT_ONCE + 1
     assert caplog.text.count("code=too-many") == 3
+
+
+class Still(SystemClock):
+    """Its stop-watch stands until a test moves it."""
+
+    at = 0.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+class Awaited(logging.Handler):
+    """Says when a line stands in the log."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(logging.DEBUG)
+        self._words = words
+        self.came = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._words in record.getMessage():
+            self.came.set()
+
+
+async def test_who_fails_and_fails_is_not_listened_to_for_a_while(
+    office: Office, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, dropped = Still(), Awaited("code=too-many-failures")
+    caplog.set_level(logging.DEBUG, enquiries.log.name)
+    guess = enrolment_pb2.JoinRequest(token_id="x", token_secret="y").SerializeToString()
+    async with (
+        mosquitto(tmp_path) as broker,
+        at_the_broker(office, broker, clock=clock),
+        knocking(OverMqtt(broker)) as stranger,
+    ):
+        for _ in range(int(enquiries.FAILURES.burst)):
+            await stranger.ask(stranger.enquiry(join=guess))
+            assert (await stranger.answer()).refused.code == "token-unknown"
+        loud = [one for one in caplog.records if one.levelno >= logging.WARNING]
+
+        enquiries.log.addHandler(dropped)
+        await stranger.ask(stranger.enquiry(join=joining(office, "ignored")))
+        await asyncio.wait_for(dropped.came.wait(), DEADLINE)
+        enquiries.log.removeHandler(dropped)
+        clock.at += 1.0
+        await stranger.ask(stranger.enquiry(join=joining(office, "heard")))
+
+        assert (await stranger.answer()).body
+    assert office.devices() == ["heard"]
+    assert len(loud) == enquiries.LINES.burst
 
 
 async def test_an_enquiry_that_the_broker_brings_again_is_not_done_again(
