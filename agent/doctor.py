@@ -12,14 +12,15 @@ from typing import Any, Final
 import psutil
 
 from agent.config import FILE_NAME, AgentConfig, Mirroring, read_config
-from agent.errors import AgentError, NotEnrolled
+from agent.errors import AgentError, ConfigError, NotEnrolled
 from agent.facts import RUNTIMES
 from agent.home import Home
 from agent.identity import keys
-from agent.identity.actions import device_key
+from agent.identity.actions import contact_of, device_key
 from agent.install.windows import clock_words
 from agent.link_note import read_link
 from agent.local_time import local_zone
+from agent.routes import broker_of, strangers_of
 from agent.status import link_line, read_ports, waiting
 from agent.store.device_store import Identity
 from agent.store.sqlite_store import SqliteStore
@@ -65,8 +66,7 @@ def examine(home: Home, now: datetime) -> list[Examined]:
     findings.append(_try("disk", lambda: _disk(home)))
     if identity is not None:
         findings.append(_try("clock", lambda: _clock(home, config, now)))
-        addresses = (identity.session_address, identity.enrolment_address)
-        findings += [_controller(identity, address) for address in addresses]
+        findings += _ways(home, config, identity)
     if config.mirror.url:
         findings.append(_try("mirror", lambda: _mirror(home, config.mirror)))
     findings.append(_try("serving", lambda: _serving(home, config)))
@@ -165,11 +165,30 @@ def _clock(home: Home, config: AgentConfig, now: datetime) -> Examined:
     return Examined("ok", "clock", detail)
 
 
-def _controller(identity: Identity, address: str) -> Examined:
+def _ways(home: Home, config: AgentConfig, identity: Identity) -> list[Examined]:
+    """What answers where the controller is, and its broker, over the transports that may be taken."""
+    findings = []
+    if "grpc" in config.connecting.transports:
+        addresses = (identity.session_address, identity.enrolment_address)
+        findings += [_answering("controller", one, identity.server_ca_pem) for one in addresses]
+    if "mqtt" in config.connecting.transports:
+        try:
+            doors = (
+                broker_of(home, config, identity),
+                strangers_of(home, config, contact_of(identity)),
+            )
+        except ConfigError as error:
+            return [*findings, Examined("FAIL", "broker", error.detail, error.remedy)]
+        findings += [_answering("broker", one.address, one.ca_pem) for one in doors if one]
+    return findings
+
+
+def _answering(what: str, address: str, ca_pem: bytes) -> Examined:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    context = ssl.create_default_context(cadata=identity.server_ca_pem.decode())
-    context.set_alpn_protocols(["h2"])
+    context = ssl.create_default_context(cadata=ca_pem.decode())
+    if what == "controller":
+        context.set_alpn_protocols(["h2"])
     try:
         with (
             socket.create_connection((host, int(port)), CONNECT_SECONDS) as plain,
@@ -177,14 +196,12 @@ def _controller(identity: Identity, address: str) -> Examined:
         ):
             version = secure.version()
     except ssl.SSLCertVerificationError as error:
-        remedy = (
-            "Something in between answers in the controller's place, or its names have changed."
-        )
-        return Examined("FAIL", "controller", f"{address}: {error.verify_message}", remedy)
+        remedy = f"Something in between answers in the {what}'s place, or its names have changed."
+        return Examined("FAIL", what, f"{address}: {error.verify_message}", remedy)
     except OSError as error:
         remedy = "The agent works on without it, and keeps trying. Check the network."
-        return Examined("warn", "controller", f"{address}: {error.strerror or error}", remedy)
-    return Examined("ok", "controller", f"{address} answers, {version}")
+        return Examined("warn", what, f"{address}: {error.strerror or error}", remedy)
+    return Examined("ok", what, f"{address} answers, {version}")
 
 
 def _mirror(home: Home, wanted: Mirroring) -> Examined:

@@ -106,17 +106,21 @@ async def renew(
         counter = store.identity.next_counter()
         return await way.enrolment.renew(_wish(identity.device, key_pem, counter, now))
 
-    contact = Contact(
+    reply, _ = await first_answer(dial(contact_of(identity)), ask)
+    _check_certificate(reply.certificate_pem, identity.device, key_pem)
+    renewed = replace(moved(identity, reply), certificate_pem=reply.certificate_pem)
+    store.identity.save(renewed)
+    return renewed
+
+
+def contact_of(identity: Identity) -> Contact:
+    """Where the device's controller is asked without a certificate."""
+    return Contact(
         identity.enrolment_address,
         identity.server_ca_pem,
         identity.broker_enrolment_address,
         identity.broker_ca_pem,
     )
-    reply, _ = await first_answer(dial(contact), ask)
-    _check_certificate(reply.certificate_pem, identity.device, key_pem)
-    renewed = replace(moved(identity, reply), certificate_pem=reply.certificate_pem)
-    store.identity.save(renewed)
-    return renewed
 
 
 def device_key(key_path: Path, identity: Identity) -> bytes:

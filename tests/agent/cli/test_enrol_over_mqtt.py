@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.cli.machine import Agent
+from tests.agent.cli.machine import Agent, configure
 from tests.contracts.enrolments import Office, OverMqtt, over_grpc, over_mqtt
 
 
@@ -55,3 +55,27 @@ async def test_a_token_that_names_no_broker_is_of_no_use_over_one(
 
     assert "no address at which the controller is asked for a certificate over mqtt" in refused
     assert "[mqtt] enrolment_address" in refused
+
+
+async def test_the_doctor_looks_at_the_ways_that_may_be_taken(
+    agent: Agent, office: Office, door: OverMqtt
+) -> None:
+    await asyncio.to_thread(agent, "enrol", office.token())
+    configure(agent, '[connecting]\ntransports = ["mqtt"]\n')
+    both = (door.broker.devices, door.broker.strangers)
+
+    done = await asyncio.to_thread(agent, "doctor")
+    assert all(f"ok    broker: {address} answers, TLSv1.3\n" in done.out for address in both)
+    assert "controller:" not in done.out
+
+    (agent.home / "ca.pem").write_bytes(office.terms.server_ca_pem)
+    configure(agent, '[connecting]\ntransports = ["mqtt"]\n[mqtt]\nca = "ca.pem"\n')
+    done = await asyncio.to_thread(agent, "doctor")
+    assert all(f"FAIL  broker: {address}: " in done.out for address in both)
+    assert "in the broker's place" in done.out
+
+    configure(agent, '[mqtt]\nca = "none.pem"\n')
+    done = await asyncio.to_thread(agent, "doctor")
+    assert "FAIL  broker: " in done.out
+    assert "[mqtt] ca: none.pem: No such file" in done.out
+    assert "warn  controller: localhost:1" in done.out
