@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -79,11 +80,10 @@ class Controllers:
         """The controller of that id, if it is there."""
         return self._there.get(id_)
 
-    def pick(self, rng: random.Random, silent: frozenset[str]) -> Controller | None:
-        """One of those that are there, any; of those that did not answer only if no other is."""
+    def pick(self, rng: random.Random, silent: AbstractSet[str] = frozenset()) -> Controller | None:
+        """Any of those that are there, but for those that are known not to answer."""
         answering = [one for id_, one in self._there.items() if id_ not in silent]
-        choice = answering or list(self._there.values())
-        return rng.choice(choice) if choice else None
+        return rng.choice(answering) if answering else None
 
     def _verified(self, der: bytes) -> Key:
         """The key of a certificate that the pinned CA has issued to a controller.

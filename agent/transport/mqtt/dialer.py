@@ -19,6 +19,10 @@ from protos.mqtt.connection import Broker, Habits, Will, connected
 from protos.mqtt.secret_names import secret_name
 
 DIAL_SECONDS: Final = 20.0
+OTHER_SECONDS: Final = 2.0
+"""For so long another controller is awaited than one that has not answered: a broker may keep the
+state of one that is no more, and tell it first."""
+
 REMEMBERED_SECONDS: Final = 86_400
 """For so long the broker keeps what comes for a device that is away."""
 
@@ -88,7 +92,9 @@ class MqttDialer:
         try:
             await self._attended(link, broker, letters)
             await link.be_born(
-                lambda: controllers.pick(self._rng, frozenset(self._silent)), self._timeout
+                lambda: controllers.pick(self._rng, self._silent),
+                min(OTHER_SECONDS, self._timeout) if self._silent else self._timeout,
+                self._timeout,
             )
         except BrokerError as error:
             await link.close()
@@ -98,6 +104,8 @@ class MqttDialer:
             await link.close()
             raise TransportError("the controller at the broker did not answer") from error
         except (AgentError, asyncio.CancelledError):
+            if not link.controller:
+                self._silent.clear()  # there is no other: the next dial takes whoever there is
             await link.close()
             raise
         self._silent.clear()

@@ -136,7 +136,7 @@ class _Talk:
 
     async def _controller(self) -> Controller:
         while True:
-            found = self._controllers.pick(SystemRandom(), frozenset())
+            found = self._controllers.pick(SystemRandom())
             if found is not None:
                 return found
             self._came.clear()

@@ -59,15 +59,18 @@ class MqttLink:
         with_broker = [topics.STATES, topics.desired(device), topics.down(device)]
         await client.subscribe(with_broker)
 
-    async def be_born(self, pick: Callable[[], Controller | None], seconds: float) -> None:
+    async def be_born(
+        self, pick: Callable[[], Controller | None], there_in: float, answers_in: float
+    ) -> None:
         """Returns once a controller has taken the device.
 
         Raises:
-            TransportError: none is there, or the one that was picked does not answer in time.
+            TransportError: none is there in time.
+            TimeoutError: the one that was picked does not answer in time.
             Refused: it does not want the device.
         """
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(there_in):
                 while (controller := pick()) is None:
                     self._inbox.check()
                     self._came.clear()
@@ -77,7 +80,7 @@ class MqttLink:
         self._controller = controller
         if self._client is not None:
             self._questions.aim(self._client, controller)
-        await self._questions.be_born(seconds)
+        await self._questions.be_born(answers_in)
         self._on_desired = None
 
     @property

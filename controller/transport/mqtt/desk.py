@@ -93,6 +93,9 @@ class MqttDesk:
             wanted = ControllerMessage(certificate_wanted=mqtt_pb2.CertificateWanted())
             self._words.start(to.device, self._voice.answer(to, wanted))
             return
+        if message.session == sender.gone:  # its will was told too early: it shall come again
+            self._words.start(to.device, self._voice.answer(to, _farewell()))
+            return
         if self._calls.count(sender.device) >= CALLS:
             many = TooManyCalls(f"device {sender.device!r} has {CALLS} calls under way already")
             self._words.start(to.device, self._voice.answer(to, refusal(many)))
@@ -136,6 +139,9 @@ class MqttDesk:
                 raise InvalidInput("message: of a kind that this controller does not know")
 
     async def _born(self, to: Listener) -> ControllerMessage:
+        known = self._links.get(to.device)
+        if known is not None and known.number > to.session:
+            return _farewell()  # a newer one has overtaken it while it was asked for
         session = MqttSession(to.device, to.session, to.answer_key, self._command, self._end)
         self._links[to.device] = session
         try:
@@ -150,7 +156,7 @@ class MqttDesk:
     ) -> ControllerMessage:
         session = self._links.get(to.device)
         if session is None or session.number != to.session:
-            return ControllerMessage(farewell=mqtt_pb2.Farewell())
+            return _farewell()
         async with session.turn:  # taken in the order in which they came
             await self._endpoint.publish(to.device, announcement.subject, announcement.payload)
         return ControllerMessage(done=mqtt_pb2.Done())
@@ -176,6 +182,7 @@ class MqttDesk:
         message = claimed.check(sender.key)
         named = message.device == device and message.session == session.number
         if message.HasField("death") and named:
+            sender.gone = session.number
             self._leave(session)
 
     def _leave(self, session: MqttSession) -> None:
@@ -187,8 +194,7 @@ class MqttDesk:
         """The book has ended the link: the device shall know."""
         if self._links.get(session.device) is session:
             del self._links[session.device]
-        farewell = ControllerMessage(farewell=mqtt_pb2.Farewell())
-        self._tell(session, farewell)
+        self._tell(session, _farewell())
 
     def _command(self, session: MqttSession, command: bytes) -> None:
         try:
@@ -202,6 +208,10 @@ class MqttDesk:
         to = Listener(session.device, session.number, session.answer_key)
         words = self._voice.command(to, message, session.next_command())
         self._words.start(session.device, words)
+
+
+def _farewell() -> ControllerMessage:
+    return ControllerMessage(farewell=mqtt_pb2.Farewell())
 
 
 def refusal(error: ControllerError) -> ControllerMessage:

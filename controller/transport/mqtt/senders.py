@@ -45,6 +45,7 @@ class Sender:
     Attributes:
         session: the highest in which it said something.
         seen: which numbers of that session came already.
+        gone: the session whose death was told last.
     """
 
     device: str
@@ -54,6 +55,7 @@ class Sender:
     certificate: bytes
     session: int = 0
     seen: ReplayWindow = field(default_factory=ReplayWindow)
+    gone: int = 0
 
 
 class Senders:
@@ -101,6 +103,7 @@ class Senders:
             claimed.check(fresh.key)
             if sender is not None:  # renewed: the same device goes on
                 fresh.session, fresh.seen = sender.session, sender.seen
+                fresh.gone = sender.gone
             sender = fresh
         else:
             claimed.check(sender.key)

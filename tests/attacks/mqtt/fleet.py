@@ -39,6 +39,7 @@ class Recorder(Centre):
         super().__init__()
         self.asked: list[tuple[str, bytes]] = []
         self.admitted: list[tuple[str, str]] = []
+        self.doors: list[asyncio.Event] = []  # who comes waits at the next of them
         self.gate.set()
 
     async def _metadata(self, device: str, request: bytes) -> bytes:
@@ -47,6 +48,8 @@ class Recorder(Centre):
 
     async def _admit(self, device: str, certificate_serial: str) -> None:
         self.admitted.append((device, certificate_serial))
+        if self.doors:
+            await self.doors.pop(0).wait()
         await super()._admit(device, certificate_serial)
 
     async def _upload(self, device: str, request: bytes) -> bytes:
