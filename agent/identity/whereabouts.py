@@ -42,7 +42,13 @@ def moved(identity: Identity, reply: enrolment_pb2.RenewReply) -> Identity:
         log.warning("identity.addresses-unusable device=%s: %.200s", identity.device, addresses)
         return identity
     there = replace(identity, session_address=addresses[0], enrolment_address=addresses[1])
-    return met(there, reply.broker)
+    there = met(there, reply.broker)
+    if there != identity:
+        log.info(
+            "identity.moved device=%s at=%s broker=%s: the agent goes by it from its next start",
+            *(there.device, there.session_address, there.broker_address),
+        )
+    return there
 
 
 def _checked(address: str) -> str:

@@ -1,5 +1,6 @@
 """Certificates are renewed, with the key that the device has."""
 
+import logging
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -110,8 +111,12 @@ async def test_a_device_learns_of_the_broker_when_it_joins(
 
 
 async def test_a_device_learns_at_a_renewal_where_everything_is_now(
-    controller: Controller, store: MemoryDeviceStore, key_path: Path
+    controller: Controller,
+    store: MemoryDeviceStore,
+    key_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "agent.identity.whereabouts")
     identity = await enrol(controller, store, key_path)
     assert broker_of(identity) == BrokerTerms("", "", b"")
     controller.terms = replace(
@@ -122,6 +127,7 @@ async def test_a_device_learns_at_a_renewal_where_everything_is_now(
     assert broker_of(renewed) == BROKER
     assert (renewed.session_address, renewed.enrolment_address) == ("new:1", "new:2")
     assert store.identity.load() == renewed
+    assert "identity.moved device=cam-1 at=new:1 broker=broker:8883" in caplog.text
 
     controller.terms = replace(controller.terms, broker=None)
     renewed = await renew(key_path, store, NOW, controller.enrolment.dial)
