@@ -8,7 +8,10 @@ import sys
 from controller.cli.output import Output, console, show_json, show_rows
 from simulations.bench.row import BenchRow
 
-PARTS = ("trust", "monitor", "inference", "store", "agent", "planner", "simulation", "fleet")
+PARTS = (
+    *("trust", "monitor", "inference", "store", "agent", "planner", "simulation"),
+    *("fleet", "transports"),
+)
 
 COLUMNS = {"name": "what", "value": "measured", "target": "to reach",
            "ratio": "against the bare thing", "note": "note"}  # fmt: skip

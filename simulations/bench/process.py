@@ -43,6 +43,12 @@ def weight(pid: int) -> Weight:
     return Weight(found.rss / MIB, found.pss / MIB, found.uss / MIB, found.shared / MIB)
 
 
+def busy_seconds(pid: int) -> float:
+    """Seconds that the process has spent on cores since it started, in hundredths."""
+    spent = psutil.Process(pid).cpu_times()
+    return float(spent.user + spent.system)
+
+
 def activities(pids: list[int], seconds: float) -> list[Activity]:
     """What every process did in the next ``seconds``, all at the same time."""
     before = [_so_far(pid) for pid in pids]

@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Final
 
 from agent.identity.keys import generate_key, public_key
-from agent.monitor.reference import BINS, CELLS
 from controller.fleet.device import Device
 from controller.store.sql import SqlStore
 from controller.telemetry.actions import upload
 from protos.v1 import telemetry_pb2
 from simulations.bench.row import BenchRow
+from simulations.bench.windows import SERIES, window
 
-SERIES: Final = 33  # 32 features and the output
 WINDOWS: Final = 20  # of one upload
 DEVICES: Final = 50
 ROUNDS: Final = 5
 TARGET: Final = 2_000.0
 _NOW: Final = 1_900_000_000.0
-_ROWS: Final = 1_000
 
 
 def rows() -> list[BenchRow]:
@@ -67,36 +65,9 @@ def rows() -> list[BenchRow]:
     ]
 
 
-def _window(rng: random.Random, window_id: str) -> telemetry_pb2.Window:
-    counts: list[int] = []
-    sums: list[float] = []
-    for _ in range(SERIES):
-        cells = [0] * CELLS
-        for _ in range(_ROWS):
-            cells[1 + int(rng.random() * BINS)] += 1
-        counts += cells
-        sums += [float(rng.randrange(10**6)), float(rng.randrange(10**9)), -rng.random(), 1.0]
-    return telemetry_pb2.Window(
-        model="digits",
-        version=3,
-        manifest_sha256="a" * 64,
-        profile_sha256="b" * 64,
-        window_id=window_id,
-        started_ms=int(1000 * _NOW) - 60_000,
-        ended_ms=int(1000 * _NOW),
-        rows=_ROWS,
-        counts=counts,
-        sums=sums,
-        verdict=telemetry_pb2.VERDICT_OK,
-        traffic=telemetry_pb2.Traffic(
-            requests=_ROWS, latency_counts=[40] * 23, latency_sum_seconds=0.25
-        ),
-    )
-
-
 def _upload(rng: random.Random, device: int, turn: int) -> tuple[str, bytes]:
     request = telemetry_pb2.UploadRequest(spool_id=f"{device:032x}")
-    template = _window(rng, "")
+    template = window(rng, int(1000 * _NOW))
     for number in range(1, WINDOWS + 1):
         sequence = turn * WINDOWS + number
         record = request.records.add(sequence=sequence, recorded_ms=int(1000 * _NOW))
