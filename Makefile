@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TRANSPORT ?= grpc
-PYTEST_ARGS ?= -n 2 --dist worksteal
+PYTEST_ARGS ?= -n 3 --dist worksteal
 SOAK_SEEDS ?= 20
 
 .PHONY: demo test soak check format bench protos clean mosquitto

@@ -36,8 +36,7 @@ from agent.monitor.wishes import Wishes
 from agent.routes import Paths, enrolment_dialer, routes
 from agent.runtimes.onnx import OnnxRuntime
 from agent.runtimes.self_test import ProcessSelfTest
-from agent.serving.grpc_server import GrpcServer
-from agent.serving.rest_server import RestServer
+from agent.serving.faces import Faces
 from agent.serving.workers import Workers
 from agent.store.blob_folder import BlobFolder
 from agent.store.device_store import DeviceStore, Identity
@@ -215,13 +214,9 @@ class Agent:
         told = listening_for_the_end()  # first of all: from here on it ends in good order
         serving = self._config.serving
         workers = Workers(serving.threads)
-        rest = RestServer(self.deployments, workers, allow_remote=serving.allow_remote)
-        rpc = GrpcServer(self.deployments, workers, allow_remote=serving.allow_remote)
+        faces = Faces(self.deployments, workers, serving)
         try:
-            ports = {
-                "rest": await rest.start(serving.host, serving.rest_port),
-                "grpc": await rpc.start(serving.host, serving.grpc_port),
-            }
+            ports = await faces.start()
             _write(self._home.ports, msgspec.json.encode({"pid": os.getpid(), **ports}))
             log.info("agent.up device=%s ports=%s", self._identity.device, ports)
             await self._until(
@@ -240,8 +235,7 @@ class Agent:
             )
         finally:
             self._home.ports.unlink(missing_ok=True)
-            await rest.stop()
-            await rpc.stop()
+            await faces.stop()
             workers.close()
             self.monitor.keep()  # what was answered while the loops ended is counted too
             await self._rest()

@@ -39,6 +39,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     host: str = "127.0.0.1"
     rest_port: Port = 8500
+    grpc: bool = True  # without, the agent is some MiB lighter
     grpc_port: Port = 8501
     allow_remote: bool = False  # a host that is not loopback is refused without this
     threads: Threads = 2  # inference threads; each runs one request at a time

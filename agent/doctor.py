@@ -21,6 +21,7 @@ from agent.install.windows import clock_words
 from agent.link_note import read_link
 from agent.local_time import local_zone
 from agent.routes import broker_of, strangers_of
+from agent.serving.server import told_ports
 from agent.status import link_line, read_ports, waiting
 from agent.store.device_store import Identity
 from agent.store.sqlite_store import SqliteStore
@@ -217,8 +218,11 @@ def _mirror(home: Home, wanted: Mirroring) -> Examined:
 def _serving(home: Home, config: AgentConfig) -> Examined:
     ports = read_ports(home)
     if ports:
-        return Examined("ok", "serving", f"REST on port {ports['rest']}, gRPC on {ports['grpc']}")
-    for name, port in (("rest", config.serving.rest_port), ("grpc", config.serving.grpc_port)):
+        return Examined("ok", "serving", told_ports(ports))
+    wanted = {"rest": config.serving.rest_port}
+    if config.serving.grpc:
+        wanted["grpc"] = config.serving.grpc_port
+    for name, port in wanted.items():
         why = _taken(config.serving.host, port)
         if why:
             remedy = f"Set serving.{name}_port to a free one in {home.path / FILE_NAME}."

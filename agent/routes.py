@@ -1,4 +1,7 @@
-"""The ways to the controller that this device has, as its configuration orders them."""
+"""The ways to the controller that this device has, as its configuration orders them.
+
+A device loads the libraries of the ways that it goes, and of no others: each is some MiB.
+"""
 
 import random
 from collections.abc import Callable
@@ -13,14 +16,10 @@ from agent.errors import ConfigError
 from agent.home import Home
 from agent.store.device_store import Identity
 from agent.transport.connection import Connection
-from agent.transport.enrolment_client import EnrolmentClient
-from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Contact, Dialer, Enrolment, EnrolmentDialer, Way
 from agent.transport.link_enrolment import LinkEnrolment
-from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
-from agent.transport.mqtt.enrolment import MqttEnrolment
 from agent.transport.route import Route
-from protos.mqtt.connection import Broker
+from protos.mqtt.broker import Broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +52,15 @@ def routes(home: Home, paths: Paths, clock: Clock, rng: random.Random) -> list[R
     wanted = paths.config.connecting.transports
     identity = paths.identity
     if identity.session_address and "grpc" in wanted:
+        from agent.transport.grpc_link import GrpcDialer  # noqa: PLC0415 - only who goes this way
+
         dialers["grpc"] = GrpcDialer(
             identity.session_address, identity.server_ca_pem, paths.key_pem, paths.certificate_pem
         )
     broker = broker_of(home, paths.config, identity) if "mqtt" in wanted else None
     if broker is not None:
+        from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer  # noqa: PLC0415 - as above
+
         access = DeviceAccess(
             device=identity.device,
             broker=broker,
@@ -92,10 +95,14 @@ def enrolment_dialer(
         wanted = config.connecting.transports
         ways: dict[str, Way] = {}
         if "grpc" in wanted and contact.address:
+            from agent.transport.enrolment_client import EnrolmentClient  # noqa: PLC0415 - as above
+
             asking: Enrolment = EnrolmentClient(contact.address, contact.server_ca_pem)
             ways["grpc"] = Way("grpc", contact.address, asking)
         broker = strangers_of(home, config, contact) if "mqtt" in wanted else None
         if broker is not None:
+            from agent.transport.mqtt.enrolment import MqttEnrolment  # noqa: PLC0415 - as above
+
             asking = MqttEnrolment(broker, contact.server_ca_pem, clock.now)
             ways["mqtt"] = Way("mqtt", broker.address, asking)
         known = over_link + [ways[name] for name in wanted if name in ways]

@@ -18,6 +18,7 @@ from agent.identity import keys
 from agent.install.gates import detail_of
 from agent.install.record import Install, Slot
 from agent.link_note import LinkState, read_link
+from agent.serving.server import told_ports
 from agent.store.database import LOCK_NAME
 from agent.store.device_store import Quarantine
 from agent.store.sqlite_store import SqliteStore
@@ -58,14 +59,14 @@ class Status:
         """For people."""
         where = "not running: `muster-agent run`"
         if self.running:
-            where = f"running: REST on port {self.ports['rest']}, gRPC on {self.ports['grpc']}"
+            where = f"running: {told_ports(self.ports)}"
         answers = "runs       " if self.running else "at rest    "
         until = f"certificate until {self.certificate_until}"
         if self.certificate_expired:
             until = f"certificate expired at {self.certificate_until}"
-        told = f"{waiting(self.waiting)} for the controller"
+        said = f"{waiting(self.waiting)} for the controller"
         if self.dropped:
-            told += "; dropped " + ", ".join(f"{n} {kind}" for kind, n in self.dropped.items())
+            said += "; dropped " + ", ".join(f"{n} {kind}" for kind, n in self.dropped.items())
         return [
             f"device      {self.device}, agent {self.agent_version}, {where}",
             f"controller  {self.controller}; {until}",
@@ -74,7 +75,7 @@ class Status:
             *(f"{answers} {_slot(slot)}" for slot in self.slots),
             *(f"install     {_install(one)}" for one in self.installs),
             *(f"kept out    {_kept_out(one)}" for one in self.quarantines),
-            f"telemetry   {told}",
+            f"telemetry   {said}",
         ]
 
 
@@ -120,10 +121,10 @@ def read_ports(home: Home) -> dict[str, int]:
     try:
         ports = json.loads(home.ports.read_bytes())
         pid = int(ports["pid"])
-        found = {name: int(ports[name]) for name in ("rest", "grpc")}
+        found = {name: int(ports[name]) for name in ("rest", "grpc") if name in ports}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return found if pid and pid == _holder(home) else {}
+    return found if "rest" in found and pid and pid == _holder(home) else {}
 
 
 def _holder(home: Home) -> int:

@@ -18,7 +18,7 @@ from controller.transport.grpc_server import GrpcServer
 from controller.transport.mqtt.loop import MqttBridge, Posts
 from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions
-from protos.mqtt.connection import Broker
+from protos.mqtt.broker import Broker
 
 
 class Transports:

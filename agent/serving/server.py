@@ -1,6 +1,7 @@
 """The seam to whoever asks for predictions: a server that binds, and one that stops."""
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Protocol
 
 from agent.errors import ConfigError
@@ -39,3 +40,9 @@ def check_host(host: str, *, allow_remote: bool) -> None:
             f"serving.host: {host} can be reached from other machines, and requests carry no "
             "identity; set serving.allow_remote = true if that is meant"
         )
+
+
+def told_ports(ports: Mapping[str, int]) -> str:
+    """Where they answer, for people: "REST on port 8500, gRPC on 8501"."""
+    more = f", gRPC on {ports['grpc']}" if "grpc" in ports else ""
+    return f"REST on port {ports['rest']}{more}"

@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiomqtt
@@ -24,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from protos.errors import BrokerError
 from protos.limits import MESSAGE_BYTES
+from protos.mqtt.broker import Broker
 
 TIMEOUT_SECONDS: Final = 15.0
 PACKET_BYTES: Final = MESSAGE_BYTES + 64 * 1024
@@ -36,22 +37,6 @@ _AT_ONCE: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 """Else what follows an acknowledgement waits for the broker's kernel to answer that: 40 ms."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """Where the broker is, and what to show it.
-
-    Attributes:
-        address: host:port.
-        ca_pem: who has issued its certificate.
-        certificate_pem, key_pem: ours; empty where it asks for none.
-    """
-
-    address: str
-    ca_pem: bytes
-    certificate_pem: bytes = b""
-    key_pem: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

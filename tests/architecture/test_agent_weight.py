@@ -72,3 +72,7 @@ def test_an_operators_command_says_what_to_install_on_a_device(scripts: Path) ->
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "pip install 'muster[controller]'" in done.stderr
+
+
+def test_the_agent_loads_no_transport_before_it_goes_that_way(device: dict[str, list[str]]) -> None:
+    assert {"grpc", "aiomqtt", "paho"} & set(device["imported"]) == set()

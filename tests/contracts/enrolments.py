@@ -33,7 +33,7 @@ from controller.transport.sessions import Sessions
 from protos.documents import Renewal
 from protos.envelope import seal
 from protos.mqtt import topics
-from protos.mqtt.connection import Broker as BrokerAccess
+from protos.mqtt.broker import Broker as BrokerAccess
 from protos.mqtt.connection import BrokerClient, Habits, Incoming, connected
 from protos.mqtt.topics import Leaf
 from protos.v1 import common_pb2, enrolment_pb2

@@ -37,7 +37,7 @@ from controller.transport.mqtt.loop import MqttBridge, Posts
 from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions
 from protos.methods import FACTS, METADATA, UPLOAD
-from protos.mqtt.connection import Broker as BrokerAccess
+from protos.mqtt.broker import Broker as BrokerAccess
 from protos.v1 import command_pb2, common_pb2
 from simulations.memory_link import MemoryNetwork
 from tests.brokers import Broker, mosquitto

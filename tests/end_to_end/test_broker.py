@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from agent.store.sqlite_store import SqliteStore
 from protos.documents import Directive
 from protos.envelope import peek
 from protos.mqtt import topics
-from protos.mqtt.connection import Broker, Habits, Incoming, connected
+from protos.mqtt.broker import Broker
+from protos.mqtt.connection import Habits, Incoming, connected
 from simulations.demo.processes import Daemon
 from simulations.demo.stage import Device
 from tests.end_to_end.conftest import MakeFleet
@@ -73,7 +75,8 @@ class Course:
 def course(make_fleet: MakeFleet) -> Course:
     fleet = make_fleet(2, transports=("mqtt", "grpc"))
     narrow = fleet.stage.devices[0].home / "agent.toml"
-    narrow.write_text(narrow.read_text().replace('["mqtt", "grpc"]', '["mqtt"]'))
+    text = narrow.read_text().replace('["mqtt", "grpc"]', '["mqtt"]')
+    narrow.write_text(text.replace("[serving]", "[serving]\ngrpc = false"))
     fleet.join(*fleet.stage.devices)
     fleet.appoint(MODEL)
     versions = [fleet.publish(MODEL, model_file(scale)) for scale in (1.0, 1.25)]
@@ -150,6 +153,14 @@ def test_a_device_goes_over_grpc_while_the_broker_is_dead_and_back_again(
     fleet.roll_out(MODEL, course.versions[0], course.wide)
 
     every_row_is_stored_once(course, course.wide)
+
+
+def test_a_device_that_has_nothing_to_do_with_grpc_does_not_load_it(course: Course) -> None:
+    def loaded(device: Device) -> bool:
+        return "cygrpc" in Path(f"/proc/{device.daemon.pid}/maps").read_text()
+
+    assert (loaded(course.narrow), loaded(course.wide)) == (False, True)
+    assert course.narrow.status()["ports"] == {"rest": course.narrow.rest_port}
 
 
 async def generation_at_broker(course: Course, device: Device, least: int) -> None:

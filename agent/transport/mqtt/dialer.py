@@ -15,7 +15,8 @@ from agent.transport.mqtt.letters import Letters
 from agent.transport.mqtt.link import MqttLink
 from protos.errors import BrokerError
 from protos.mqtt import topics
-from protos.mqtt.connection import Broker, Habits, Will, connected
+from protos.mqtt.broker import Broker
+from protos.mqtt.connection import Habits, Will, connected
 from protos.mqtt.secret_names import secret_name
 
 DIAL_SECONDS: Final = 20.0

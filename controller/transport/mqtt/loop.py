@@ -23,7 +23,8 @@ from controller.transport.mqtt.voice import ControllerSeal, Voice
 from controller.transport.sessions import Sessions
 from protos.errors import BrokerError
 from protos.mqtt import topics
-from protos.mqtt.connection import Broker, BrokerClient, Habits, Incoming, Will, connected
+from protos.mqtt.broker import Broker
+from protos.mqtt.connection import BrokerClient, Habits, Incoming, Will, connected
 from protos.mqtt.topics import Leaf
 from protos.v1 import command_pb2
 

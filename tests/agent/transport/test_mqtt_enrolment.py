@@ -25,7 +25,7 @@ from agent.transport.mqtt.enrolment import MqttEnrolment
 from controller.enrolment.authority import create_authority, issue_server
 from controller.transport.mqtt.voice import ControllerSeal
 from protos.mqtt import topics
-from protos.mqtt.connection import Broker as Access
+from protos.mqtt.broker import Broker as Access
 from protos.mqtt.connection import BrokerClient, Habits, Incoming, connected
 from protos.mqtt.sealing import ENROLMENT, seal, sign, to_device, unseal
 from protos.mqtt.topics import Leaf

@@ -15,7 +15,7 @@ from typing import Final
 
 from controller.broker import mosquitto as generator
 from protos.mqtt import topics
-from protos.mqtt.connection import Broker as Access
+from protos.mqtt.broker import Broker as Access
 from protos.mqtt.connection import BrokerClient, Habits, Incoming, connected
 from protos.mqtt.topics import Leaf
 from tests.brokers import HOST, Broker, Certificates, free_ports, mosquitto

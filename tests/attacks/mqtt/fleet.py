@@ -23,7 +23,7 @@ from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions
 from protos.keys import Signer
 from protos.methods import METADATA
-from protos.mqtt.connection import Broker as Access
+from protos.mqtt.broker import Broker as Access
 from protos.mqtt.sealing import UP, claim, unseal
 from protos.mqtt.topics import Leaf
 from protos.v1 import mqtt_pb2

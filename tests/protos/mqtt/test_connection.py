@@ -7,7 +7,8 @@ import pytest
 
 from controller.enrolment.authority import create_authority, issue_server
 from protos.errors import BrokerError
-from protos.mqtt.connection import Broker, Habits, connected
+from protos.mqtt.broker import Broker
+from protos.mqtt.connection import Habits, connected
 
 ACCEPTED = bytes([0x20, 3, 0, 0, 0])
 """CONNACK: no session, success, no properties."""
