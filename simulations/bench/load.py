@@ -24,7 +24,7 @@ from agent.transport.grpc_link import GrpcDialer
 from agent.transport.link import Dialer, Link
 from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
 from controller.descriptors import raise_limit
-from protos.mqtt.connection import Broker
+from protos.mqtt.broker import Broker
 from protos.v1 import command_pb2, common_pb2, telemetry_pb2
 from simulations.bench import windows
 from simulations.bench.invited import Member
