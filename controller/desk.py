@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -32,7 +33,11 @@ class Rollouts(Protocol):
 
 
 class DeviceDesk:
-    """Answers devices. ``rollouts`` is set once, before any transport is started."""
+    """Answers devices.
+
+    ``rollouts`` is set once, before any transport is started, and so is ``linked``: whether this
+    controller holds the device's link, asked on any thread.
+    """
 
     rollouts: Rollouts
 
@@ -41,6 +46,7 @@ class DeviceDesk:
         self._blobs = blobs
         self._clock = clock
         self._terms = terms
+        self.linked: Callable[[str], bool] = lambda _: False
 
     def dispatch(self) -> Dispatch:
         """The one endpoint that every transport asks."""
@@ -87,7 +93,13 @@ class DeviceDesk:
     async def upload(self, device: str, request: bytes) -> bytes:
         """Stores telemetry, exactly once."""
         return await asyncio.to_thread(
-            telemetry.upload, self._store, device, request, self._now(), self.rollouts.wake
+            telemetry.upload,
+            self._store,
+            device,
+            request,
+            self._now(),
+            self.rollouts.wake,
+            partial(self.linked, device),
         )
 
     async def facts(self, device: str, payload: bytes) -> None:

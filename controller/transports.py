@@ -37,6 +37,7 @@ class Transports:
         endpoint = desk.dispatch()
         device_ca_pem = certificates.device_authority.certificate_pem
         self.sessions = Sessions(endpoint)
+        desk.linked = self.sessions.has
         self._listening = config.listening
         self._devices = GrpcServer(endpoint, self.sessions, certificates.server, device_ca_pem)
         self._enrolments = EnrolmentServer(desk.join, desk.renew, certificates.server)

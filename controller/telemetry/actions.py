@@ -32,12 +32,15 @@ def upload(
     request: bytes,
     now: float,
     on_report: Callable[[], None] = lambda: None,
+    linked: Callable[[], bool] = lambda: False,
 ) -> bytes:
     """Stores what the device sent; returns the serialised ``UploadReply``.
 
     Records, the slots that reports tell of, and the cursor become durable in one transaction.
     ``now`` is Unix seconds. ``on_report`` is called afterwards if a signed report was among them: no
-    other record changes what the device is known to run. Blocks: async code calls it on a thread.
+    other record changes what the device is known to run. ``linked`` tells whether the device's link
+    is to this controller: one that it left may have noted since that it has gone. Blocks: async code
+    calls it on a thread.
 
     Raises:
         TooLarge, InvalidInput: the request as a whole can't be; nothing is stored.
@@ -47,6 +50,8 @@ def upload(
     incoming = read(request)
     with store.begin() as tx:
         known = _admitted(tx, device)
+        if not known.connected and linked():
+            known = replace(known, connected=True)
         newest = tx.telemetry.reports(device, limit=1)
         accepted = accept(
             incoming,

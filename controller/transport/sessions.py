@@ -100,6 +100,10 @@ class Sessions:
             raise DeviceOffline(f"device {device!r} has no live link to this controller")
         session.send(command)
 
+    def has(self, device: str) -> bool:
+        """Whether the device has a live link. From any thread."""
+        return device in self._live
+
     def connected(self) -> frozenset[str]:
         """Devices with a live link."""
         return frozenset(self._live)

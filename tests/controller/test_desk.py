@@ -38,10 +38,15 @@ def woken() -> Woken:
 
 
 @pytest.fixture
-def desk(woken: Woken) -> DeviceDesk:
-    store = MemoryStore()
-    with store.begin() as tx:
+def store() -> MemoryStore:
+    made = MemoryStore()
+    with made.begin() as tx:
         tx.devices.put(Device("dev-1", START, public_key(KEY), "ff", START + 100))
+    return made
+
+
+@pytest.fixture
+def desk(store: MemoryStore, woken: Woken) -> DeviceDesk:
     made = DeviceDesk(store, MemoryControllerBlobs(), HandClock(), TERMS)
     made.rollouts = woken
     return made
@@ -88,3 +93,35 @@ async def test_facts_have_rollouts_planned_anew_when_they_changed(
     await desk.facts("dev-1", facts)
 
     assert woken.times == 1
+
+
+def is_online(store: MemoryStore) -> bool:
+    with store.read() as tx:
+        known = tx.devices.get("dev-1")
+    assert known is not None
+    return known.connected
+
+
+async def test_a_device_that_left_another_controller_is_online_when_it_is_heard_over_our_link(
+    desk: DeviceDesk, store: MemoryStore
+) -> None:
+    theirs = DeviceDesk(store, MemoryControllerBlobs(), HandClock(), TERMS)
+    desk.linked = {"dev-1"}.__contains__
+    await desk.arrived("dev-1")
+    await theirs.departed("dev-1")  # the link that it had before: told late
+    assert not is_online(store)
+
+    await send(desk, reading(1))
+
+    assert is_online(store)
+
+
+async def test_what_is_heard_late_of_a_device_without_a_link_does_not_make_it_online(
+    desk: DeviceDesk, store: MemoryStore
+) -> None:
+    await desk.arrived("dev-1")
+    await desk.departed("dev-1")
+
+    await send(desk, reading(1))
+
+    assert not is_online(store)
