@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import platform
 from collections.abc import Coroutine
@@ -43,6 +44,9 @@ async def run(home: Home, config: ControllerConfig, clock: Clock | None = None) 
         ControllerError: the folder, the configuration or a port can't be used.
     """
     log.debug("controller.files most=%d", descriptors.raise_limit())
+    # What was imported stays: to look through it for garbage would stop everything for 0.1 s each time.
+    gc.collect()
+    gc.freeze()
     store = await asyncio.to_thread(home.open_store)
     try:
         await _serve(home, config, clock or SystemClock(), store)
