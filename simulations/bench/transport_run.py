@@ -145,10 +145,10 @@ def run(load: Load, devices: int, pids: Mapping[str, int], api: ApiClient, pace:
     Raises:
         ProcessFailed: the devices' process has ended.
     """
+    pids = {**pids, "devices": load.pid}
     load.do(Connect(FIRST, AT_A_TIME), Connected)
     calm(pids)
     before = _resident(pids)
-    pids = {**pids, "devices": load.pid}
     with spending(pids) as connecting:
         connected = load.do(Connect(devices - FIRST, AT_A_TIME), Connected)
     calm(pids)

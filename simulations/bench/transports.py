@@ -193,12 +193,14 @@ def _memory_rows(devices: int, *both: Found) -> list[BenchRow]:
             if process in one.after
         )
 
+    ends = " and ".join(f"{each('devices')(one):.0f}" for one in both)
     return [
         _row("controller's memory, each device", each("controller"), "KiB", both,
              note("controller"), TARGET_KIB),
         _row("broker's memory, each device", each("broker"), "KiB", both, note("broker")),
-        _row("both servers' memory, each device",
-             lambda one: each("controller")(one) + each("broker")(one), "KiB", both),
+        _row("servers' memory, each device",
+             lambda one: sum(each(server)(one) for server in SERVERS), "KiB", both,
+             f"the device's own end of a link: {ends} KiB, of many in one process"),
     ]  # fmt: skip
 
 
