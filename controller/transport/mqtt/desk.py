@@ -91,16 +91,21 @@ class MqttDesk:
             sender = self._senders.take(claimed, address.whose)
         except CertificateWanted:
             wanted = ControllerMessage(certificate_wanted=mqtt_pb2.CertificateWanted())
-            self._words.start(to.device, self._voice.answer(to, wanted))
+            self._reply(to, wanted)
             return
-        if message.session == sender.gone:  # its will was told too early: it shall come again
-            self._words.start(to.device, self._voice.answer(to, _farewell()))
+        if message.session <= sender.gone:  # its will was told too early: it shall come again
+            self._reply(to, _farewell())
             return
         if self._calls.count(sender.device) >= CALLS:
             many = TooManyCalls(f"device {sender.device!r} has {CALLS} calls under way already")
-            self._words.start(to.device, self._voice.answer(to, refusal(many)))
+            self._reply(to, refusal(many))
             return
         self._calls.start(sender.device, self._answer(message, sender, to))
+
+    def _reply(self, to: Listener, message: ControllerMessage) -> None:
+        """Answers at once; who asks faster than the broker takes answers gets no more of them."""
+        if self._words.count(to.device) < CALLS:
+            self._words.start(to.device, self._voice.answer(to, message))
 
     def _check_place(self, message: DeviceMessage, address: Address) -> None:
         """What needs an order comes to us by name, and nothing else does."""
@@ -112,8 +117,9 @@ class MqttDesk:
 
     async def _answer(self, message: DeviceMessage, sender: Sender, to: Listener) -> None:
         try:
-            await self._endpoint.admit(sender.device, sender.serial)
-            answer = await self._done(message, to)
+            async with self._turn(message, to):
+                await self._endpoint.admit(sender.device, sender.serial)
+                answer = await self._done(message, to)
         except ControllerError as error:
             # Devices ask for the next root until there is none: that is no news.
             level = logging.DEBUG if isinstance(error, NotFound) else logging.INFO
@@ -122,6 +128,15 @@ class MqttDesk:
             )
             answer = refusal(error)
         await self._voice.answer(to, answer)
+
+    def _turn(
+        self, message: DeviceMessage, to: Listener
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """What the device announces is taken in the order in which it came."""
+        session = self._links.get(to.device)
+        if session is None or not message.HasField("announcement"):
+            return contextlib.nullcontext()
+        return session.turn
 
     async def _done(self, message: DeviceMessage, to: Listener) -> ControllerMessage:
         match message.WhichOneof("kind"):
@@ -139,9 +154,11 @@ class MqttDesk:
                 raise InvalidInput("message: of a kind that this controller does not know")
 
     async def _born(self, to: Listener) -> ControllerMessage:
-        known = self._links.get(to.device)
+        known, sender = self._links.get(to.device), self._senders.known(to.device)
         if known is not None and known.number > to.session:
             return _farewell()  # a newer one has overtaken it while it was asked for
+        if sender is not None and to.session <= sender.gone:
+            return _farewell()  # and here its death has
         session = MqttSession(to.device, to.session, to.answer_key, self._command, self._end)
         self._links[to.device] = session
         try:
@@ -157,8 +174,7 @@ class MqttDesk:
         session = self._links.get(to.device)
         if session is None or session.number != to.session:
             return _farewell()
-        async with session.turn:  # taken in the order in which they came
-            await self._endpoint.publish(to.device, announcement.subject, announcement.payload)
+        await self._endpoint.publish(to.device, announcement.subject, announcement.payload)
         return ControllerMessage(done=mqtt_pb2.Done())
 
     async def _chunk(self, device: str, wanted: mqtt_pb2.ChunkRequest) -> bytes:
@@ -177,12 +193,14 @@ class MqttDesk:
     def _take_death(self, device: str, payload: bytes) -> None:
         claimed = claim(payload, DeviceMessage)
         sender, session = self._senders.known(device), self._links.get(device)
-        if sender is None or session is None:
+        if sender is None:
             return
         message = claimed.check(sender.key)
-        named = message.device == device and message.session == session.number
-        if message.HasField("death") and named:
-            sender.gone = session.number
+        named = message.device == device and message.session == sender.session
+        if not message.HasField("death") or not named:
+            return
+        sender.gone = message.session  # its birth may still wait to be admitted
+        if session is not None:
             self._leave(session)
 
     def _leave(self, session: MqttSession) -> None:

@@ -1,0 +1,135 @@
+"""What a controller makes of births, deaths and floods, through a real Mosquitto."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from agent.identity import keys
+from agent.transport.mqtt.controllers import Controller
+from agent.transport.mqtt.letters import Letters
+from controller.transport.dispatch import Dispatch
+from controller.transport.mqtt.desk import CALLS, MqttDesk
+from controller.transport.mqtt.senders import Senders
+from controller.transport.mqtt.voice import ControllerSeal, Voice
+from controller.transport.sessions import Sessions
+from protos.methods import FACTS, METADATA
+from protos.mqtt import topics
+from protos.mqtt.broker import Broker
+from protos.mqtt.connection import Habits, Incoming, connected
+from protos.mqtt.topics import Address, Leaf
+from protos.v1 import mqtt_pb2
+from tests.brokers import mosquitto
+from tests.contracts.networks import DEADLINE, Authorities, Centre, OverMqtt, bridge_to
+
+
+@asynccontextmanager
+async def served(endpoint: Dispatch, tmp_path: Path) -> AsyncIterator[OverMqtt]:
+    """Devices, and one controller that asks the endpoint."""
+    authorities = Authorities.new()
+    own = ControllerSeal(authorities.controller, X25519PrivateKey.generate())
+    async with mosquitto(tmp_path) as broker:
+        sessions = Sessions(endpoint)
+        bridge = bridge_to(broker, endpoint, sessions, own)
+        serving = asyncio.create_task(bridge.run())
+        async with asyncio.timeout(DEADLINE):
+            await bridge.up()
+        network = OverMqtt(sessions, broker, authorities.server.certificate_pem)
+        try:
+            yield network
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
+            await sessions.settle()
+            for cable in network.cables.values():
+                await cable.remove()
+
+
+async def test_a_device_that_gave_up_before_it_was_admitted_is_not_there(tmp_path: Path) -> None:
+    centre, admission = Centre(), asyncio.Event()
+    asked: asyncio.Queue[str] = asyncio.Queue()
+
+    async def slow(device: str, serial: str) -> None:
+        assert serial
+        asked.put_nowait(device)
+        await admission.wait()
+
+    async with served(replace(centre.endpoint(), admission=slow), tmp_path) as network:
+        dialling = asyncio.create_task((await network.dialer("cam-1")).dial())
+        assert await asked.get() == "cam-1"
+        dialling.cancel()  # it says goodbye, which reaches the controller before the other's birth
+        await asyncio.wait([dialling])
+        later = asyncio.create_task((await network.dialer("cam-2")).dial())
+        assert await asked.get() == "cam-2"
+        admission.set()
+        link = await later
+
+        assert network.courier.connected() == {"cam-2"}
+        assert centre.presence == [("up", "cam-2")]
+        await link.close()
+
+
+async def test_what_a_device_announces_is_taken_in_order_however_long_its_admission_takes(
+    tmp_path: Path,
+) -> None:
+    centre, admission = Centre(), asyncio.Event()
+    centre.gate.set()
+    admitted = 0
+
+    async def uneven(device: str, serial: str) -> None:
+        nonlocal admitted
+        assert device
+        assert serial
+        admitted += 1
+        if admitted == 2:  # of the first announcement
+            await admission.wait()
+
+    async with served(replace(centre.endpoint(), admission=uneven), tmp_path) as network:
+        link = await (await network.dialer("cam-1")).dial()
+        saying = [asyncio.create_task(link.publish(FACTS, data)) for data in (b"1", b"2")]
+        last = asyncio.create_task(link.call(METADATA.name, b"x"))
+        await last  # both have come before it
+        admission.set()
+        await asyncio.gather(*saying)
+
+        assert [payload for _, _, payload in centre.heard] == [b"1", b"2"]
+        await link.close()
+
+
+async def test_who_asks_without_end_is_answered_only_so_often_at_once(tmp_path: Path) -> None:
+    authorities, centre = Authorities.new(), Centre()
+    own = ControllerSeal(authorities.controller, X25519PrivateKey.generate())
+    async with mosquitto(tmp_path) as broker:
+        certificates = broker.certificates
+        access = Broker(
+            broker.controllers,
+            certificates.broker_authority.certificate_pem,
+            certificates.controller.certificate_pem,
+            certificates.controller.key_pem,
+        )
+        shown = certificates.device("cam-1")
+        letters = Letters("cam-1", 1, keys.signer(shown.key_pem), shown.certificate_pem)
+        to = Controller("one", keys.verifier(keys.public_key(own.server.key_pem)), own_key(own), 0)
+        request = mqtt_pb2.DeviceMessage(request=mqtt_pb2.Request(method=METADATA.name))
+        async with connected(access, "controller", lambda _: None, Habits()) as client:
+            senders = Senders(
+                certificates.device_authority.certificate_pem, lambda: datetime.now(UTC)
+            )
+            endpoint = centre.endpoint()
+            desk = MqttDesk(endpoint, Sessions(endpoint), senders, own, Voice("one", own, client))
+            before = len(asyncio.all_tasks())
+            topic = topics.call("cam-1")
+            for _ in range(10 * CALLS):  # of a device that nobody knows: it is asked who it is
+                _, data = letters.write(request, to)
+                desk.receive(Incoming(topic, data), Address(Leaf.CALL, "cam-1"))
+
+            assert len(asyncio.all_tasks()) - before == CALLS
+            await desk.close()
+
+
+def own_key(own: ControllerSeal) -> bytes:
+    return own.sealing_key.public_key().public_bytes_raw()
