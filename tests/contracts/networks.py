@@ -294,7 +294,7 @@ class OverMqtt:
     def courier(self) -> Courier:
         return self._courier
 
-    async def dialer(self, device: str) -> MqttDialer:
+    async def dialer(self, device: str, seed: int = 1) -> MqttDialer:
         cable = self.cables.setdefault(device, Cable(self._broker.ports.devices))
         port = await cable.lay()
         shown = self._broker.certificates.device(device)
@@ -309,7 +309,7 @@ class OverMqtt:
             lambda: shown.certificate_pem,
             lambda: next(sessions),
         )
-        rng = random.Random(1)  # noqa: S311 - which controller, not secrets
+        rng = random.Random(seed)  # noqa: S311 - which controller, not secrets
         return MqttDialer(access, SystemClock(), rng, self.desired.append, will_delay=1)
 
     async def cut(self, device: str) -> None:

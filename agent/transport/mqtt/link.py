@@ -56,8 +56,11 @@ class MqttLink:
         self._client, self._rest = client, rest
         self._watch = asyncio.create_task(self._watched(client))
         device = self._letters.device
-        with_broker = [topics.STATES, topics.desired(device), topics.down(device)]
-        await client.subscribe(with_broker)
+        # Once the second is granted, all the states that stand there have come: one may be chosen.
+        await asyncio.gather(
+            client.subscribe([topics.STATES]),
+            client.subscribe([topics.desired(device), topics.down(device)]),
+        )
 
     async def be_born(
         self, pick: Callable[[], Controller | None], there_in: float, answers_in: float

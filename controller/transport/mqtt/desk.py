@@ -96,6 +96,9 @@ class MqttDesk:
         if message.session <= sender.gone:  # its will was told too early: it shall come again
             self._reply(to, _farewell())
             return
+        link = self._links.get(sender.device)
+        if link is not None and link.number < message.session and address.leaf is Leaf.CALL:
+            self._leave(link)  # its newer link is to another controller
         if self._calls.count(sender.device) >= CALLS:
             many = TooManyCalls(f"device {sender.device!r} has {CALLS} calls under way already")
             self._reply(to, refusal(many))

@@ -175,6 +175,39 @@ async def test_the_devices_of_a_controller_that_goes_come_to_the_other(
     await again.close()
 
 
+async def test_devices_spread_over_the_controllers_at_the_broker(
+    site: Site, devices: OverMqtt
+) -> None:
+    one, two = await site.controller(), await site.controller()
+    links = [await (await devices.dialer(f"d{number}", seed=number)).dial() for number in range(8)]
+
+    assert one.sessions.connected()
+    assert two.sessions.connected()
+    for link in links:
+        await link.close()
+
+
+async def test_a_device_that_moved_to_another_controller_without_a_word_is_gone_where_it_was(
+    site: Site, devices: OverMqtt
+) -> None:
+    former = await site.controller()
+    dialer = await devices.dialer("cam-1")
+    links = [await dialer.dial()]
+    latter = await site.controller()
+    while not latter.centre.presence:
+        links.append(await dialer.dial())  # the broker gives it the older one's place: no will
+    former.asked.clear()
+    assert former.sessions.has("cam-1")
+
+    while not former.asked["cam-1"]:
+        await links[-1].call(METADATA.name, b"x")
+
+    assert not former.sessions.has("cam-1")
+    assert latter.sessions.has("cam-1")
+    for link in links:
+        await link.close()
+
+
 async def test_a_controller_that_lost_the_broker_is_there_again_as_another(
     site: Site, devices: OverMqtt
 ) -> None:
