@@ -64,6 +64,7 @@ class MqttBridge:
         self._client: BrokerClient | None = None
         self._desk: MqttDesk | None = None
         self._up = asyncio.Event()
+        self._lost = ""  # why there is no connection, once that was told
         self._posted: set[str] = set()  # since we connected
         self._postings = Postings()
         self._enquiries: Enquiries | None = None
@@ -78,14 +79,13 @@ class MqttBridge:
 
     async def run(self) -> NoReturn:
         """Until cancelled; then it says that it goes."""
-        lost = ""
         while True:
             try:
                 await self._visit()
             except BrokerError as error:
-                level = logging.DEBUG if str(error) == lost else logging.WARNING
+                level = logging.DEBUG if str(error) == self._lost else logging.WARNING
                 log.log(level, "bridge.down broker=%s: %s", self._broker.address, error)
-                lost = str(error)
+                self._lost = str(error)
             except Exception:
                 log.exception("bridge.broke broker=%s", self._broker.address)
             await self._clock.sleep(RETRY_SECONDS)
@@ -155,6 +155,7 @@ class MqttBridge:
         state = topics.state(controller)
         await client.publish(state, self._own.state(controller), retain=True, expiry=STATE_SECONDS)
         self._up.set()
+        self._lost = ""
         log.info("bridge.up broker=%s controller=%s", self._broker.address, controller)
         beside = [
             asyncio.create_task(self._post_standing(client)),

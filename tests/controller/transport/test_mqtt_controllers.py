@@ -228,6 +228,22 @@ async def standing_directive() -> AsyncIterator[list[tuple[str, bytes]]]:
     yield [("d1", directive(7))]
 
 
+async def test_each_time_that_the_broker_is_lost_a_line_in_the_log_says_it(
+    site: Site, devices: OverMqtt, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await site.controller()
+    dialer = await devices.dialer("d1")
+    for _ in range(2):
+        link = await dialer.dial()
+        one.cable.cut()
+        await down(link)
+        await link.close()
+    await (await dialer.dial()).close()
+
+    lost = [line for line in caplog.records if line.getMessage().startswith("bridge.down")]
+    assert [line.levelname for line in lost] == ["WARNING", "WARNING"]
+
+
 async def test_a_broker_that_has_forgotten_everything_is_told_the_directives_again(
     site: Site, devices: OverMqtt
 ) -> None:
