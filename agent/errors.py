@@ -37,7 +37,10 @@ class TransportError(Temporary):
     """No answer came from the controller."""
 
     code = "transport"
-    remedy = "The agent keeps trying. Check the network and that the controller runs."
+    remedy = (
+        "The agent keeps trying. Check the network, and that the controller runs, "
+        "and the broker if there is one."
+    )
 
 
 class MirrorDistrusted(TransportError):

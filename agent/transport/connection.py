@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from agent.clock import Clock
 from agent.errors import AgentError, Refused, TransportError
@@ -16,6 +16,9 @@ from agent.transport import route as routing
 from agent.transport.link import Link
 from agent.transport.route import Patience, Route
 from agent.waiting import sleep_unless
+
+TOLD_CAUSES: Final = 8
+"""So many causes of one outage are told as warnings: some name what changes with every attempt."""
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ class Connection:
         self._change = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last_error: AgentError | None = None
+        self._told: set[str] = set()
 
     @property
     def via(self) -> str:
@@ -146,6 +150,7 @@ class Connection:
     def _take(self, live: _Live, links: asyncio.TaskGroup) -> None:
         """Everybody who asks for the link gets this one, until it ends."""
         self._last_error = None
+        self._told.clear()
         self._set(live)
         links.create_task(self._receive(live))
 
@@ -192,17 +197,19 @@ class Connection:
         self._change.clear()
 
     def _note(self, error: AgentError, wait: float) -> None:
-        same = self._last_error is not None and self._last_error.code == error.code
+        """Each cause is told once until there is a link again: what fails next may be another thing."""
         self._last_error = error
-        level = logging.DEBUG if same else logging.WARNING
+        level = logging.DEBUG if error.detail in self._told else logging.WARNING
+        if len(self._told) < TOLD_CAUSES:
+            self._told.add(error.detail)
         if isinstance(error, Refused):
             level = logging.ERROR
         log.log(
             level,
-            "connection.down code=%s next-attempt=%.1fs: %s. %s",
+            "connection.down code=%s next-attempt=%.1fs: %s %s",
             error.code,
             wait,
-            error.detail.removesuffix("."),
+            error.detail if error.detail.endswith(("?", ".")) else f"{error.detail}.",
             error.remedy,
         )
 

@@ -128,6 +128,7 @@ class DirectiveLoop:
         self._backoff = backoff
         self._later = b""
         self._offered = b""
+        self._newest = 0  # the last generation that the log has told of
         self._kept = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -193,7 +194,10 @@ class DirectiveLoop:
             directive = await self._trust.accept_directive(envelope, self._fetch)
         except AgentError as error:
             return error
-        log.info("directive.accepted generation=%d", directive.generation)
+        # It comes again with every link, and from the broker at every dial.
+        level = logging.DEBUG if directive.generation == self._newest else logging.INFO
+        self._newest = directive.generation
+        log.log(level, "directive.accepted generation=%d", directive.generation)
         self._on_accepted(directive)
         return None
 

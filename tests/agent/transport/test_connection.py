@@ -112,6 +112,24 @@ async def test_waits_grow_while_nobody_answers_and_stay_under_their_ceilings(
         assert isinstance(device.connection.last_error, TransportError)
 
 
+async def test_each_cause_of_an_outage_is_told_once(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(device.connection):
+        await link_of(device.connection)
+        with caplog.at_level(logging.WARNING):
+            device.network.cut("d1")
+            device.network.isolate("d1")
+            for _ in range(4):
+                await device.clock.slept()
+            await device.clock.falls_asleep()
+
+    said = [one.split(": ")[1] for one in caplog.messages if one.startswith("connection.down")]
+    assert len(said) == 2
+    assert said[0].startswith("the network was cut. ")
+    assert said[1].startswith("the network is down. ")
+
+
 @pytest.mark.parametrize(("lived", "ceiling"), [(59.0, None), (60.0, 1.0)])
 async def test_only_a_link_that_lived_long_enough_starts_the_waits_afresh(
     device: Device, lived: float, ceiling: float | None

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from random import Random
+
+import pytest
 
 from agent.errors import AgentError, DiskFull, TransportError
 from agent.trust.actions import ImageTrust
@@ -134,3 +137,17 @@ async def test_a_refused_one_takes_the_place_of_none_that_waits(world: World) ->
         await time_passes(world, taken)
 
     assert (taken.accepted, taken.refused) == ([7], ["wrong-device"])
+
+
+async def test_a_directive_that_comes_again_is_taken_again_and_logged_once(
+    world: World, device: DeviceUnderAttack, caplog: pytest.LogCaptureFixture
+) -> None:
+    await device.refresh("digits")
+    taken = Taken()
+    async with running(world, device.trust, taken) as loop:
+        with caplog.at_level(logging.INFO, "agent.trust.loop"):
+            for generation in (7, 7, 8, 8):
+                await loop.take(world.directive(generation))
+
+    assert taken.accepted == [7, 7, 8, 8]
+    assert caplog.messages == ["directive.accepted generation=7", "directive.accepted generation=8"]
