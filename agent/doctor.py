@@ -20,7 +20,7 @@ from agent.identity.actions import contact_of, device_key
 from agent.install.windows import clock_words
 from agent.link_note import read_link
 from agent.local_time import local_zone
-from agent.routes import broker_of, strangers_of
+from agent.routes import broker_of, no_address, strangers_of
 from agent.serving.server import told_ports
 from agent.status import link_line, read_ports, waiting
 from agent.store.device_store import Identity
@@ -181,6 +181,9 @@ def _ways(home: Home, config: AgentConfig, identity: Identity) -> list[Examined]
         except ConfigError as error:
             return [*findings, Examined("FAIL", "broker", error.detail, error.remedy)]
         findings += [_answering("broker", one.address, one.ca_pem) for one in doors if one]
+        if doors[0] is None and "grpc" not in config.connecting.transports:
+            missing = no_address(home, config.connecting.transports)
+            findings.append(Examined("FAIL", "transports", missing, ConfigError.remedy))
     return findings
 
 
@@ -198,6 +201,10 @@ def _answering(what: str, address: str, ca_pem: bytes) -> Examined:
             version = secure.version()
     except ssl.SSLCertVerificationError as error:
         remedy = f"Something in between answers in the {what}'s place, or its names have changed."
+        if what == "broker":
+            remedy = (
+                f"{remedy} If another authority signs for it now, name that as `ca` under [mqtt]."
+            )
         return Examined("FAIL", what, f"{address}: {error.verify_message}", remedy)
     except OSError as error:
         remedy = "The agent works on without it, and keeps trying. Check the network."

@@ -43,6 +43,15 @@ class TransportError(Temporary):
     )
 
 
+class NobodyAnswered(TransportError):
+    """No answer came to a machine that wants to join: nobody asks again for it."""
+
+    remedy = (
+        "Check the network, and that the controller runs, and the broker if there is one. Then run "
+        "the command again: the token serves this machine still."
+    )
+
+
 class MirrorDistrusted(TransportError):
     """What a mirror has is not what it must be, so it counts as no answer. Its cause says why not."""
 

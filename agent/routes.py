@@ -4,7 +4,7 @@ A device loads the libraries of the ways that it goes, and of no others: each is
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -73,11 +73,16 @@ def routes(home: Home, paths: Paths, clock: Clock, rng: random.Random) -> list[R
         dialers["mqtt"] = MqttDialer(access, clock, rng, paths.on_desired, keepalive=keepalive)
     known = [Route(name, dialers[name]) for name in wanted if name in dialers]
     if not known:
-        raise ConfigError(
-            f"{home.path / FILE_NAME}: [connecting] transports: this device knows no address for "
-            + " or ".join(wanted)
-        )
+        raise ConfigError(no_address(home, wanted))
     return known
+
+
+def no_address(home: Home, wanted: Sequence[str]) -> str:
+    """What is wrong where a device has none of the transports that it may take."""
+    known = f"this device knows no address for {' or '.join(wanted)}"
+    if "mqtt" in wanted:
+        known += "; the controller has named no broker, and [mqtt] address names none"
+    return f"{home.path / FILE_NAME}: [connecting] transports: {known}"
 
 
 def enrolment_dialer(
@@ -109,8 +114,8 @@ def enrolment_dialer(
         if not known:
             raise ConfigError(
                 "this machine knows no address at which the controller is asked for a certificate "
-                f"over {' or '.join(wanted)}; {home.path / FILE_NAME}: [mqtt] enrolment_address "
-                "names a broker's"
+                f"over {' or '.join(wanted)}: the controller has named no broker, and "
+                f"{home.path / FILE_NAME}: [mqtt] enrolment_address names none"
             )
         return known
 

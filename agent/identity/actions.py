@@ -11,8 +11,10 @@ from pathlib import Path
 from agent.errors import (
     AlreadyEnrolled,
     MalformedDocument,
+    NobodyAnswered,
     Refused,
     StoreError,
+    TransportError,
     Untrusted,
     WrongController,
 )
@@ -55,7 +57,7 @@ async def join(
         AlreadyEnrolled: there is an identity, and ``anew`` is not set.
         ConfigError: there is no way to ask.
         WrongController: the token is for another controller than the one that answered.
-        Refused, TransportError: the controller said no, or nothing.
+        Refused, NobodyAnswered: the controller said no, or nothing.
         Untrusted: the answer does not fit the request.
         StoreError: a file can't be read or written.
     """
@@ -73,7 +75,10 @@ async def join(
         facts=facts,
     )
     contact = Contact(ticket.address, ticket.server_ca_pem, ticket.broker, ticket.broker_ca_pem)
-    reply, way = await first_answer(dial(contact), partial(_ask, request))
+    try:
+        reply, way = await first_answer(dial(contact), partial(_ask, request))
+    except TransportError as error:
+        raise NobodyAnswered(str(error)) from error
     identity = _identity(ticket, reply, key_pem, way)
     with store.transaction():
         store.identity.save(identity)

@@ -32,8 +32,6 @@ async def first_answer(
         except (TransportError, WrongController) as error:
             log.info("enrolment.unanswered over=%s at=%s: %s", way.transport, way.address, error)
             failures.append((way, error))
-    if len(failures) == 1:
-        raise failures[0][1]
     told = "; ".join(f"over {way.transport}, at {way.address}: {error}" for way, error in failures)
     if any(isinstance(error, WrongController) for _, error in failures):
         raise WrongController(told)

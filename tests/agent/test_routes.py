@@ -89,12 +89,15 @@ def test_a_transport_without_an_address_is_left_out(tmp_path: Path) -> None:
     assert isinstance(found[0].dialer, GrpcDialer)
 
 
+NO_BROKER = "the controller has named no broker, and [mqtt] address names none"
+
+
 @pytest.mark.parametrize(
     ("address", "transports", "missing"),
     [
-        ("controller:8443", ("mqtt",), "mqtt"),
+        ("controller:8443", ("mqtt",), f"mqtt; {NO_BROKER}"),
         ("", ("grpc",), "grpc"),
-        ("", ("grpc", "mqtt"), "grpc or mqtt"),
+        ("", ("grpc", "mqtt"), f"grpc or mqtt; {NO_BROKER}"),
     ],
 )
 def test_a_device_without_any_address_is_told_in_words(
@@ -127,7 +130,7 @@ def test_a_way_without_an_address_is_no_way(tmp_path: Path) -> None:
     of_old = Contact("controller:8445", BROKER_CA)
     assert [one.transport for one in ways(tmp_path, of_old, "grpc", "mqtt")] == ["grpc"]
 
-    with pytest.raises(ConfigError, match=r"over mqtt; .*agent\.toml: \[mqtt\] enrolment_address"):
+    with pytest.raises(ConfigError, match=r"over mqtt: .*agent\.toml: \[mqtt\] enrolment_address"):
         ways(tmp_path, of_old, "mqtt")
 
 

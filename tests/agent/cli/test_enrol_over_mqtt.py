@@ -54,7 +54,21 @@ async def test_a_token_that_names_no_broker_is_of_no_use_over_one(
     refused = await asyncio.to_thread(agent.refused, "enrol", office.token(), "--over", "mqtt")
 
     assert "no address at which the controller is asked for a certificate over mqtt" in refused
-    assert "[mqtt] enrolment_address" in refused
+    assert "[mqtt] enrolment_address names none" in refused
+
+
+async def test_the_doctor_finds_out_that_no_transport_has_an_address(
+    agent: Agent, office: Office, tmp_path: Path
+) -> None:
+    async with over_grpc(office, tmp_path):
+        await asyncio.to_thread(agent, "enrol", office.token())
+    configure(agent, '[connecting]\ntransports = ["mqtt"]\n')
+
+    done = await asyncio.to_thread(agent, "doctor")
+
+    assert done.status == 1
+    assert "FAIL  transports: " in done.out
+    assert "this device knows no address for mqtt; the controller has named no broker" in done.out
 
 
 async def test_the_doctor_looks_at_the_ways_that_may_be_taken(
@@ -73,6 +87,7 @@ async def test_the_doctor_looks_at_the_ways_that_may_be_taken(
     done = await asyncio.to_thread(agent, "doctor")
     assert all(f"FAIL  broker: {address}: " in done.out for address in both)
     assert "in the broker's place" in done.out
+    assert "name that as `ca` under [mqtt]" in done.out
 
     configure(agent, '[mqtt]\nca = "none.pem"\n')
     done = await asyncio.to_thread(agent, "doctor")

@@ -60,6 +60,8 @@ async def test_a_no_is_an_answer() -> None:
         ({"grpc": SILENT, "mqtt": SILENT}, TransportError),
         ({"grpc": WRONG, "mqtt": SILENT}, WrongController),
         ({"grpc": SILENT, "mqtt": WRONG}, WrongController),
+        ({"mqtt": SILENT}, TransportError),
+        ({"mqtt": WRONG}, WrongController),
     ],
 )
 async def test_without_an_answer_each_way_says_why(
@@ -70,10 +72,3 @@ async def test_without_an_answer_each_way_says_why(
 
     told = [f"over {name}, at {name}.example:1: {error}" for name, error in answers.items()]
     assert str(caught.value) == "; ".join(told)
-
-
-async def test_one_way_alone_speaks_for_itself() -> None:
-    with pytest.raises(TransportError) as caught:
-        await asked({"mqtt": SILENT})
-
-    assert caught.value is SILENT
