@@ -157,6 +157,7 @@ class Crew:
 
     async def flood(self, order: Flood) -> Reported:
         """Returns when all windows are stored."""
+        players = self._players[: order.devices]
         before = carried_with(self._port)
         latencies: list[float] = []
 
@@ -165,7 +166,7 @@ class Crew:
             await player.report()
             latencies.append(time.monotonic() - began)
 
-        seconds = await _some_at_a_time(order.at_a_time, self._players, one)
+        seconds = await _some_at_a_time(order.at_a_time, players, one)
         after = carried_with(self._port)
         sent, received = after.sent - before.sent, after.received - before.received
         return Reported(seconds, latencies, sent, received)

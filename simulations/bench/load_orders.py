@@ -43,8 +43,9 @@ class Report(msgspec.Struct, frozen=True, tag=True):
 
 
 class Flood(msgspec.Struct, frozen=True, tag=True):
-    """Each sends one window, as fast as they are taken, so many at a time."""
+    """The first so many send one window each, as fast as they are taken, so many at a time."""
 
+    devices: int
     at_a_time: int
 
 

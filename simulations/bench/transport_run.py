@@ -34,7 +34,8 @@ MODEL: Final = "digits"
 AT_A_TIME: Final = 50
 FIRST: Final = 20
 """So many devices connect before anything is measured: what is made once is made by then."""
-PUSHES: Final = 2
+FLOOD: Final = 1000
+"""So many windows at most, as fast as they are taken."""
 CALM_SHARE: Final = 0.1
 CALM_SECONDS: Final = 30.0
 
@@ -68,9 +69,9 @@ class Found:
 
     Attributes:
         before, after: memory, with ``FIRST`` devices connected and with all.
-        told: seconds from the request for a rollout to each device's directive, of all rollouts.
+        told: seconds from the request for a rollout to each device's directive.
         windows: at the pace that was asked for.
-        flood: one from each, as fast as they were taken.
+        flood: as fast as they were taken.
     """
 
     connected: Connected
@@ -158,12 +159,10 @@ def run(load: Load, devices: int, pids: Mapping[str, int], api: ApiClient, pace:
     with spending(pids) as reporting:
         windows = load.do(Report(pace.every, pace.rounds), Reported)
     with spending(pids) as flooding:
-        flood = load.do(Flood(AT_A_TIME), Reported)
+        flood = load.do(Flood(FLOOD, AT_A_TIME), Reported)
     calm(pids)
-    told: list[float] = []
     with spending(pids) as telling:
-        for _ in range(PUSHES):
-            told += _rolled_out(load, api)
+        told = _rolled_out(load, api)
     return Found(
         connected,
         *(connecting[0], before, after, resting[0]),
@@ -174,20 +173,13 @@ def run(load: Load, devices: int, pids: Mapping[str, int], api: ApiClient, pace:
 
 
 def _rolled_out(load: Load, api: ApiClient) -> list[float]:
-    """Seconds from the request until each device has its directive, of a rollout and its abortion.
-
-    Nobody installs it: the rollout is aborted, which makes a directive for everybody again.
-    """
+    """Seconds from the request for a rollout to all until each device has its directive."""
     policy = AT_ONCE.model_dump(mode="json")
     wish = {"version": f"{MODEL}/1", "selector": "all", "policy": policy}
     load.do(Hear(), Ready)
     began = time.monotonic()
-    rollout = api.post("/rollouts", wish)["id"]
-    told = [at - began for at in load.answer(Told).at]
-    load.do(Hear(), Ready)
-    api.post(f"/rollouts/{rollout}/abort", {"how": "revert"})
-    load.answer(Told)
-    return told
+    api.post("/rollouts", wish)
+    return [at - began for at in load.answer(Told).at]
 
 
 def calm(pids: Mapping[str, int]) -> None:
