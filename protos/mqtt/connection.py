@@ -10,10 +10,10 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiomqtt
 from paho.mqtt import client as paho
@@ -32,6 +32,12 @@ PACKET_BYTES: Final = MESSAGE_BYTES + 64 * 1024
 
 _PING_CHECKS: Final = 1 / 8
 """Of the keepalive: so much later than that a ping may go out. Brokers wait half of it longer."""
+
+_SILENT_SECONDS: Final = 60.0
+"""A broker that has acknowledged nothing for so long, while it had to, is gone, whatever else it says."""
+
+_ON_THEIR_WAY: Final = 1000
+"""Messages at most that wait to be acknowledged, unless the broker takes fewer at once."""
 
 _AT_ONCE: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 """Else what follows an acknowledgement waits for the broker's kernel to answer that: 40 ms."""
@@ -59,6 +65,8 @@ class Incoming:
     correlation: bytes = b""
     answer_to: str = ""
 
+
+_T = TypeVar("_T")
 
 OnMessage = Callable[[Incoming], None]
 
@@ -175,20 +183,27 @@ async def connected(
         will=None if will is None else _will(will),
         tls_context=_tls(broker),
         timeout=TIMEOUT_SECONDS,
-        max_inflight_messages=1000,
+        max_inflight_messages=_ON_THEIR_WAY,
         # What goes wrong is raised, too; its lines would say it twice, and to nobody.
         logger=logging.Logger("paho", logging.CRITICAL),  # noqa: LOG001 - nobody else gets it
         socket_options=(_AT_ONCE,),
     )
     client.on_incoming = on_message
-    with translated():
-        await client.__aenter__()
+    try:
+        with translated():
+            await client.__aenter__()
+    except BaseException:
+        client.drop()
+        raise
     client.watch()
     try:
         yield BrokerClient(client)
     finally:
-        with contextlib.suppress(aiomqtt.MqttError):
-            await client.__aexit__(None, None, None)
+        try:
+            with contextlib.suppress(aiomqtt.MqttError):
+                await client.__aexit__(None, None, None)
+        finally:
+            client.drop()
 
 
 class _Client(aiomqtt.Client):
@@ -203,9 +218,10 @@ class _Client(aiomqtt.Client):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._unacknowledged: dict[int, asyncio.Future[None]] = {}
+        self._waits_since = 0.0  # for an acknowledgement, any; 0 if for none
 
     def watch(self) -> None:
-        """Has nobody wait for acknowledgements any more once the connection ends: none will come."""
+        """Has nobody wait for the broker's word any more once the connection ends: none will come."""
         self._disconnected.add_done_callback(self._give_up)
 
     async def say(
@@ -217,21 +233,62 @@ class _Client(aiomqtt.Client):
         sent = self._client.publish(topic, payload, 1, retain, properties)
         if sent.rc != paho.MQTT_ERR_SUCCESS:
             raise aiomqtt.MqttCodeError(sent.rc, "Could not publish message")
+        self._waits_since = self._waits_since or self._loop.time()
         acknowledged = self._unacknowledged[sent.mid] = self._loop.create_future()
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await acknowledged
         except TimeoutError as error:
-            raise aiomqtt.MqttError("a message was not acknowledged in time") from error
+            late = aiomqtt.MqttError("a message was not acknowledged in time")
+            since = self._waits_since
+            if since and self._loop.time() - since > _SILENT_SECONDS:
+                # It would be given more and more, and paho keeps all of it.
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(late)
+            raise late from error
         finally:
             del self._unacknowledged[sent.mid]
+
+    def drop(self) -> None:
+        """Closes the socket: aiomqtt leaves it open after what it can't read, and goes on to ping."""
+        self._client._sock_close()  # noqa: SLF001 - it has no public name
+
+    async def _wait_for(self, fut: Awaitable[_T], timeout: float | None) -> _T:  # noqa: ASYNC109
+        """As aiomqtt's, but that it can always be cancelled.
+
+        ``asyncio.wait_for`` of Python 3.11 forgets it if what it waits for comes at the same moment.
+        """
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError as error:
+            raise aiomqtt.MqttError("the broker did not answer in time") from error
+
+    def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        """As aiomqtt's, which may come a turn after the socket was closed: its number may be another's."""
+        del userdata
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:  # noqa: BLE001 - whoever uses the connection is told
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            if client.socket() == sock and client.want_write():
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(register)  # for it may come of the thread that connects
 
     def _give_up(self, ended: asyncio.Future[None]) -> None:
         if not ended.cancelled():
             ended.exception()  # somebody else may ask why, or nobody
-        for acknowledged in self._unacknowledged.values():
-            if not acknowledged.done():
-                acknowledged.set_exception(_gone())
+        awaiting: list[asyncio.Future[Any]] = [*self._unacknowledged.values()]
+        awaiting += self._pending_subscribes.values()
+        for awaited in awaiting:
+            if not awaited.done():
+                awaited.set_exception(_gone())
 
     def _on_publish(
         self,
@@ -242,6 +299,7 @@ class _Client(aiomqtt.Client):
         properties: Properties,
     ) -> None:
         del client, userdata, properties
+        self._waits_since = 0.0 if len(self._unacknowledged) < 2 else self._loop.time()  # noqa: PLR2004
         acknowledged = self._unacknowledged.get(mid)
         if acknowledged is None or acknowledged.done():
             return
@@ -275,6 +333,8 @@ class _Client(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         self.aliases = getattr(properties, "TopicAliasMaximum", 0)
+        taken = getattr(properties, "ReceiveMaximum", _ON_THEIR_WAY)  # more are a protocol error
+        self._client._max_inflight_messages = min(_ON_THEIR_WAY, taken)  # noqa: SLF001 - nobody does
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
@@ -311,6 +371,12 @@ class _TidySocket(ssl.SSLSocket):
         except OSError:
             self.close()
             raise
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """As any socket's; but paho asks for all of a packet, and takes what it was not to be sent."""
+        if buflen > PACKET_BYTES:
+            raise ConnectionAbortedError("the broker sends more than it was asked to send at once")
+        return super().recv(buflen, flags)
 
 
 def _gone() -> aiomqtt.MqttError:

@@ -13,6 +13,7 @@ from agent.identity import keys
 from agent.transport.mqtt.controllers import Controllers
 from agent.transport.mqtt.letters import Letters
 from agent.transport.mqtt.link import MqttLink
+from agent.transport.mqtt.questions import Waits
 from protos.errors import BrokerError
 from protos.mqtt import topics
 from protos.mqtt.broker import Broker
@@ -63,6 +64,7 @@ class MqttDialer:
         keepalive: int = 60,
         timeout: float = DIAL_SECONDS,
         will_delay: int = WILL_DELAY_SECONDS,
+        waits: Waits = Waits(),  # noqa: B008 - it is frozen
     ) -> None:
         """``on_desired`` is told the retained directive although no controller is there.
 
@@ -75,6 +77,7 @@ class MqttDialer:
         self._keepalive = keepalive
         self._timeout = timeout
         self._will_delay = will_delay
+        self._waits = waits
         self._signer = keys.signer(access.key_pem)
         self._client_id = secret_name(access.key_pem, "client id")
         self._silent: set[str] = set()
@@ -86,7 +89,7 @@ class MqttDialer:
         certificate_pem = access.certificate_pem()
         letters = Letters(access.device, session, self._signer, certificate_pem)
         controllers = Controllers(access.server_ca_pem, self._clock.now)
-        link = MqttLink(letters, controllers, self._on_desired)
+        link = MqttLink(letters, controllers, self._on_desired, self._waits)
         broker = Broker(
             access.broker.address, access.broker.ca_pem, certificate_pem, access.key_pem
         )

@@ -17,7 +17,7 @@ from agent.transport.inbox import Inbox
 from agent.transport.mqtt.chunks import chunks
 from agent.transport.mqtt.controllers import Controller, Controllers
 from agent.transport.mqtt.letters import Letters
-from agent.transport.mqtt.questions import Answer, Questions
+from agent.transport.mqtt.questions import Answer, Questions, Waits
 from protos.errors import BrokerError, DocumentError
 from protos.mqtt import topics
 from protos.mqtt.connection import BrokerClient, Incoming
@@ -37,13 +37,14 @@ class MqttLink:
         letters: Letters,
         controllers: Controllers,
         on_desired: Callable[[bytes], None],
+        waits: Waits,
     ) -> None:
         """``on_desired`` is told directives that come before the link is up."""
         self._letters = letters
         self._controllers = controllers
         self._on_desired: Callable[[bytes], None] | None = on_desired
         self._inbox = Inbox()
-        self._questions = Questions(letters, self._fail)
+        self._questions = Questions(letters, self._fail, waits)
         self._came = asyncio.Event()
         self._doubt = ""
         self._client: BrokerClient | None = None

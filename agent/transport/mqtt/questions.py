@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from agent.errors import AgentError, Refused, TransportError
@@ -15,18 +17,27 @@ from protos.v1 import mqtt_pb2
 
 Answer = mqtt_pb2.ControllerMessage
 
-CALL_SECONDS: Final = 60.0
-CHUNK_SECONDS: Final = 15.0
 CHUNK_ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """For how many seconds an answer is awaited: to a call, and to a piece of a blob."""
+
+    call: float = 60.0
+    chunk: float = 15.0
 
 
 class Questions:
     """Of one link. They raise ``TransportError`` and ``Refused``, and nothing else but what they say."""
 
-    def __init__(self, letters: Letters, on_silence: Callable[[AgentError], object]) -> None:
+    def __init__(
+        self, letters: Letters, on_silence: Callable[[AgentError], object], waits: Waits
+    ) -> None:
         """``on_silence`` is told when nobody answered: who is there, answers, so the link is over."""
         self._letters = letters
         self._on_silence = on_silence
+        self._waits = waits
         self._pending: dict[int, asyncio.Future[Answer]] = {}
         self._failure: AgentError = TransportError("the link is not up yet")
         self._client: BrokerClient | None = None
@@ -61,7 +72,7 @@ class Questions:
     async def ask(self, message: mqtt_pb2.DeviceMessage, *, addressed: bool = False) -> Answer:
         """The answer, of our controller if the message is ``addressed``, and else of any."""
         try:
-            return await self._known(message, CALL_SECONDS, addressed=addressed)
+            return await self._known(message, self._waits.call, addressed=addressed)
         except TimeoutError as error:
             raise self._silence() from error
 
@@ -70,7 +81,7 @@ class Questions:
         message = mqtt_pb2.DeviceMessage(chunk=wanted)
         for _ in range(CHUNK_ATTEMPTS):
             with contextlib.suppress(TimeoutError):
-                return (await self._known(message, CHUNK_SECONDS)).body
+                return (await self._known(message, self._waits.chunk)).body
         raise self._silence()
 
     async def _known(
@@ -109,7 +120,7 @@ class Questions:
                 await client.publish(
                     topics.inbox(controller.id, device) if addressed else topics.call(device),
                     data,
-                    expiry=int(seconds),
+                    expiry=math.ceil(seconds),
                     answer_to=topics.down(device),
                     correlation=number.to_bytes(8, "big"),
                     often=True,

@@ -9,9 +9,10 @@ from tests.attacks.mqtt.fleet import Fleet, fleet_at_a_bad_broker
 
 @pytest.fixture(autouse=True)
 def calm(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever a broker sends, nobody stumbles: no errors, no traces."""
+    """Whatever a broker sends, nobody stumbles: no errors, but that a directive was refused."""
     yield
-    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR] == []
+    errors = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
+    assert [one for one in errors if not one.startswith("directive.refused")] == []
 
 
 @pytest.fixture

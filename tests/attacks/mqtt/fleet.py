@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from agent.clock import SystemClock
 from agent.identity import keys
 from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
 from agent.transport.mqtt.link import MqttLink
+from agent.transport.mqtt.questions import Waits
 from controller.enrolment.authority import KeyPair
 from controller.transport.courier import Endpoint
 from controller.transport.mqtt.loop import MqttBridge
@@ -141,7 +142,13 @@ class Fleet:
             self.machines[name] = Machine(name, self.certificates.device(name), cable, address)
         return self.machines[name]
 
-    async def dialer(self, name: str, seconds: float = DEADLINE) -> MqttDialer:
+    async def dialer(
+        self,
+        name: str,
+        seconds: float = DEADLINE,
+        waits: Waits = Waits(),  # noqa: B008 - it is frozen
+        on_desired: Callable[[bytes], None] | None = None,
+    ) -> MqttDialer:
         """Dials for that device."""
         machine = await self.machine(name)
         access = DeviceAccess(
@@ -154,7 +161,13 @@ class Fleet:
         )
         rng = random.Random(1)  # noqa: S311 - which controller, not secrets
         return MqttDialer(
-            access, SystemClock(), rng, machine.desired.append, timeout=seconds, will_delay=0
+            access,
+            SystemClock(),
+            rng,
+            on_desired or machine.desired.append,
+            timeout=seconds,
+            will_delay=0,
+            waits=waits,
         )
 
     async def link(self, name: str) -> MqttLink:

@@ -14,6 +14,7 @@ from agent.identity import keys
 from agent.transport.mqtt.controllers import Controllers
 from agent.transport.mqtt.letters import Letters
 from agent.transport.mqtt.link import MqttLink
+from agent.transport.mqtt.questions import Waits
 from controller.enrolment.authority import KeyPair
 from controller.transport.mqtt.senders import Senders
 from controller.transport.mqtt.voice import ControllerSeal
@@ -74,7 +75,7 @@ def link(writes: Letters) -> tuple[MqttLink, list[bytes]]:
     desired: list[bytes] = []
     controllers = Controllers(AUTHORITIES.server.certificate_pem, NOW)
     controllers.take("c1", OWN.state("c1"))
-    return MqttLink(writes, controllers, desired.append), desired
+    return MqttLink(writes, controllers, desired.append, Waits()), desired
 
 
 @given(topic=TOPICS, data=st.binary(max_size=300), bare=st.booleans())
