@@ -52,7 +52,7 @@ def routes(home: Home, paths: Paths, clock: Clock, rng: random.Random) -> list[R
     wanted = paths.config.connecting.transports
     identity = paths.identity
     if identity.session_address and "grpc" in wanted:
-        from agent.transport.grpc_link import GrpcDialer  # noqa: PLC0415 - only who goes this way
+        from agent.transport.grpc.link import GrpcDialer  # noqa: PLC0415 - only who goes this way
 
         dialers["grpc"] = GrpcDialer(
             identity.session_address, identity.server_ca_pem, paths.key_pem, paths.certificate_pem
@@ -100,7 +100,7 @@ def enrolment_dialer(
         wanted = config.connecting.transports
         ways: dict[str, Way] = {}
         if "grpc" in wanted and contact.address:
-            from agent.transport.enrolment_client import EnrolmentClient  # noqa: PLC0415 - as above
+            from agent.transport.grpc.enrolment import EnrolmentClient  # noqa: PLC0415 - as above
 
             asking: Enrolment = EnrolmentClient(contact.address, contact.server_ca_pem)
             ways["grpc"] = Way("grpc", contact.address, asking)

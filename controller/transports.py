@@ -13,8 +13,8 @@ from controller.store.certificate_files import Certificates
 from controller.store.sealing_file import open_sealing_key
 from controller.store.store import Store
 from controller.transport.courier import Endpoint
-from controller.transport.enrolment_server import EnrolmentServer
-from controller.transport.grpc_server import GrpcServer
+from controller.transport.grpc.enrolment_server import EnrolmentServer
+from controller.transport.grpc.server import GrpcServer
 from controller.transport.mqtt.loop import MqttBridge, Posts
 from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions

@@ -3,8 +3,10 @@
 A transport is a ``Courier`` to the controller's loops, and asks an ``Endpoint`` for every answer.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
+
+from protos.v1 import enrolment_pb2
 
 
 class Courier(Protocol):
@@ -67,3 +69,8 @@ class Endpoint(Protocol):
     async def publish(self, device: str, subject: str, payload: bytes) -> None:
         """Takes what a device says. Returns when it may be acknowledged."""
         ...
+
+
+Join = Callable[[enrolment_pb2.JoinRequest], Awaitable[enrolment_pb2.JoinReply]]
+Renew = Callable[[enrolment_pb2.RenewRequest], Awaitable[enrolment_pb2.RenewReply]]
+"""What a transport asks for machines without a certificate; both raise ``ControllerError`` to refuse."""

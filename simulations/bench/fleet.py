@@ -23,8 +23,8 @@ from agent.clock import SystemClock
 from agent.facts import read_facts
 from agent.transport import controller_client
 from agent.transport.connection import Connection
-from agent.transport.grpc_channel import OPTIONS
-from agent.transport.grpc_link import GrpcDialer
+from agent.transport.grpc.channel import OPTIONS
+from agent.transport.grpc.link import GrpcDialer
 from agent.transport.link import Link
 from agent.transport.route import Route
 from controller.cli.client import ApiClient

@@ -20,7 +20,7 @@ from agent.clock import SystemClock
 from agent.errors import TransportError
 from agent.facts import read_facts
 from agent.transport import controller_client
-from agent.transport.grpc_link import GrpcDialer
+from agent.transport.grpc.link import GrpcDialer
 from agent.transport.link import Dialer, Link
 from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
 from controller.descriptors import raise_limit

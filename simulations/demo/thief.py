@@ -25,7 +25,7 @@ from controller.signing.publication import Act, publish
 from controller.store.certificate_files import open_certificates
 from controller.store.store import Store, Transaction
 from controller.transport.dispatch import Dispatch
-from controller.transport.grpc_server import GrpcServer
+from controller.transport.grpc.server import GrpcServer
 from controller.transport.mqtt.loop import Posts
 from controller.transport.sessions import Sessions
 from controller.transports import bridge_of

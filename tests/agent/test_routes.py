@@ -13,7 +13,7 @@ from agent.errors import ConfigError
 from agent.home import Home
 from agent.identity import keys
 from agent.store.device_store import Identity
-from agent.transport.grpc_link import GrpcDialer
+from agent.transport.grpc.link import GrpcDialer
 from agent.transport.link import Contact, Way
 from agent.transport.mqtt.dialer import MqttDialer
 from agent.transport.route import Route

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from agent.clock import Clock, SystemClock
 from agent.identity import keys
 from agent.identity.token import Ticket, parse
-from agent.transport.enrolment_client import EnrolmentClient
+from agent.transport.grpc.enrolment import EnrolmentClient
 from agent.transport.link import Enrolment
 from agent.transport.mqtt.enrolment import MqttEnrolment
 from controller.broker import mosquitto as generator
@@ -26,7 +26,7 @@ from controller.enrolment.authority import KeyPair, create_authority, issue_serv
 from controller.enrolment.terms import BrokerTerms, Terms
 from controller.errors import StoreError
 from controller.store.store import Store
-from controller.transport.enrolment_server import EnrolmentServer
+from controller.transport.grpc.enrolment_server import EnrolmentServer
 from controller.transport.mqtt.loop import MqttBridge
 from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.clock import SystemClock
 from agent.identity import keys
-from agent.transport.grpc_link import GrpcDialer
+from agent.transport.grpc.link import GrpcDialer
 from agent.transport.link import Dialer
 from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
 from controller.enrolment.authority import (
@@ -32,7 +32,7 @@ from controller.enrolment.authority import (
 from controller.errors import Conflict, DeviceRevoked, InvalidInput, NotFound, StoreError
 from controller.transport.courier import Courier
 from controller.transport.dispatch import Dispatch
-from controller.transport.grpc_server import GrpcServer
+from controller.transport.grpc.server import GrpcServer
 from controller.transport.mqtt.loop import MqttBridge, Posts
 from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions

@@ -13,9 +13,10 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from controller.errors import ControllerError, InvalidInput
+from controller.transport.courier import Join, Renew
 from controller.transport.device_tasks import DeviceTasks
 from controller.transport.dispatch import problem
-from controller.transport.enrolment_server import REQUEST_BYTES, Join, Renew
+from controller.transport.grpc.enrolment_server import REQUEST_BYTES
 from controller.transport.mqtt.voice import ControllerSeal, Voice
 from controller.transport.token_bucket import Rate, full, level, take
 from protos.errors import DocumentError

@@ -13,8 +13,7 @@ from typing import Final, NoReturn
 
 from agent.clock import Clock
 from controller.errors import ControllerError
-from controller.transport.courier import Endpoint
-from controller.transport.enrolment_server import Join, Renew
+from controller.transport.courier import Endpoint, Join, Renew
 from controller.transport.mqtt.desk import MqttDesk
 from controller.transport.mqtt.enquiries import Enquiries
 from controller.transport.mqtt.postings import Postings

@@ -17,7 +17,7 @@ from agent.cli import main
 from controller.enrolment import actions as desk
 from controller.enrolment.terms import Terms
 from controller.store.certificate_files import open_certificates
-from controller.transport.enrolment_server import EnrolmentServer
+from controller.transport.grpc.enrolment_server import EnrolmentServer
 from simulations.memory_store import MemoryStore
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.clock import SystemClock
 from agent.identity import keys
-from controller.transport.enrolment_server import REQUEST_BYTES
+from controller.transport.grpc.enrolment_server import REQUEST_BYTES
 from controller.transport.mqtt import enquiries
 from controller.transport.mqtt.enquiries import ENQUIRY_BYTES, MOST_AT_ONCE
 from protos.mqtt import topics

@@ -13,17 +13,17 @@ import pytest
 from agent.errors import Refused, TransportError, WrongController
 from agent.identity.actions import device_key, join, renew
 from agent.store.device_store import Identity
-from agent.transport.enrolment_client import EnrolmentClient, over_grpc
-from agent.transport.grpc_channel import Unary, open_channel
-from agent.transport.grpc_link import GrpcDialer
+from agent.transport.grpc.channel import Unary, open_channel
+from agent.transport.grpc.enrolment import EnrolmentClient, over_grpc
+from agent.transport.grpc.link import GrpcDialer
 from agent.transport.link import Link
 from controller.enrolment import actions as desk
 from controller.enrolment.authority import KeyPair, create_authority, issue_server
 from controller.enrolment.terms import Terms
 from controller.errors import ConfigError
 from controller.store.store import Store
-from controller.transport.enrolment_server import EnrolmentServer
-from controller.transport.grpc_server import CALLS, GrpcServer
+from controller.transport.grpc.enrolment_server import EnrolmentServer
+from controller.transport.grpc.server import CALLS, GrpcServer
 from controller.transport.sessions import Sessions
 from controller.transport.token_bucket import Rate
 from protos.methods import METADATA, UPLOAD

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from agent.errors import AgentError, TransportError, WrongController
-from agent.transport.grpc_channel import Unary, open_channel, refused, translated
+from agent.transport.grpc.channel import Unary, open_channel, refused, translated
 from agent.transport.inbox import Inbox
 from protos.methods import ADMITTED_KEY, FETCH_PATH, METHODS, SESSION_PATH
 from protos.v1 import device_pb2

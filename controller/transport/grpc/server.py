@@ -19,9 +19,8 @@ from controller.errors import (
     TooManyCalls,
 )
 from controller.transport.courier import Endpoint
-from controller.transport.enrolment_server import bind
-from controller.transport.grpc_channel import options, refuse
-from controller.transport.grpc_session import Context, GrpcSession
+from controller.transport.grpc.channel import bind, options, refuse
+from controller.transport.grpc.session import Context, GrpcSession
 from controller.transport.sessions import Sessions
 from protos.limits import MESSAGE_BYTES
 from protos.methods import METHODS

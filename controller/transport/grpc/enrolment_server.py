@@ -3,21 +3,20 @@
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from controller.enrolment.authority import KeyPair
-from controller.errors import ConfigError, ControllerError, InvalidInput, TooManyAttempts
-from controller.transport.grpc_channel import options, refuse
+from controller.errors import ControllerError, InvalidInput, TooManyAttempts
+from controller.transport.courier import Join, Renew
+from controller.transport.grpc.channel import bind, options, refuse
 from controller.transport.token_bucket import Bucket, Rate, full, level, take
 from protos.limits import KIB
 from protos.v1 import enrolment_pb2
 
-Join = Callable[[enrolment_pb2.JoinRequest], Awaitable[enrolment_pb2.JoinReply]]
-Renew = Callable[[enrolment_pb2.RenewRequest], Awaitable[enrolment_pb2.RenewReply]]
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 REQUEST_BYTES: Final = 64 * KIB
@@ -118,21 +117,6 @@ class EnrolmentServer:
         self._buckets[peer] = take(bucket, self._failures, now)
         while len(self._buckets) > MAX_PEERS:
             self._buckets.popitem(last=False)
-
-
-def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> int:
-    """The port that the server will serve on.
-
-    Raises:
-        ConfigError: the address is taken, or is none of this machine's.
-    """
-    try:
-        port = server.add_secure_port(address, credentials)
-    except RuntimeError as error:
-        raise ConfigError(f"{address}: it can't be served on: is it in use?") from error
-    if port == 0:
-        raise ConfigError(f"{address}: it can't be served on: is it in use?")
-    return port
 
 
 def _host(peer: str) -> str:

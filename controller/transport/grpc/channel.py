@@ -5,7 +5,7 @@ from typing import Final, Never
 
 import grpc
 
-from controller.errors import ControllerError
+from controller.errors import ConfigError, ControllerError
 from controller.transport.dispatch import problem
 from protos.limits import MESSAGE_BYTES
 from protos.methods import PROBLEM_KEY
@@ -50,3 +50,18 @@ async def refuse(
         await context.abort(grpc.StatusCode.UNAVAILABLE, f"the controller failed: {error.code}")
     code = _CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
     await context.abort(code, told.detail, ((PROBLEM_KEY, told.SerializeToString()),))
+
+
+def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> int:
+    """The port that the server will serve on.
+
+    Raises:
+        ConfigError: the address is taken, or is none of this machine's.
+    """
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise ConfigError(f"{address}: it can't be served on: is it in use?") from error
+    if port == 0:
+        raise ConfigError(f"{address}: it can't be served on: is it in use?")
+    return port

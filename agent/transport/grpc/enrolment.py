@@ -6,7 +6,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from agent.errors import TransportError
-from agent.transport.grpc_channel import Unary, open_channel, translated
+from agent.transport.grpc.channel import Unary, open_channel, translated
 from agent.transport.link import Contact, Way
 from protos.v1 import enrolment_pb2
 
