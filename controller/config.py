@@ -93,7 +93,8 @@ def read_config(home: Path) -> ControllerConfig:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{path} is missing: make a controller with `muster init {home}`"
+            f"{path} is missing: make a controller with `muster init {home}`",
+            "If there is one already, name its folder with `--home`.",
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error

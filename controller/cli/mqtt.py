@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from controller.cli.output import CommandFailed, say
+from controller.cli.output import CommandFailed, counted, say
 from controller.cli.setup import HomeOption, is_text
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ def crl(
     ```
     """
     from controller.enrolment.authority import revocation_list  # noqa: PLC0415 - quick --help
-    from controller.errors import ConfigError  # noqa: PLC0415
-    from controller.store.broker_folder import write_broker_file  # noqa: PLC0415
+    from controller.store.broker_folder import not_written, write_broker_file  # noqa: PLC0415
 
     now = datetime.now(UTC)
     certificates, serials = _opened(home, now)
@@ -143,8 +142,8 @@ def crl(
     try:
         write_broker_file(file, text)
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from error
-    say(f"{len(serials)} revoked certificates are in {file}")
+        raise not_written(file, error) from error
+    say(f"{file} names {counted(len(serials), 'revoked certificate')}")
     say("next: `systemctl reload mosquitto`, or send it a SIGHUP")
 
 

@@ -133,7 +133,7 @@ def serve(home: HomeOption = Path("controller")) -> None:
     logging.basicConfig(
         level=config.log_level, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
-    for chatty in ("alembic", "uvicorn", "httpx"):
+    for chatty in ("alembic", "uvicorn", "httpx", "tuf"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     place = Home(home.absolute())
     place.require_whole()

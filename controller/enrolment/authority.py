@@ -254,7 +254,8 @@ def _general_name(host: str) -> x509.GeneralName:
     except ValueError:
         pass
     if not _HOST.fullmatch(host):
-        raise InvalidInput(f"hosts: {host!r} is neither a host name nor an IP address")
+        hint = " (it stands without a port)" if ":" in host else ""
+        raise InvalidInput(f"{host!r} is neither a host name nor an IP address{hint}")
     return x509.DNSName(host)
 
 

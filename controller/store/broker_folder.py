@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from controller.broker.folder import BrokerFile
-from controller.errors import ConfigError, Conflict
+from controller.errors import Conflict, StoreError
 
 
 def write_broker_folder(folder: Path, files: Sequence[BrokerFile]) -> None:
@@ -14,7 +14,7 @@ def write_broker_folder(folder: Path, files: Sequence[BrokerFile]) -> None:
 
     Raises:
         Conflict: there are other things in the folder, or it is none.
-        ConfigError: it can't be written.
+        StoreError: it can't be written.
     """
     try:
         if folder.exists() and not folder.is_dir():
@@ -26,7 +26,14 @@ def write_broker_folder(folder: Path, files: Sequence[BrokerFile]) -> None:
         for one in files:
             write_broker_file(folder / one.name, one.data, secret=one.secret)
     except OSError as error:
-        raise ConfigError(f"{error.filename or folder}: {error.strerror}") from error
+        raise not_written(Path(error.filename or folder), error) from error
+
+
+def not_written(path: Path, error: OSError) -> StoreError:
+    """What a person is told who may not write there, or can't."""
+    return StoreError(
+        f"{path}: {error.strerror}", "Name another place, or run this as who may write there."
+    )
 
 
 def write_broker_file(path: Path, data: bytes, *, secret: bool = False) -> None:

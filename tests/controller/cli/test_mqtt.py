@@ -92,10 +92,11 @@ def test_a_folder_for_another_machine_names_its_own_places(
     [
         (("{}", "--host", "b"), 1, "has other things in it: 'file' [conflict]"),
         (("{}/file", "--host", "b"), 1, "file is a file, no folder [conflict]"),
-        (("{}/file/below", "--host", "b"), 1, "[config]"),
+        (("{}/file/below", "--host", "b"), 1, "Not a directory [store]"),
         (("{}/" + "x" * 100_000, "--host", "b"), 1, "File name too long"),
         (("{}/new", "--host", "a b"), 1, "'a b' is neither a host name nor an IP address"),
         (("{}/new", "--host", ""), 1, "'' is neither a host name nor an IP address"),
+        (("{}/new", "--host", "b:8883"), 1, "IP address (it stands without a port)"),
         (("{}/new",), 2, "--host"),
         (("{}/new", "--host", "b", "--devices-port", "8885"), 2, "one for each"),
         (("{}/new", "--host", "b", "--installed-in", "etc"), 2, "does not begin with /"),
@@ -132,7 +133,7 @@ def test_every_certificate_of_a_revoked_device_is_on_the_list(
         tx.audit.append(Entry("bad", "device.seen", "bad", {"serial": "dd"}), 1)
     path = tmp_path / "revoked.crl"
     words = ("mqtt", "crl", path, "--home", office.home.path)
-    assert muster.ok(*words).lines[0] == f"0 revoked certificates are in {path}"
+    assert muster.ok(*words).lines[0] == f"{path} names 0 revoked certificates"
     with office.store.begin() as tx:
         revoked = actions.revoke(tx, "bad", "the-admin", 2.0)
     muster.ok(*words)
@@ -155,7 +156,8 @@ def test_a_list_that_can_t_be_written_leaves_the_one_that_is_there(
 ) -> None:
     said = muster.refused("mqtt", "crl", tmp_path / "none" / "x", "--home", office.home.path)
 
-    assert "[config]" in said
+    assert "[store]" in said
+    assert "Name another place" in said
     assert list(tmp_path.iterdir()) == []
 
 
