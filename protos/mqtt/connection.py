@@ -151,7 +151,7 @@ class BrokerClient:
             async for _ in self._client.messages:
                 pass  # none come: they are handed over as they arrive
         except aiomqtt.MqttError as error:
-            return BrokerError(str(error))
+            return BrokerError(str(error.__cause__ or error))
         return BrokerError("the connection was closed")
 
 
@@ -193,6 +193,7 @@ async def connected(
         with translated():
             await client.__aenter__()
     except BaseException:
+        client.unwanted = True
         client.drop()
         raise
     client.watch()
@@ -214,6 +215,7 @@ class _Client(aiomqtt.Client):
 
     on_incoming: OnMessage
     aliases = 0  # how many the broker takes of us
+    unwanted = False  # whoever wanted the connection has given up: it must not come up any more
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -241,13 +243,17 @@ class _Client(aiomqtt.Client):
         except TimeoutError as error:
             late = aiomqtt.MqttError("a message was not acknowledged in time")
             since = self._waits_since
-            if since and self._loop.time() - since > _SILENT_SECONDS:
-                # It would be given more and more, and paho keeps all of it.
-                if not self._disconnected.done():
-                    self._disconnected.set_exception(late)
+            silent = bool(since) and self._loop.time() - since > _SILENT_SECONDS
+            if silent and not self._disconnected.done():
+                self._disconnected.set_exception(late)  # paho keeps all that it would be given
             raise late from error
         finally:
             del self._unacknowledged[sent.mid]
+
+    def _client_connect(self) -> None:
+        super()._client_connect()  # on a thread, which nobody can cancel
+        if self.unwanted:
+            self._loop.call_soon_threadsafe(self.drop)
 
     def drop(self) -> None:
         """Closes the socket: aiomqtt leaves it open after what it can't read, and goes on to ping."""
@@ -299,7 +305,7 @@ class _Client(aiomqtt.Client):
         properties: Properties,
     ) -> None:
         del client, userdata, properties
-        self._waits_since = 0.0 if len(self._unacknowledged) < 2 else self._loop.time()  # noqa: PLR2004
+        self._waits_since = 0.0 if len(self._unacknowledged) < 2 else self._loop.time()
         acknowledged = self._unacknowledged.get(mid)
         if acknowledged is None or acknowledged.done():
             return

@@ -1,5 +1,9 @@
 import asyncio
+import contextlib
 import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +17,15 @@ from protos.mqtt.connection import Habits, connected
 ACCEPTED = bytes([0x20, 3, 0, 0, 0])
 """CONNACK: no session, success, no properties."""
 
+PUBLISH, SUBSCRIBE = 3, 8
+DEADLINE = 15.0
 
-async def test_a_message_on_its_way_fails_as_soon_as_the_connection_breaks(tmp_path: Path) -> None:
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def a_broker(tmp_path: Path, serve: Serve) -> AsyncIterator[Broker]:
     now = datetime.now(UTC)
     authority = create_authority("broker CA", now)
     own = issue_server(authority, ["127.0.0.1"], now)
@@ -22,19 +33,131 @@ async def test_a_message_on_its_way_fails_as_soon_as_the_connection_breaks(tmp_p
     path.write_bytes(own.key_pem + own.certificate_pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield Broker(address, authority.certificate_pem)
 
+
+async def packet(reader: asyncio.StreamReader) -> int:
+    """Takes a packet of less than 128 bytes; returns its kind."""
+    head = await reader.readexactly(2)
+    await reader.readexactly(head[1])
+    return head[0] >> 4
+
+
+async def test_a_message_on_its_way_fails_as_soon_as_the_connection_breaks(tmp_path: Path) -> None:
     async def forget(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65_536)
         writer.write(ACCEPTED)
         await reader.read(65_536)
         writer.transport.abort()
 
-    server = await asyncio.start_server(forget, "127.0.0.1", 0, ssl=context)
-    async with server:
-        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        broker = Broker(address, authority.certificate_pem)
-        async with connected(broker, "one", lambda _: None, Habits()) as client:
-            with pytest.raises(BrokerError, match="the connection has ended"):
-                await client.publish("a/topic", b"x")
-            with pytest.raises(BrokerError, match="the connection has ended"):
-                await client.publish("a/topic", b"x")
+    async with (
+        a_broker(tmp_path, forget) as broker,
+        connected(broker, "one", lambda _: None, Habits()) as client,
+    ):
+        with pytest.raises(BrokerError, match="the connection has ended"):
+            await client.publish("a/topic", b"x")
+        with pytest.raises(BrokerError, match="the connection has ended"):
+            await client.publish("a/topic", b"x")
+
+
+async def test_a_packet_larger_than_was_agreed_ends_the_connection_before_it_is_taken(
+    tmp_path: Path,
+) -> None:
+    async def swell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(ACCEPTED)
+        writer.write(bytes([0x30, 0xFF, 0xFF, 0xFF, 0x7F]))  # 256 MiB are to follow
+        await reader.read()
+        writer.transport.abort()
+
+    async with (
+        a_broker(tmp_path, swell) as broker,
+        asyncio.timeout(DEADLINE),
+        connected(broker, "one", lambda _: None, Habits()) as client,
+    ):
+        assert isinstance(await client.ended(), BrokerError)
+
+
+async def test_no_more_is_on_its_way_than_the_broker_takes_at_once(tmp_path: Path) -> None:
+    came: list[int] = []
+
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(bytes([0x20, 6, 0, 0, 3, 0x21, 0, 2]))  # CONNACK; Receive Maximum: 2
+        while not came or came[-1] != SUBSCRIBE:
+            came.append(await packet(reader))
+        writer.transport.abort()
+
+    async with (
+        a_broker(tmp_path, count) as broker,
+        connected(broker, "one", lambda _: None, Habits()) as client,
+    ):
+        saying = [client.publish("a/topic", b"x") for _ in range(5)]
+        ends = await asyncio.gather(*saying, client.subscribe(["a"]), return_exceptions=True)
+
+    assert all(isinstance(one, BrokerError) for one in ends)
+    assert came == [PUBLISH, PUBLISH, SUBSCRIBE]
+
+
+async def test_a_broker_that_acknowledges_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protos.mqtt.connection.TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("protos.mqtt.connection._SILENT_SECONDS", 0.1)
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(ACCEPTED)
+        while await reader.read(65_536):
+            pass
+        writer.transport.abort()
+
+    async with (
+        a_broker(tmp_path, swallow) as broker,
+        asyncio.timeout(DEADLINE),
+        connected(broker, "one", lambda _: None, Habits()) as client,
+    ):
+        with pytest.raises(BrokerError, match="not acknowledged"):
+            await client.publish("a/topic", b"x")
+        assert "not acknowledged" in str(await client.ended())
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+    writer.transport.abort()
+
+
+async def test_who_gives_up_while_it_connects_leaves_nothing_open(tmp_path: Path) -> None:
+    knocked, given_up, left = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65_536):
+                pass
+        writer.transport.abort()
+        left.set()
+
+    async with a_broker(tmp_path, listen) as broker:
+
+        async def hesitate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            knocked.set()
+            await given_up.wait()
+            far = await asyncio.open_connection(*broker.address.split(":"))
+            await asyncio.gather(pump(reader, far[1]), pump(far[0], writer))
+
+        before = await asyncio.start_server(hesitate, "127.0.0.1", 0)
+        async with before, asyncio.timeout(DEADLINE):
+            address = f"127.0.0.1:{before.sockets[0].getsockname()[1]}"
+            there = replace(broker, address=address)
+            dialling = asyncio.create_task(
+                connected(there, "one", lambda _: None, Habits()).__aenter__()
+            )
+            await knocked.wait()
+            dialling.cancel()
+            await asyncio.wait([dialling])
+            given_up.set()
+            await left.wait()
