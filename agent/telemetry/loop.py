@@ -86,7 +86,8 @@ class UploadLoop:
             except Refused as error:
                 log.warning("telemetry.refused code=%s: %s", error.code, error.detail)
             except TransportError as error:
-                log.info("telemetry.waits attempt=%d: %s", attempt, error.detail)
+                level = logging.DEBUG if attempt else logging.INFO  # it may last for days
+                log.log(level, "telemetry.waits attempt=%d: %s", attempt, error.detail)
             except AgentError as error:
                 log.warning("telemetry.failed code=%s: %s", error.code, error.detail)
             except Exception:

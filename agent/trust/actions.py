@@ -91,6 +91,7 @@ class ImageTrust:
         self._clock = clock
         self._agent_version = agent_version
         self._scratch = scratch
+        self._answered = True  # by the controller, when it was asked last
         self._limiting: TrustedState | None = None
         self._noting = threading.Lock()  # what is known is what is stored
         self._turn = threading.Lock()  # one refresh at a time
@@ -110,11 +111,15 @@ class ImageTrust:
         """
         wanted = frozenset(models)
         try:
-            return await asyncio.to_thread(self._refresh, fetch, wanted)
+            refreshed = await asyncio.to_thread(self._refresh, fetch, wanted)
+            self._answered = True
+            return refreshed
         except TransportError as silence:
             if self._mirror is None:
                 raise
-            log.info("trust.asks-mirror detail=%s", silence)
+            level = logging.INFO if self._answered else logging.DEBUG
+            self._answered = False
+            log.log(level, "trust.asks-mirror detail=%s", silence)
         return await asyncio.to_thread(self._refresh_from, self._mirror, wanted)
 
     async def accept_directive(self, envelope: bytes, fetch: Fetch | None = None) -> Directive:

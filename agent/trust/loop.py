@@ -46,6 +46,7 @@ class RefreshLoop:
         self._interval = interval
         self._asked = asyncio.Event()
         self._failures = 0
+        self._reachable = True
 
     def trigger(self) -> None:
         """Asks for a refresh now."""
@@ -75,13 +76,16 @@ class RefreshLoop:
         try:
             refreshed = await self._trust.refresh(self._fetch)
         except TransportError as error:
-            log.info("trust.unreachable detail=%s", error)
+            level = logging.INFO if self._reachable else logging.DEBUG  # it may last for days
+            self._reachable = False
+            log.log(level, "trust.unreachable detail=%s", error)
             return self._sooner()
         except AgentError as error:
             log.warning("trust.refused code=%s detail=%s", error.code, error)
         except Exception:
             log.exception("trust.failed")
         else:
+            self._reachable = True
             for model, problem in refreshed.problems.items():
                 log.warning(
                     "trust.refused model=%s code=%s detail=%s", model, problem.code, problem

@@ -164,8 +164,9 @@ async def test_over_a_bad_network_every_record_is_stored_once(
 
 
 async def test_a_controller_that_is_down_loses_nothing_and_is_asked_ever_less_often(
-    spooling: DeviceStore,
+    spooling: DeviceStore, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "agent.telemetry.loop")
     network = Network(lambda turn: "request lost" if turn < 12 else "")
     clock = LeapingClock()
     put(spooling, "one", "two")
@@ -180,6 +181,8 @@ async def test_a_controller_that_is_down_loses_nothing_and_is_asked_ever_less_of
     assert all(0 <= wait <= most for wait, most in zip(waited, ceilings, strict=True))
     assert len(set(waited)) == 12
     assert network.names() == ["one", "two"]
+    said = [one for one in caplog.messages if one.startswith("telemetry.waits")]
+    assert said == ["telemetry.waits attempt=0: no answer"]
 
 
 async def test_a_wake_sends_at_once_and_nothing_is_sent_before(spooling: DeviceStore) -> None:

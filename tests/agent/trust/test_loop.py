@@ -1,7 +1,10 @@
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
+
+import pytest
 
 from agent.errors import DiskFull, TransportError
 from agent.trust.actions import ImageTrust
@@ -129,8 +132,20 @@ async def test_it_goes_on_while_nobody_answers_and_when_it_is_attacked(
         await until(lambda: "targets.json" in device.versions())
 
 
+async def test_a_controller_that_does_not_answer_is_logged_once_until_it_has_answered(
+    world: World, device: DeviceUnderAttack, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = loop_of(world, device, Turns())
+    with caplog.at_level(logging.INFO, "agent.trust.loop"):
+        for answers in (False, False, True, False, False):
+            world.forged = {} if answers else {"2.root.json": TransportError("cut off")}
+            await loop._refresh()
+
+    assert caplog.messages == ["trust.unreachable detail=cut off"] * 2
+
+
 async def test_what_a_mirror_says_is_asked_again_long_before_the_next_refresh(
-    world: World, device: DeviceUnderAttack
+    world: World, device: DeviceUnderAttack, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The mirror may be behind: the controller is to be asked as soon as it answers."""
     answers = False
@@ -144,9 +159,11 @@ async def test_what_a_mirror_says_is_asked_again_long_before_the_next_refresh(
     rng = Random(7)  # noqa: S311 - jitter
     loop = RefreshLoop(device.trust, controller, Turns(), world.clock, rng, 3600)
 
-    sooner = [await loop._refresh() for _ in range(3)]
+    with caplog.at_level(logging.INFO, "agent.trust.actions"):
+        sooner = [await loop._refresh() for _ in range(3)]
     answers = True
 
     assert "targets.json" in device.versions()
     assert max(sooner) < 60
+    assert caplog.messages == ["trust.asks-mirror detail=cut off"]
     assert await loop._refresh() > 2000
