@@ -22,6 +22,7 @@ from agent.identity import keys
 from agent.transport.grpc.link import GrpcDialer
 from agent.transport.link import Dialer
 from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
+from agent.transport.mqtt.questions import Waits
 from controller.enrolment.authority import (
     KeyPair,
     check_request,
@@ -294,7 +295,12 @@ class OverMqtt:
     def courier(self) -> Courier:
         return self._courier
 
-    async def dialer(self, device: str, seed: int = 1) -> MqttDialer:
+    async def dialer(
+        self,
+        device: str,
+        seed: int = 1,
+        waits: Waits = Waits(),  # noqa: B008 - it is frozen
+    ) -> MqttDialer:
         cable = self.cables.setdefault(device, Cable(self._broker.ports.devices))
         port = await cable.lay()
         shown = self._broker.certificates.device(device)
@@ -310,7 +316,9 @@ class OverMqtt:
             lambda: next(sessions),
         )
         rng = random.Random(seed)  # noqa: S311 - which controller, not secrets
-        return MqttDialer(access, SystemClock(), rng, self.desired.append, will_delay=1)
+        return MqttDialer(
+            access, SystemClock(), rng, self.desired.append, will_delay=1, waits=waits
+        )
 
     async def cut(self, device: str) -> None:
         self.cables[device].cut()

@@ -144,9 +144,9 @@ class MqttLink:
 
     async def close(self) -> None:
         """Says goodbye, if it can, and ends the connection."""
-        was_up = self._inbox.failure is None and self._controller is not None
         self._fail(TransportError("the link was closed"))
-        if was_up and self._client is not None:
+        if self._controller is not None and self._client is not None:
+            # Also after silence: who did not answer may take us for there, and no will is told.
             death = topics.death(self._letters.device)
             try:
                 async with asyncio.timeout(GOODBYE_SECONDS):
