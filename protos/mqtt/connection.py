@@ -98,7 +98,7 @@ class BrokerClient:
         with translated():
             for code in await self._client.subscribe(options):
                 if isinstance(code, ReasonCode) and code.is_failure:
-                    raise BrokerError(f"the broker refused a subscription: {code}")
+                    raise BrokerError(f"it refused a subscription: {code}")
 
     async def publish(
         self,
@@ -310,7 +310,7 @@ class _Client(aiomqtt.Client):
         if acknowledged is None or acknowledged.done():
             return
         if reason_code.is_failure:
-            refused = aiomqtt.MqttError(f"the broker refused a message: {reason_code}")
+            refused = aiomqtt.MqttError(f"it refused a message: {reason_code}")
             acknowledged.set_exception(refused)
         else:
             acknowledged.set_result(None)
@@ -326,7 +326,10 @@ class _Client(aiomqtt.Client):
         """Also before there was a connection: a broker that refuses a certificate just hangs up."""
         if not self._connected.done():
             self._connected.set_exception(
-                aiomqtt.MqttError("the broker hung up at once: does it know our certificate?")
+                aiomqtt.MqttError(
+                    "it hung up at once: is this the right one of its ports, and does it take "
+                    "our certificate?"
+                )
             )
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
@@ -421,4 +424,4 @@ def translated() -> Iterator[None]:
     except aiomqtt.MqttError as error:
         raise BrokerError(str(error)) from error
     except (OSError, ValueError) as error:
-        raise BrokerError(f"the broker can't be reached: {error}") from error
+        raise BrokerError(f"it can't be reached: {error}") from error

@@ -102,7 +102,7 @@ class MqttDialer:
             )
         except BrokerError as error:
             await link.close()
-            raise TransportError(f"the broker: {error}") from error
+            raise TransportError(f"the broker at {access.broker.address}: {error}") from error
         except TimeoutError as error:
             self._silent.add(link.controller)
             await link.close()

@@ -63,6 +63,19 @@ async def test_a_message_on_its_way_fails_as_soon_as_the_connection_breaks(tmp_p
             await client.publish("a/topic", b"x")
 
 
+async def test_one_that_hangs_up_at_once_may_be_the_wrong_port_or_refuse_our_certificate(
+    tmp_path: Path,
+) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65_536)
+        writer.close()
+
+    async with a_broker(tmp_path, hang_up) as broker, asyncio.timeout(DEADLINE):
+        with pytest.raises(BrokerError, match="it hung up at once: .* ports, .* certificate"):
+            async with connected(broker, "one", lambda _: None, Habits()):
+                pass
+
+
 async def test_a_packet_larger_than_was_agreed_ends_the_connection_before_it_is_taken(
     tmp_path: Path,
 ) -> None:
