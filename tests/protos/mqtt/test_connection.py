@@ -71,7 +71,7 @@ async def test_one_that_hangs_up_at_once_may_be_the_wrong_port_or_refuse_our_cer
         writer.close()
 
     async with a_broker(tmp_path, hang_up) as broker, asyncio.timeout(DEADLINE):
-        with pytest.raises(BrokerError, match="it hung up at once: .* ports, .* certificate"):
+        with pytest.raises(BrokerError, match=r"it hung up at once: .* ports, .* certificate"):
             async with connected(broker, "one", lambda _: None, Habits()):
                 pass
 
