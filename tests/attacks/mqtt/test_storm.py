@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Untrusted
+from protos.mqtt.topics import Leaf
 from tests.agent.transport.crossing import until
 from tests.attacks.mqtt.between import Parcel, honest
 from tests.attacks.mqtt.fleet import fleet_at_a_bad_broker
@@ -40,15 +41,18 @@ class Storm:
 
     def _one(self, parcel: Parcel, doing: str) -> list[Parcel]:
         rng = self._rng
-        same_way = [one for one in self.old if one.toward is parcel.toward]
+        # It may not end by itself: where no controller is to be seen, nothing is said any more.
+        standing = [parcel] if parcel.leaf is Leaf.STATE else []
+        elsewhere = [one.topic for one in self.old if one.toward is parcel.toward]
+        elsewhere = [one for one in elsewhere if not one.endswith("/state")] or [parcel.topic]
         happens = {
             "deliver": [parcel],
-            "drop": [],
+            "drop": standing,
             "double": [parcel, parcel],
-            "delay": [],
+            "delay": standing,
             "repeat": [rng.choice(self.old), parcel, rng.choice(self.old)],
-            "alter": [rng.choice(altered(parcel) or [parcel])],
-            "misplace": [parcel.but(topic=rng.choice(same_way).topic), parcel],
+            "alter": [rng.choice(altered(parcel) or [parcel]), *standing],
+            "misplace": [parcel.but(topic=rng.choice(elsewhere)), parcel],
         }
         if doing == "delay":
             self.late.append(parcel)
