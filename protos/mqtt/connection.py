@@ -76,7 +76,8 @@ class Habits:
     """How we connect.
 
     Attributes:
-        keepalive: seconds; a path that is dead for one and a half of these is noticed.
+        keepalive: seconds; a dead path is noticed by the broker after one and a half of these, by us
+            after a little more than two.
         remember: seconds for which the broker keeps subscriptions and messages for us when we are
             gone; 0 begins afresh.
     """
