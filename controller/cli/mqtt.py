@@ -107,7 +107,7 @@ def setup(
     say(f"what Mosquitto needs is in {folder}; its certificate is good until {until:%Y-%m-%d}")
     say("next, on the broker's machine:")
     say(f"  `chown -R mosquitto: {there} && mosquitto -c {there / 'mosquitto.conf'}`")
-    say(f"and in {home / 'controller.toml'}, under [mqtt]:")
+    say(f"and in {home / 'controller.toml'}, under [mqtt], for the controller's next start:")
     name = f"[{host[0]}]" if ":" in host[0] else host[0]
     say(f'  broker = "{name}:{ports.controllers}"')
     say(f'  address = "{name}:{ports.devices}"')
