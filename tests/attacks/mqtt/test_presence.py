@@ -12,7 +12,7 @@ from protos.mqtt import topics
 from protos.mqtt.sealing import UP, seal
 from protos.mqtt.topics import Leaf
 from protos.v1 import mqtt_pb2
-from tests.attacks.mqtt.between import Parcel, Toward
+from tests.attacks.mqtt.between import Parcel, Toward, honest
 from tests.attacks.mqtt.fleet import Fleet, answers
 from tests.attacks.mqtt.forgery import death, said
 
@@ -113,3 +113,21 @@ async def test_a_birth_that_a_newer_one_has_overtaken_does_not_take_its_place(
     assert await answers(link)
     await link.publish(FACTS, b"facts")
     assert fleet.centre.heard == [("d1", FACTS, b"facts")]
+
+
+async def test_a_birth_that_was_kept_back_counts_when_it_comes_but_not_after_a_newer_one(
+    fleet: Fleet,
+) -> None:
+    fleet.middle.malice = lambda one: () if one.toward is Toward.CONTROLLERS else (one,)
+    for name in ("d1", "d2"):
+        with pytest.raises(TransportError):
+            await (await fleet.dialer(name, seconds=0.5)).dial()
+    (first,), (second,) = fleet.said("birth", "d1"), fleet.said("birth", "d2")
+    fleet.middle.malice = honest
+    link = await fleet.link("d2")
+
+    await fleet.middle.deliver(first, second)
+
+    await fleet.centre.until(lambda: ("up", "d1") in fleet.centre.presence)  # and it is not there
+    assert await answers(link)
+    assert fleet.centre.presence == [("up", "d2"), ("up", "d1")]
