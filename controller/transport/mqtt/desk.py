@@ -49,9 +49,12 @@ class MqttDesk:
         self._links: dict[str, MqttSession] = {}
         self._calls = DeviceTasks()
         self._words = DeviceTasks()  # said to a device, whatever it asks meanwhile
+        self._open = True
 
     def receive(self, incoming: Incoming, address: Address) -> None:
-        """Takes a message; what proves nothing is dropped."""
+        """Takes a message; what proves nothing is dropped, and so is what comes after the end."""
+        if not self._open:
+            return
         try:
             if address.leaf is Leaf.DEATH:
                 self._take_death(address.whose, incoming.payload)
@@ -71,6 +74,7 @@ class MqttDesk:
 
     async def close(self) -> None:
         """Ends every link and everything that is done for one."""
+        self._open = False
         for session in tuple(self._links.values()):
             self._leave(session)
         await self._calls.close()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -100,8 +100,23 @@ async def test_what_a_device_announces_is_taken_in_order_however_long_its_admiss
         await link.close()
 
 
-async def test_who_asks_without_end_is_answered_only_so_often_at_once(tmp_path: Path) -> None:
-    authorities, centre = Authorities.new(), Centre()
+@dataclass
+class Hearing:
+    """A desk that nobody serves, and a device that it does not know."""
+
+    desk: MqttDesk
+    letters: Letters
+    to: Controller
+
+    def hear(self, message: mqtt_pb2.DeviceMessage) -> None:
+        _, data = self.letters.write(message, self.to)
+        topic = topics.call(self.letters.device)
+        self.desk.receive(Incoming(topic, data), Address(Leaf.CALL, self.letters.device))
+
+
+@asynccontextmanager
+async def hearing(tmp_path: Path) -> AsyncIterator[Hearing]:
+    authorities, endpoint = Authorities.new(), Centre().endpoint()
     own = ControllerSeal(authorities.controller, X25519PrivateKey.generate())
     async with mosquitto(tmp_path) as broker:
         certificates = broker.certificates
@@ -111,25 +126,35 @@ async def test_who_asks_without_end_is_answered_only_so_often_at_once(tmp_path: 
             certificates.controller.certificate_pem,
             certificates.controller.key_pem,
         )
+        device_ca_pem = certificates.device_authority.certificate_pem
+        senders = Senders(device_ca_pem, lambda: datetime.now(UTC))
         shown = certificates.device("cam-1")
         letters = Letters("cam-1", 1, keys.signer(shown.key_pem), shown.certificate_pem)
-        to = Controller("one", keys.verifier(keys.public_key(own.server.key_pem)), own_key(own), 0)
-        request = mqtt_pb2.DeviceMessage(request=mqtt_pb2.Request(method=METADATA.name))
+        key = keys.verifier(keys.public_key(own.server.key_pem))
+        to = Controller("one", key, own.sealing_key.public_key().public_bytes_raw(), 0)
         async with connected(access, "controller", lambda _: None, Habits()) as client:
-            senders = Senders(
-                certificates.device_authority.certificate_pem, lambda: datetime.now(UTC)
-            )
-            endpoint = centre.endpoint()
             desk = MqttDesk(endpoint, Sessions(endpoint), senders, own, Voice("one", own, client))
-            before = len(asyncio.all_tasks())
-            topic = topics.call("cam-1")
-            for _ in range(10 * CALLS):  # of a device that nobody knows: it is asked who it is
-                _, data = letters.write(request, to)
-                desk.receive(Incoming(topic, data), Address(Leaf.CALL, "cam-1"))
-
-            assert len(asyncio.all_tasks()) - before == CALLS
+            yield Hearing(desk, letters, to)
             await desk.close()
 
 
-def own_key(own: ControllerSeal) -> bytes:
-    return own.sealing_key.public_key().public_bytes_raw()
+async def test_who_asks_without_end_is_answered_only_so_often_at_once(tmp_path: Path) -> None:
+    request = mqtt_pb2.DeviceMessage(request=mqtt_pb2.Request(method=METADATA.name))
+    async with hearing(tmp_path) as it:
+        before = len(asyncio.all_tasks())
+
+        for _ in range(10 * CALLS):  # it is asked who it is, each time
+            it.hear(request)
+
+        assert len(asyncio.all_tasks()) - before == CALLS
+
+
+async def test_who_comes_after_the_end_is_not_heard(tmp_path: Path) -> None:
+    request = mqtt_pb2.DeviceMessage(request=mqtt_pb2.Request(method=METADATA.name))
+    async with hearing(tmp_path) as it:
+        before = len(asyncio.all_tasks())
+        await it.desk.close()
+
+        it.hear(request)
+
+        assert len(asyncio.all_tasks()) == before
