@@ -39,6 +39,8 @@ _SILENT_SECONDS: Final = 60.0
 _ON_THEIR_WAY: Final = 1000
 """Messages at most that wait to be acknowledged, unless the broker takes fewer at once."""
 
+_UNSPECIFIED: Final = 0x80
+
 _AT_ONCE: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 """Else what follows an acknowledgement waits for the broker's kernel to answer that: 40 ms."""
 
@@ -152,7 +154,10 @@ class BrokerClient:
             async for _ in self._client.messages:
                 pass  # none come: they are handed over as they arrive
         except aiomqtt.MqttError as error:
-            return BrokerError(str(error.__cause__ or error))
+            cause = error.__cause__ or error
+            if isinstance(cause, aiomqtt.MqttCodeError) and cause.rc == _UNSPECIFIED:
+                return BrokerError("the connection broke")  # paho's word for an end without a word
+            return BrokerError(str(cause))
         return BrokerError("the connection was closed")
 
 

@@ -61,6 +61,7 @@ async def test_a_message_on_its_way_fails_as_soon_as_the_connection_breaks(tmp_p
             await client.publish("a/topic", b"x")
         with pytest.raises(BrokerError, match="the connection has ended"):
             await client.publish("a/topic", b"x")
+        assert str(await client.ended()) == "the connection broke"
 
 
 async def test_one_that_hangs_up_at_once_may_be_the_wrong_port_or_refuse_our_certificate(
