@@ -37,29 +37,20 @@ class TransportError(Temporary):
     """No answer came from the controller."""
 
     code = "transport"
-    remedy = (
-        "The agent keeps trying. Check the network, and that the controller runs, "
-        "and the broker if there is one."
-    )
+    remedy = "The agent keeps trying. Check network, controller and, if there is one, broker."
 
 
 class NobodyAnswered(TransportError):
     """No answer came to a machine that wants to join: nobody asks again for it."""
 
-    remedy = (
-        "Check the network, and that the controller runs, and the broker if there is one. Then run "
-        "the command again: the token serves this machine still."
-    )
+    remedy = "Check network, controller and broker, and run it again: the token serves still."
 
 
 class MirrorDistrusted(TransportError):
     """What a mirror has is not what it must be, so it counts as no answer. Its cause says why not."""
 
     code = "mirror-distrusted"
-    remedy = (
-        "The agent keeps trying, the controller first. Bring the mirror up to date with "
-        "`muster mirror sync`; if it was, find out who has changed it."
-    )
+    remedy = "The agent goes on. Run `muster mirror sync`, or find out who changed the mirror."
 
 
 class DiskFull(Temporary):

@@ -83,7 +83,7 @@ class MqttDesk:
     def _take(self, address: Address, incoming: Incoming) -> None:
         claimed = claim(unseal(incoming.payload, self._own.sealing_key, UP), DeviceMessage)
         message = claimed.message
-        self._check_place(message, address)
+        _check_place(message, address, self._voice.controller)
         to = Listener(
             message.device,
             message.session,
@@ -113,14 +113,6 @@ class MqttDesk:
         """Answers at once; who asks faster than the broker takes answers gets no more of them."""
         if self._words.count(to.device) < CALLS:
             self._words.start(to.device, self._voice.answer(to, message))
-
-    def _check_place(self, message: DeviceMessage, address: Address) -> None:
-        """What needs an order comes to us by name, and nothing else does."""
-        to_us = message.WhichOneof("kind") in ("birth", "announcement")
-        if to_us != (address.leaf is Leaf.IN):
-            raise DocumentError("not-for-us", "on a topic where it does not belong")
-        if to_us and message.controller != self._voice.controller:
-            raise DocumentError("not-for-us", "for another controller, or an older one")
 
     async def _answer(self, message: DeviceMessage, sender: Sender, to: Listener) -> None:
         try:
@@ -156,7 +148,9 @@ class MqttDesk:
                 body = await self._endpoint.call(to.device, request.method, request.body)
                 return ControllerMessage(body=body)
             case "chunk":
-                return ControllerMessage(body=await self._chunk(to.device, message.chunk))
+                return ControllerMessage(
+                    body=await _chunk(self._endpoint, to.device, message.chunk)
+                )
             case _:
                 raise InvalidInput("message: of a kind that this controller does not know")
 
@@ -183,19 +177,6 @@ class MqttDesk:
             return _farewell()
         await self._endpoint.publish(to.device, announcement.subject, announcement.payload)
         return ControllerMessage(done=mqtt_pb2.Done())
-
-    async def _chunk(self, device: str, wanted: mqtt_pb2.ChunkRequest) -> bytes:
-        """The bytes that were asked for; fewer only at the blob's end."""
-        if not 0 < wanted.length <= CHUNK_BYTES:
-            raise InvalidInput(f"length: {wanted.length} is not between 1 and {CHUNK_BYTES}")
-        found = bytearray()
-        pieces = self._endpoint.fetch(device, wanted.sha256, wanted.offset, tuple(wanted.have))
-        async with contextlib.aclosing(pieces):  # type: ignore[type-var]
-            async for piece in pieces:
-                found += piece
-                if len(found) >= wanted.length:
-                    break
-        return bytes(found[: wanted.length])
 
     def _take_death(self, device: str, payload: bytes) -> None:
         claimed = claim(payload, DeviceMessage)
@@ -233,6 +214,29 @@ class MqttDesk:
         to = Listener(session.device, session.number, session.answer_key)
         words = self._voice.command(to, message, session.next_command())
         self._words.start(session.device, words)
+
+
+def _check_place(message: DeviceMessage, address: Address, controller: str) -> None:
+    """What needs an order comes to this controller by name, and nothing else does."""
+    to_us = message.WhichOneof("kind") in ("birth", "announcement")
+    if to_us != (address.leaf is Leaf.IN):
+        raise DocumentError("not-for-us", "on a topic where it does not belong")
+    if to_us and message.controller != controller:
+        raise DocumentError("not-for-us", "for another controller, or an older one")
+
+
+async def _chunk(endpoint: Endpoint, device: str, wanted: mqtt_pb2.ChunkRequest) -> bytes:
+    """The bytes that were asked for; fewer only at the blob's end."""
+    if not 0 < wanted.length <= CHUNK_BYTES:
+        raise InvalidInput(f"length: {wanted.length} is not between 1 and {CHUNK_BYTES}")
+    found = bytearray()
+    pieces = endpoint.fetch(device, wanted.sha256, wanted.offset, tuple(wanted.have))
+    async with contextlib.aclosing(pieces):  # type: ignore[type-var]
+        async for piece in pieces:
+            found += piece
+            if len(found) >= wanted.length:
+                break
+    return bytes(found[: wanted.length])
 
 
 def _farewell() -> ControllerMessage:

@@ -82,7 +82,7 @@ async def test_a_join_whose_reply_was_lost_is_repeated_as_the_same_device(
     controller.enrolment.lose_replies = True
     with pytest.raises(NobodyAnswered) as caught:
         await join(token, "cam-1", FACTS, key_path, store, NOW, controller.enrolment.dial)
-    assert "the token serves this machine still" in caught.value.remedy
+    assert "the token serves still" in caught.value.remedy
     assert store.identity.load() is None
 
     controller.enrolment.lose_replies = False
