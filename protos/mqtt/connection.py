@@ -7,9 +7,7 @@ comes, without a queue, for both sides only look where it belongs and return.
 import asyncio
 import contextlib
 import logging
-import os
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,12 +21,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from protos.errors import BrokerError
-from protos.limits import MESSAGE_BYTES
 from protos.mqtt.broker import Broker
+from protos.mqtt.tls import PACKET_BYTES, tls_context
 
 TIMEOUT_SECONDS: Final = 15.0
-PACKET_BYTES: Final = MESSAGE_BYTES + 64 * 1024
-"""Largest packet that we ask the broker to send."""
 
 _PING_CHECKS: Final = 1 / 8
 """Of the keepalive: so much later than that a ping may go out. Brokers wait half of it longer."""
@@ -187,7 +183,7 @@ async def connected(
         keepalive=habits.keepalive,
         properties=properties,
         will=None if will is None else _will(will),
-        tls_context=_tls(broker),
+        tls_context=tls_context(broker),
         timeout=TIMEOUT_SECONDS,
         max_inflight_messages=_ON_THEIR_WAY,
         # What goes wrong is raised, too; its lines would say it twice, and to nobody.
@@ -375,25 +371,6 @@ class _Client(aiomqtt.Client):
             await asyncio.sleep(self._client.keepalive * _PING_CHECKS)
 
 
-class _TidySocket(ssl.SSLSocket):
-    """Closes itself where it comes to no connection: paho leaves that to the garbage collector."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        """Shakes hands, within ``TIMEOUT_SECONDS``."""
-        self.settimeout(TIMEOUT_SECONDS)
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
-
-    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        """As any socket's; but paho asks for all of a packet, and takes what it was not to be sent."""
-        if buflen > PACKET_BYTES:
-            raise ConnectionAbortedError("the broker sends more than it was asked to send at once")
-        return super().recv(buflen, flags)
-
-
 def _gone() -> aiomqtt.MqttError:
     return aiomqtt.MqttError("the connection has ended")
 
@@ -406,20 +383,6 @@ def _will(will: Will) -> aiomqtt.Will:
     properties = _properties(PacketTypes.WILLMESSAGE)
     properties.WillDelayInterval = will.delay
     return aiomqtt.Will(will.topic, will.payload, 1, will.retain, properties)
-
-
-def _tls(broker: Broker) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=broker.ca_pem.decode())
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.sslsocket_class = _TidySocket
-    if broker.key_pem:
-        # Python's ssl reads keys from files only: one in memory, which nobody else can open.
-        descriptor = os.memfd_create("muster-broker", os.MFD_CLOEXEC)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(broker.key_pem + broker.certificate_pem)
-            file.flush()
-            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    return context
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from controller.enrolment.authority import (
     issue_device,
 )
 from protos.limits import MESSAGE_BYTES
-from protos.mqtt import connection, topics
+from protos.mqtt import tls, topics
 from protos.mqtt.secret_names import secret_name
 from protos.mqtt.topics import CONTROLLER, Party
 from tests.broker.parties import (
@@ -253,6 +253,6 @@ async def test_a_killed_broker_is_there_again_on_its_ports(broker: Broker) -> No
 
 
 async def test_a_message_as_large_as_any_of_ours_passes(broker: Broker) -> None:
-    assert listeners.PACKET_BYTES == connection.PACKET_BYTES
+    assert listeners.PACKET_BYTES == tls.PACKET_BYTES
     async with connected(broker, D) as device:
         assert await device.write(topics.call(DEVICE), bytes(MESSAGE_BYTES)) == GRANTED
