@@ -2,11 +2,13 @@
 
 import contextlib
 import logging
+import time
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from controller.errors import ControllerError, InvalidInput, NotFound, TooManyCalls
+from controller.transport import token_bucket as bucket
 from controller.transport.courier import Endpoint
 from controller.transport.device_tasks import DeviceTasks
 from controller.transport.dispatch import problem
@@ -23,6 +25,9 @@ from protos.v1 import command_pb2, mqtt_pb2
 
 CALLS: Final = 32
 """Of one device at once: it may not take the others' turn."""
+
+LINES: Final = bucket.Rate(burst=50, per_second=0.5)
+"""Of the log, about what was dropped; more of them stand there at the level of debugging."""
 
 DeviceMessage = mqtt_pb2.DeviceMessage
 ControllerMessage = mqtt_pb2.ControllerMessage
@@ -50,6 +55,7 @@ class MqttDesk:
         self._calls = DeviceTasks()
         self._words = DeviceTasks()  # said to a device, whatever it asks meanwhile
         self._open = True
+        self._lines = bucket.full(LINES, time.monotonic())
 
     def receive(self, incoming: Incoming, address: Address) -> None:
         """Takes a message; what proves nothing is dropped, and so is what comes after the end."""
@@ -61,12 +67,19 @@ class MqttDesk:
             else:
                 self._take(address, incoming)
         except DocumentError as error:
-            log.info(
-                "bridge.message-dropped device=%s code=%s: %s",
-                address.whose,
-                error.code,
-                error.detail,
-            )
+            self._note_dropped(address.whose, error)
+
+    def _note_dropped(self, device: str, error: DocumentError) -> None:
+        now = time.monotonic()
+        loud = bucket.level(self._lines, LINES, now) >= 1.0
+        self._lines = bucket.take(self._lines, LINES, now) if loud else self._lines
+        log.log(
+            logging.INFO if loud else logging.DEBUG,
+            "bridge.message-dropped device=%s code=%s: %s",
+            device,
+            error.code,
+            error.detail,
+        )
 
     def cut(self, device: str) -> None:
         """Ends whatever is done for the device."""

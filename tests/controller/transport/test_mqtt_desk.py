@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.identity import keys
 from agent.transport.mqtt.controllers import Controller
 from agent.transport.mqtt.letters import Letters
 from controller.transport.dispatch import Dispatch
-from controller.transport.mqtt.desk import CALLS, MqttDesk
+from controller.transport.mqtt.desk import CALLS, LINES, MqttDesk
 from controller.transport.mqtt.senders import Senders
 from controller.transport.mqtt.voice import ControllerSeal, Voice
 from controller.transport.sessions import Sessions
@@ -158,3 +159,15 @@ async def test_who_comes_after_the_end_is_not_heard(tmp_path: Path) -> None:
         it.hear(request)
 
         assert len(asyncio.all_tasks()) == before
+
+
+async def test_what_is_dropped_without_end_fills_no_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with hearing(tmp_path) as it:
+        for _ in range(10 * int(LINES.burst)):
+            it.desk.receive(Incoming(topics.call("cam-1"), b"noise"), Address(Leaf.CALL, "cam-1"))
+
+    lines = [line for line in caplog.records if "message-dropped" in line.getMessage()]
+    assert LINES.burst <= len(lines) < 2 * LINES.burst
