@@ -129,7 +129,7 @@ class MqttDesk:
 
     async def _answer(self, message: DeviceMessage, sender: Sender, to: Listener) -> None:
         try:
-            async with self._turn(message, to):
+            async with _turn(message, self._links.get(to.device)):
                 await self._endpoint.admit(sender.device, sender.serial)
                 answer = await self._done(message, to)
         except ControllerError as error:
@@ -140,15 +140,6 @@ class MqttDesk:
             )
             answer = refusal(error)
         await self._voice.answer(to, answer)
-
-    def _turn(
-        self, message: DeviceMessage, to: Listener
-    ) -> contextlib.AbstractAsyncContextManager[None]:
-        """What the device announces is taken in the order in which it came."""
-        session = self._links.get(to.device)
-        if session is None or not message.HasField("announcement"):
-            return contextlib.nullcontext()
-        return session.turn
 
     async def _done(self, message: DeviceMessage, to: Listener) -> ControllerMessage:
         match message.WhichOneof("kind"):
@@ -250,6 +241,15 @@ async def _chunk(endpoint: Endpoint, device: str, wanted: mqtt_pb2.ChunkRequest)
             if len(found) >= wanted.length:
                 break
     return bytes(found[: wanted.length])
+
+
+def _turn(
+    message: DeviceMessage, session: MqttSession | None
+) -> contextlib.AbstractAsyncContextManager[None]:
+    """What the device announces is taken in the order in which it came."""
+    if session is None or not message.HasField("announcement"):
+        return contextlib.nullcontext()
+    return session.turn
 
 
 def _farewell() -> ControllerMessage:
