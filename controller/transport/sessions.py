@@ -34,6 +34,11 @@ class Session(Protocol):
         """The transport, for people: "grpc", "mqtt"."""
         ...
 
+    @property
+    def certificate(self) -> str:
+        """Serial of the certificate with which it was made, hex."""
+        ...
+
     def send(self, command: bytes) -> None:
         """Queues a serialised ``muster.v1.Command``; a newer one of a kind replaces an older."""
         ...
@@ -77,7 +82,12 @@ class Sessions:
             older.end()
         async with turn:
             await self._endpoint.connected(session.device)
-        log.info("session.up device=%s via=%s", session.device, session.via)
+        log.info(
+            "session.up device=%s certificate=%s via=%s",
+            session.device,
+            session.certificate,
+            session.via,
+        )
 
     def leave(self, session: Session) -> None:
         """Tells that the device is gone, unless a newer link has taken this one's place."""

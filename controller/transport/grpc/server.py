@@ -108,7 +108,8 @@ class GrpcServer:
     async def _session(self, _: object, context: Context) -> None:
         async with self._caller(context) as device:
             task = _this_task()
-            session = GrpcSession(device, context, lambda: self._cancel(task))
+            _, serial = _identity(context)
+            session = GrpcSession(device, serial, context, lambda: self._cancel(task))
             try:
                 await self._sessions.arrive(session)
                 await session.open()

@@ -24,13 +24,25 @@ log = logging.getLogger(__name__)
 class GrpcSession:
     """What goes either way on one stream. An idle session costs one task and no queue."""
 
-    __slots__ = ("_context", "_cut", "_is_open", "_pump", "_waiting", "_writing", "device")
+    __slots__ = (
+        "_context",
+        "_cut",
+        "_is_open",
+        "_pump",
+        "_waiting",
+        "_writing",
+        "certificate",
+        "device",
+    )
 
     via: Final = "grpc"
 
-    def __init__(self, device: str, context: Context, cut: Callable[[], None]) -> None:
+    def __init__(
+        self, device: str, certificate: str, context: Context, cut: Callable[[], None]
+    ) -> None:
         """``cut`` ends the stream's call."""
         self.device = device
+        self.certificate = certificate
         self._cut = cut
         self._context = context
         self._is_open = False

@@ -164,7 +164,10 @@ class MqttDesk:
             return _farewell()  # a newer one has overtaken it while it was asked for
         if sender is not None and to.session <= sender.gone:
             return _farewell()  # and here its death has
-        session = MqttSession(to.device, to.session, to.answer_key, self._command, self._end)
+        serial = "" if sender is None else sender.serial
+        session = MqttSession(
+            to.device, serial, to.session, to.answer_key, self._command, self._end
+        )
         self._links[to.device] = session
         try:
             await self._sessions.arrive(session)

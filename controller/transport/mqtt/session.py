@@ -18,19 +18,30 @@ class MqttSession:
         turn: what it announces is taken one after the other.
     """
 
-    __slots__ = ("_commands", "_end", "_send", "answer_key", "device", "number", "turn")
+    __slots__ = (
+        "_commands",
+        "_end",
+        "_send",
+        "answer_key",
+        "certificate",
+        "device",
+        "number",
+        "turn",
+    )
 
     via: Final = "mqtt"
 
     def __init__(
         self,
         device: str,
+        certificate: str,
         number: int,
         answer_key: bytes,
         send: SendDown,
         end: Callable[["MqttSession"], None],
     ) -> None:
         self.device = device
+        self.certificate = certificate
         self.number = number
         self.answer_key = answer_key
         self._send = send
