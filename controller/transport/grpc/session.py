@@ -52,7 +52,11 @@ class GrpcSession:
 
     async def open(self) -> None:
         """Tells the device that it is admitted; then sends what has been queued meanwhile."""
-        await self._context.send_initial_metadata(((ADMITTED_KEY, "1"),))
+        sending = asyncio.ensure_future(self._context.send_initial_metadata(((ADMITTED_KEY, "1"),)))
+        try:
+            await asyncio.shield(sending)
+        finally:
+            await asyncio.wait([sending])  # gRPC could not end a call in the middle of this
         self._is_open = True
         self._start_pump()
 
