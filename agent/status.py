@@ -34,6 +34,7 @@ class Status:
 
     device: str
     controller: str
+    broker: str
     certificate_until: str
     certificate_expired: bool
     agent_version: str
@@ -60,6 +61,7 @@ class Status:
         where = "not running: `muster-agent run`"
         if self.running:
             where = f"running: {told_ports(self.ports)}"
+        broker = f", broker {self.broker}" if self.broker else ""
         answers = "runs       " if self.running else "at rest    "
         until = f"certificate until {self.certificate_until}"
         if self.certificate_expired:
@@ -69,7 +71,7 @@ class Status:
             said += "; dropped " + ", ".join(f"{n} {kind}" for kind, n in self.dropped.items())
         return [
             f"device      {self.device}, agent {self.agent_version}, {where}",
-            f"controller  {self.controller}; {until}",
+            f"controller  {self.controller}{broker}; {until}",
             f"link        {link_line(self.link, running=self.running)}",
             f"directive   generation {self.generation}",
             *(f"{answers} {_slot(slot)}" for slot in self.slots),
@@ -97,6 +99,7 @@ def read_status(home: Home, now: datetime) -> Status:
         return Status(
             device=identity.device,
             controller=identity.session_address,
+            broker=identity.broker_address,
             certificate_until=f"{certificate.not_after:%Y-%m-%d %H:%M}",
             certificate_expired=certificate.not_after <= now,
             agent_version=agent_version(),

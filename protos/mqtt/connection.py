@@ -21,13 +21,16 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from protos.errors import BrokerError
-from protos.mqtt.broker import Broker
+from protos.mqtt.broker import Broker, Habits, Will
 from protos.mqtt.tls import PACKET_BYTES, tls_context
 
 TIMEOUT_SECONDS: Final = 15.0
 
 _PING_CHECKS: Final = 1 / 8
 """Of the keepalive: so much later than that a ping may go out. Brokers wait half of it longer."""
+
+GOODBYE_SECONDS: Final = 2.0
+"""A broker that does not take a goodbye in that time is left without one."""
 
 _SILENT_SECONDS: Final = 60.0
 """A broker that has acknowledged nothing for so long, while it had to, is gone, whatever else it says."""
@@ -44,16 +47,6 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker says when we are gone, ``delay`` seconds later and unless we are back."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
-    delay: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Incoming:
     """A message from the broker; ``correlation`` and ``answer_to`` are as MQTT 5 has them."""
 
@@ -67,21 +60,6 @@ class Incoming:
 _T = TypeVar("_T")
 
 OnMessage = Callable[[Incoming], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Habits:
-    """How we connect.
-
-    Attributes:
-        keepalive: seconds; a dead path is noticed by the broker after one and a half of these, by us
-            after a little more than two.
-        remember: seconds for which the broker keeps subscriptions and messages for us when we are
-            gone; 0 begins afresh.
-    """
-
-    keepalive: int = 60
-    remember: int = 0
 
 
 class BrokerClient:
@@ -170,11 +148,35 @@ async def connected(
     Raises:
         BrokerError: nobody answered, or the broker refused.
     """
+    with translated():
+        client = _made(broker, client_id, habits, will)
+    client.on_incoming = on_message
+    try:
+        with translated():
+            await client.__aenter__()
+    except BaseException:
+        client.unwanted = True
+        client.drop()
+        raise
+    client.watch()
+    try:
+        yield BrokerClient(client)
+    finally:
+        try:
+            client.timeout = GOODBYE_SECONDS
+            with contextlib.suppress(aiomqtt.MqttError):
+                await client.__aexit__(None, None, None)
+        finally:
+            client.drop()
+
+
+def _made(broker: Broker, client_id: str, habits: Habits, will: Will | None) -> "_Client":
+    """Not connected yet. Raises ``OSError`` or ``ValueError`` where it can't be with that."""
     host, _, port = broker.address.rpartition(":")
     properties = _properties(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = habits.remember
     properties.MaximumPacketSize = PACKET_BYTES
-    client = _Client(
+    return _Client(
         host.strip("[]"),
         int(port),
         identifier=client_id,
@@ -190,23 +192,6 @@ async def connected(
         logger=logging.Logger("paho", logging.CRITICAL),  # noqa: LOG001 - nobody else gets it
         socket_options=(_AT_ONCE,),
     )
-    client.on_incoming = on_message
-    try:
-        with translated():
-            await client.__aenter__()
-    except BaseException:
-        client.unwanted = True
-        client.drop()
-        raise
-    client.watch()
-    try:
-        yield BrokerClient(client)
-    finally:
-        try:
-            with contextlib.suppress(aiomqtt.MqttError):
-                await client.__aexit__(None, None, None)
-        finally:
-            client.drop()
 
 
 class _Client(aiomqtt.Client):

@@ -34,7 +34,8 @@ from protos.documents import Renewal
 from protos.envelope import seal
 from protos.mqtt import topics
 from protos.mqtt.broker import Broker as BrokerAccess
-from protos.mqtt.connection import BrokerClient, Habits, Incoming, connected
+from protos.mqtt.broker import Habits
+from protos.mqtt.connection import BrokerClient, Incoming, connected
 from protos.mqtt.topics import Leaf
 from protos.v1 import common_pb2, enrolment_pb2
 from simulations.memory_link import MemoryEnrolment

@@ -17,8 +17,8 @@ from agent.store.sqlite_store import SqliteStore
 from protos.documents import Directive
 from protos.envelope import peek
 from protos.mqtt import topics
-from protos.mqtt.broker import Broker
-from protos.mqtt.connection import Habits, Incoming, connected
+from protos.mqtt.broker import Broker, Habits
+from protos.mqtt.connection import Incoming, connected
 from simulations.demo.processes import Daemon
 from simulations.demo.stage import Device
 from tests.end_to_end.conftest import MakeFleet

@@ -39,13 +39,11 @@ class Controller:
         id: made anew whenever it connects to the broker.
         key: what its answers are signed with.
         sealing_key: X25519: what messages to controllers are sealed with.
-        since_ms: when it came, Unix milliseconds by its clock.
     """
 
     id: str
     key: Key
     sealing_key: bytes
-    since_ms: int
 
 
 class Controllers:
@@ -74,7 +72,7 @@ class Controllers:
         if found.controller != id_:
             raise DocumentError("wrong-type", "the state of another controller")
         self._keys = {found.certificate: key, **self._keys}
-        self._there[id_] = Controller(id_, key, found.sealing_key, found.since_ms)
+        self._there[id_] = Controller(id_, key, found.sealing_key)
 
     def get(self, id_: str) -> Controller | None:
         """The controller of that id, if it is there."""

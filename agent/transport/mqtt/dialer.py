@@ -16,8 +16,8 @@ from agent.transport.mqtt.link import MqttLink
 from agent.transport.mqtt.questions import Waits
 from protos.errors import BrokerError
 from protos.mqtt import topics
-from protos.mqtt.broker import Broker
-from protos.mqtt.connection import Habits, Will, connected
+from protos.mqtt.broker import Broker, Habits, Will
+from protos.mqtt.connection import connected
 from protos.mqtt.secret_names import secret_name
 
 DIAL_SECONDS: Final = 20.0

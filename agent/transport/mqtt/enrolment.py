@@ -19,8 +19,8 @@ from agent.errors import AgentError, Refused, TransportError, WrongController
 from agent.transport.mqtt.controllers import Controller, Controllers
 from protos.errors import BrokerError, DocumentError
 from protos.mqtt import topics
-from protos.mqtt.broker import Broker
-from protos.mqtt.connection import BrokerClient, Habits, Incoming, connected
+from protos.mqtt.broker import Broker, Habits
+from protos.mqtt.connection import BrokerClient, Incoming, connected
 from protos.mqtt.sealing import ENROLMENT, claim, seal, to_device, unseal
 from protos.mqtt.topics import Leaf
 from protos.v1 import enrolment_pb2, mqtt_pb2

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -20,11 +19,9 @@ from agent.transport.mqtt.letters import Letters
 from agent.transport.mqtt.questions import Answer, Questions, Waits
 from protos.errors import BrokerError, DocumentError
 from protos.mqtt import topics
-from protos.mqtt.connection import BrokerClient, Incoming
+from protos.mqtt.connection import GOODBYE_SECONDS, BrokerClient, Incoming
 from protos.mqtt.topics import Leaf
 from protos.v1 import command_pb2, common_pb2, mqtt_pb2
-
-GOODBYE_SECONDS: Final = 2.0
 
 log = logging.getLogger(__name__)
 

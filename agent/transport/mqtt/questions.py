@@ -131,6 +131,8 @@ class Questions:
         finally:
             del self._pending[number]
             answer.cancel()
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # it may have come while the question was not yet out
 
 
 def _taken(answer: Answer) -> Answer:

@@ -22,8 +22,8 @@ from controller.transport.mqtt.voice import ControllerSeal, Voice
 from controller.transport.sessions import Sessions
 from protos.errors import BrokerError
 from protos.mqtt import topics
-from protos.mqtt.broker import Broker
-from protos.mqtt.connection import BrokerClient, Habits, Incoming, Will, connected
+from protos.mqtt.broker import Broker, Habits, Will
+from protos.mqtt.connection import GOODBYE_SECONDS, BrokerClient, Incoming, connected
 from protos.mqtt.topics import Leaf
 from protos.v1 import command_pb2
 
@@ -163,8 +163,9 @@ class MqttBridge:
         try:
             raise await client.ended()
         except asyncio.CancelledError:
-            with contextlib.suppress(BrokerError):  # then its will says it
-                await client.publish(state, b"", retain=True)
+            with contextlib.suppress(BrokerError, TimeoutError):  # then its will says it
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await client.publish(state, b"", retain=True)
             raise
         finally:
             for task in beside:

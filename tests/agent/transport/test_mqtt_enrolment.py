@@ -26,7 +26,8 @@ from controller.enrolment.authority import create_authority, issue_server
 from controller.transport.mqtt.voice import ControllerSeal
 from protos.mqtt import topics
 from protos.mqtt.broker import Broker as Access
-from protos.mqtt.connection import BrokerClient, Habits, Incoming, connected
+from protos.mqtt.broker import Habits
+from protos.mqtt.connection import BrokerClient, Incoming, connected
 from protos.mqtt.sealing import ENROLMENT, seal, sign, to_device, unseal
 from protos.mqtt.topics import Leaf
 from protos.v1 import common_pb2, enrolment_pb2, mqtt_pb2

@@ -16,7 +16,8 @@ from typing import Final
 from controller.broker import mosquitto as generator
 from protos.mqtt import topics
 from protos.mqtt.broker import Broker as Access
-from protos.mqtt.connection import BrokerClient, Habits, Incoming, connected
+from protos.mqtt.broker import Habits
+from protos.mqtt.connection import BrokerClient, Incoming, connected
 from protos.mqtt.topics import Leaf
 from tests.brokers import HOST, Broker, Certificates, free_ports, mosquitto
 from tests.contracts.networks import DEADLINE

@@ -16,7 +16,8 @@ from controller.transport.grpc.enrolment_server import REQUEST_BYTES
 from controller.transport.mqtt import enquiries
 from controller.transport.mqtt.enquiries import ENQUIRY_BYTES, MOST_AT_ONCE
 from protos.mqtt import topics
-from protos.mqtt.connection import BrokerClient, Habits, Incoming, connected
+from protos.mqtt.broker import Habits
+from protos.mqtt.connection import BrokerClient, Incoming, connected
 from protos.mqtt.sealing import ENROLMENT, UP, claim, seal, to_device, unseal
 from protos.mqtt.topics import Leaf
 from protos.v1 import enrolment_pb2, mqtt_pb2

@@ -20,8 +20,8 @@ from controller.transport.mqtt.voice import ControllerSeal, Voice
 from controller.transport.sessions import Sessions
 from protos.methods import FACTS, METADATA
 from protos.mqtt import topics
-from protos.mqtt.broker import Broker
-from protos.mqtt.connection import Habits, Incoming, connected
+from protos.mqtt.broker import Broker, Habits
+from protos.mqtt.connection import Incoming, connected
 from protos.mqtt.topics import Address, Leaf
 from protos.v1 import mqtt_pb2
 from tests.brokers import mosquitto
@@ -132,7 +132,7 @@ async def hearing(tmp_path: Path) -> AsyncIterator[Hearing]:
         shown = certificates.device("cam-1")
         letters = Letters("cam-1", 1, keys.signer(shown.key_pem), shown.certificate_pem)
         key = keys.verifier(keys.public_key(own.server.key_pem))
-        to = Controller("one", key, own.sealing_key.public_key().public_bytes_raw(), 0)
+        to = Controller("one", key, own.sealing_key.public_key().public_bytes_raw())
         async with connected(access, "controller", lambda _: None, Habits()) as client:
             desk = MqttDesk(endpoint, Sessions(endpoint), senders, own, Voice("one", own, client))
             yield Hearing(desk, letters, to)

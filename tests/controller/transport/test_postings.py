@@ -4,7 +4,8 @@ from pathlib import Path
 from controller.transport.mqtt.postings import MOST, Postings
 from protos.mqtt import topics
 from protos.mqtt.broker import Broker as Access
-from protos.mqtt.connection import Habits, Incoming, connected
+from protos.mqtt.broker import Habits
+from protos.mqtt.connection import Incoming, connected
 from protos.v1 import command_pb2, common_pb2
 from tests.brokers import DEADLINE, Broker, mosquitto
 

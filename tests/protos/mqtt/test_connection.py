@@ -11,8 +11,8 @@ import pytest
 
 from controller.enrolment.authority import create_authority, issue_server
 from protos.errors import BrokerError
-from protos.mqtt.broker import Broker
-from protos.mqtt.connection import Habits, connected
+from protos.mqtt.broker import Broker, Habits
+from protos.mqtt.connection import connected
 
 ACCEPTED = bytes([0x20, 3, 0, 0, 0])
 """CONNACK: no session, success, no properties."""
@@ -175,3 +175,10 @@ async def test_who_gives_up_while_it_connects_leaves_nothing_open(tmp_path: Path
             await asyncio.wait([dialling])
             given_up.set()
             await left.wait()
+
+
+async def test_an_address_or_an_authority_that_can_not_be_is_our_error_too(tmp_path: Path) -> None:
+    for wrong in (Broker("nowhere:port", b""), Broker("localhost:1", b"no certificate")):
+        with pytest.raises(BrokerError, match="can't be reached"):
+            async with connected(wrong, "one", lambda _: None, Habits()):
+                pass
