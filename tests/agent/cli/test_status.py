@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -33,6 +34,17 @@ def test_the_status_of_a_device_is_told_as_lines_and_as_json(enrolled: Agent) ->
     told = json.loads(enrolled("status", "--output", "json").out)
     assert (told["running"], told["device"], told["ports"]) == (False, "cam-1", {})
     assert {"generation", "slots", "installs", "waiting", "dropped", "controller"} <= told.keys()
+
+
+def test_the_status_names_the_broker_that_the_device_knows(enrolled: Agent) -> None:
+    assert "broker" not in enrolled("status").out
+    with contextlib.closing(SqliteStore(enrolled.home)) as store:
+        identity = store.identity.load()
+        assert identity is not None
+        store.identity.save(replace(identity, broker_address="hub:8883"))
+
+    assert f"controller  {identity.session_address}, broker hub:8883; " in enrolled("status").out
+    assert json.loads(enrolled("status", "-o", "json").out)["broker"] == "hub:8883"
 
 
 @pytest.mark.parametrize(
