@@ -25,6 +25,12 @@ _LAST: Final = (
     .limit(1)
 )
 
+_ADD: Final = insert(tables.totals)
+_ESTIMATOR: Final = select(tables.estimators).where(
+    tables.estimators.c.model == bindparam("of"),
+    tables.estimators.c.version == bindparam("numbered"),
+)
+
 
 class SqlTotals:
     """``controller.store.store.Totals``."""
@@ -33,10 +39,7 @@ class SqlTotals:
         self._session = session
 
     def estimator(self, model: str, version: int) -> Estimator | None:  # noqa: D102 - see the Protocol
-        table = tables.estimators
-        row = self._session.first(
-            select(table).where(table.c.model == model, table.c.version == version)
-        )
+        row = self._session.first(_ESTIMATOR, {"of": model, "numbered": version})
         if row is None:
             return None
         kept = {name: value for name, value in row.items() if name not in {"model", "version"}}
@@ -52,7 +55,7 @@ class SqlTotals:
 
     def add(self, total: Total) -> None:  # noqa: D102
         row = {**columns(total), "sums": [*total.sums.plain, *total.sums.latency_counts]}
-        self._session.run(insert(tables.totals), row)
+        self._session.run(_ADD, row)
 
     def since(  # noqa: D102
         self, model: str, version: int, ends: Mapping[str, int]
