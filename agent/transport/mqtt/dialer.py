@@ -13,6 +13,7 @@ from agent.identity import keys
 from agent.transport.mqtt.controllers import Controllers
 from agent.transport.mqtt.letters import Letters
 from agent.transport.mqtt.link import MqttLink
+from agent.transport.mqtt.memory import Memory
 from agent.transport.mqtt.questions import Waits
 from protos.errors import BrokerError
 from protos.mqtt import topics
@@ -80,6 +81,7 @@ class MqttDialer:
         self._waits = waits
         self._signer = keys.signer(access.key_pem)
         self._client_id = secret_name(access.key_pem, "client id")
+        self._memory = Memory()
         self._silent: set[str] = set()
 
     async def dial(self) -> MqttLink:
@@ -87,7 +89,7 @@ class MqttDialer:
         access = self._access
         session = await asyncio.to_thread(access.next_session)
         certificate_pem = access.certificate_pem()
-        letters = Letters(access.device, session, self._signer, certificate_pem)
+        letters = Letters(access.device, session, self._signer, certificate_pem, self._memory)
         controllers = Controllers(access.server_ca_pem, self._clock.now)
         link = MqttLink(letters, controllers, self._on_desired, self._waits)
         broker = Broker(

@@ -4,12 +4,11 @@ import itertools
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.transport.mqtt.controllers import Controller, Controllers
+from agent.transport.mqtt.memory import Memory
 from protos.errors import DocumentError
 from protos.keys import Signer
-from protos.mqtt.replay_window import ReplayWindow
 from protos.mqtt.sealing import UP, claim, seal, sign, to_device, unseal
 from protos.v1 import mqtt_pb2
 
@@ -17,7 +16,15 @@ from protos.v1 import mqtt_pb2
 class Letters:
     """Of one session of one device. What is written has numbers from 1 on."""
 
-    def __init__(self, device: str, session: int, signer: Signer, certificate_pem: bytes) -> None:
+    def __init__(
+        self,
+        device: str,
+        session: int,
+        signer: Signer,
+        certificate_pem: bytes,
+        memory: Memory | None = None,
+    ) -> None:
+        """``memory`` is of the device's earlier links; without, there was none."""
         self.device = device
         self.session = session
         self._signer = signer
@@ -25,9 +32,9 @@ class Letters:
             serialization.Encoding.DER
         )
         self._numbers = itertools.count(1)
-        self._commands = ReplayWindow()
-        self._key = X25519PrivateKey.generate()
-        self._public = self._key.public_key().public_bytes_raw()
+        self._memory = memory or Memory()
+        self._memory.begin(session)
+        self._public = self._memory.key.public_key().public_bytes_raw()
 
     def will(self) -> bytes:
         """The death that the broker tells for us: signed, and not sealed, for nobody is there yet."""
@@ -59,21 +66,27 @@ class Letters:
         return full.number, seal(sign(full, self._signer), to.sealing_key, UP)
 
     def read(self, data: bytes, controllers: Controllers) -> mqtt_pb2.ControllerMessage:
-        """What a controller says to us in this session.
+        """What a controller says to us in this session, or has commanded in an earlier one.
 
         Raises:
             DocumentError: it is not for us, not from a controller that is there, or came before.
         """
-        plain = unseal(data, self._key, to_device(self.device))
+        plain = unseal(data, self._memory.key, to_device(self.device))
         claimed = claim(plain, mqtt_pb2.ControllerMessage)
-        controller = controllers.get(claimed.message.controller)
-        if controller is None:
+        told = claimed.message
+        slept = told.session < self.session and told.HasField("command")  # we did, when it was sent
+        controller = controllers.get(told.controller)
+        key = controller.key if controller is not None else None
+        if key is None and slept:
+            key = self._memory.key_of(told.controller)
+        if key is None:
             raise DocumentError("bad-signature", "from a controller that is not there")
-        found = claimed.check(controller.key)
-        if found.device != self.device or found.session != self.session:
+        found = claimed.check(key)
+        if found.device != self.device or not (slept or found.session == self.session):
             raise DocumentError("not-for-us", "of another session")
-        if not found.answers and not self._commands.take(found.number):
+        if not found.answers and not self._memory.take(found.session, found.number):
             raise DocumentError("replayed", f"number {found.number} has come before")
+        self._memory.meet(found.controller, key)
         return found
 
     def _upstream(self, message: mqtt_pb2.DeviceMessage) -> mqtt_pb2.DeviceMessage:

@@ -26,6 +26,7 @@ from tests.contracts.networks import (
     bridge_to,
     directive,
     nothing_stands,
+    refresh,
 )
 
 
@@ -317,3 +318,29 @@ async def test_a_controller_of_another_fleet_is_not_taken_for_ours(
         await dialer.dial()
 
     assert other.sessions.connected() == frozenset()
+
+
+async def test_a_command_that_was_sent_while_the_device_slept_arrives_once_when_it_wakes(
+    site: Site, devices: OverMqtt
+) -> None:
+    one = await site.controller()
+    dialer = await devices.dialer("d1")
+    link = await dialer.dial()
+    await devices.isolate("d1")
+    await one.sessions.send("d1", refresh())  # the controller does not know yet that it sleeps
+    await down(link)
+    await link.close()
+    devices.cables["d1"].plugged = True
+
+    for awaited in ([refresh(), directive(8)], [directive(9)]):
+        again = await dialer.dial()
+        await one.sessions.send("d1", awaited[-1])
+        received = []
+        async with asyncio.timeout(DEADLINE):
+            async for command in again.commands():
+                received.append(command)
+                if command == awaited[-1]:
+                    break
+        assert [one for one in received if one in awaited] == awaited
+        assert (refresh() in received) == (refresh() in awaited)
+        await again.close()
