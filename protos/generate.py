@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("protos/v1", "protos/open_inference")
+SOURCES = ("protos/v1", "protos/open_inference", "protos/flower")
 
 
 def main() -> int:

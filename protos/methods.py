@@ -21,7 +21,10 @@ UPLOAD: Final = Method("upload", "/muster.v1.Device/Upload")
 RENEW: Final = Method("renew", "/muster.v1.Device/Renew", idempotent=False)
 """What ``Enrolment`` serves, too: a device whose certificate is good needs no other door."""
 
-METHODS: Final = {method.name: method for method in (METADATA, UPLOAD, RENEW)}
+REPLY: Final = Method("reply", "/muster.v1.Device/Reply")
+"""A piece of the reply to a federated task."""
+
+METHODS: Final = {method.name: method for method in (METADATA, UPLOAD, RENEW, REPLY)}
 
 SESSION_PATH: Final = "/muster.v1.Device/Session"
 FETCH_PATH: Final = "/muster.v1.Device/Fetch"
@@ -35,4 +38,7 @@ PROBLEM_KEY: Final = "muster-problem-bin"
 FACTS: Final = "facts"
 """Subject of a ``DeviceFacts``: what the device is, published whenever a link comes up."""
 
-SUBJECTS: Final = frozenset({FACTS})
+READINESS: Final = "readiness"
+"""Subject of a ``Readiness``: whether the device would train, published when a link comes up and when it changes."""
+
+SUBJECTS: Final = frozenset({FACTS, READINESS})

@@ -23,17 +23,18 @@ _sym_db = _symbol_database.Default()
 
 
 from protos.v1 import common_pb2 as protos_dot_v1_dot_common__pb2
+from protos.v1 import federated_pb2 as protos_dot_v1_dot_federated__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protos/v1/command.proto\x12\tmuster.v1\x1a\x16protos/v1/common.proto\"m\n\x07\x43ommand\x12(\n\tdirective\x18\x01 \x01(\x0b\x32\x13.muster.v1.EnvelopeH\x00\x12\x30\n\rrefresh_trust\x18\x02 \x01(\x0b\x32\x17.muster.v1.RefreshTrustH\x00\x42\x06\n\x04kind\"\x0e\n\x0cRefreshTrustb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protos/v1/command.proto\x12\tmuster.v1\x1a\x16protos/v1/common.proto\x1a\x19protos/v1/federated.proto\"\x9d\x01\n\x07\x43ommand\x12(\n\tdirective\x18\x01 \x01(\x0b\x32\x13.muster.v1.EnvelopeH\x00\x12\x30\n\rrefresh_trust\x18\x02 \x01(\x0b\x32\x17.muster.v1.RefreshTrustH\x00\x12.\n\tfederated\x18\x03 \x01(\x0b\x32\x19.muster.v1.FederatedOrderH\x00\x42\x06\n\x04kind\"\x0e\n\x0cRefreshTrustb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.command_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMMAND']._serialized_start=62
-  _globals['_COMMAND']._serialized_end=171
-  _globals['_REFRESHTRUST']._serialized_start=173
-  _globals['_REFRESHTRUST']._serialized_end=187
+  _globals['_COMMAND']._serialized_start=90
+  _globals['_COMMAND']._serialized_end=247
+  _globals['_REFRESHTRUST']._serialized_start=249
+  _globals['_REFRESHTRUST']._serialized_end=263
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from protos.v1 import common_pb2 as _common_pb2
+from protos.v1 import federated_pb2 as _federated_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -25,6 +26,7 @@ class Command(_message.Message):
 
     DIRECTIVE_FIELD_NUMBER: _builtins.int
     REFRESH_TRUST_FIELD_NUMBER: _builtins.int
+    FEDERATED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def directive(self) -> _common_pb2.Envelope:
         """payload: protos.documents.Directive"""
@@ -33,17 +35,22 @@ class Command(_message.Message):
     def refresh_trust(self) -> Global___RefreshTrust:
         """new image metadata was published: look now, do not wait"""
 
+    @_builtins.property
+    def federated(self) -> _federated_pb2.FederatedOrder:
+        """what to do in a federated run, or that nothing is to be done"""
+
     def __init__(
         self,
         *,
         directive: _common_pb2.Envelope | None = ...,
         refresh_trust: Global___RefreshTrust | None = ...,
+        federated: _federated_pb2.FederatedOrder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "kind", b"kind", "refresh_trust", b"refresh_trust"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "federated", b"federated", "kind", b"kind", "refresh_trust", b"refresh_trust"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "kind", b"kind", "refresh_trust", b"refresh_trust"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "federated", b"federated", "kind", b"kind", "refresh_trust", b"refresh_trust"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["directive", "refresh_trust"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["directive", "refresh_trust", "federated"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

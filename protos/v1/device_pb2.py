@@ -25,32 +25,33 @@ _sym_db = _symbol_database.Default()
 from protos.v1 import command_pb2 as protos_dot_v1_dot_command__pb2
 from protos.v1 import common_pb2 as protos_dot_v1_dot_common__pb2
 from protos.v1 import enrolment_pb2 as protos_dot_v1_dot_enrolment__pb2
+from protos.v1 import federated_pb2 as protos_dot_v1_dot_federated__pb2
 from protos.v1 import telemetry_pb2 as protos_dot_v1_dot_telemetry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/device.proto\x12\tmuster.v1\x1a\x17protos/v1/command.proto\x1a\x16protos/v1/common.proto\x1a\x19protos/v1/enrolment.proto\x1a\x19protos/v1/telemetry.proto\";\n\x0bPublication\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"B\n\x08Upstream\x12-\n\x0bpublication\x18\x01 \x01(\x0b\x32\x16.muster.v1.PublicationH\x00\x42\x07\n\x05\x66rame\"{\n\nDownstream\x12%\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x12.muster.v1.CommandH\x00\x12\x16\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04H\x00\x12%\n\x07refused\x18\x03 \x01(\x0b\x32\x12.muster.v1.RefusalH\x00\x42\x07\n\x05\x66rame\":\n\x07Refusal\x12\n\n\x02id\x18\x01 \x01(\x04\x12#\n\x07problem\x18\x02 \x01(\x0b\x32\x12.muster.v1.Problem\"\x1f\n\x0fMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1d\n\rMetadataReply\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"<\n\x0c\x46\x65tchRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04have\x18\x03 \x03(\t\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xb0\x02\n\x06\x44\x65vice\x12\x39\n\x07Session\x12\x13.muster.v1.Upstream\x1a\x15.muster.v1.Downstream(\x01\x30\x01\x12@\n\x08Metadata\x12\x1a.muster.v1.MetadataRequest\x1a\x18.muster.v1.MetadataReply\x12\x34\n\x05\x46\x65tch\x12\x17.muster.v1.FetchRequest\x1a\x10.muster.v1.Chunk0\x01\x12:\n\x06Upload\x12\x18.muster.v1.UploadRequest\x1a\x16.muster.v1.UploadReply\x12\x37\n\x05Renew\x12\x17.muster.v1.RenewRequest\x1a\x15.muster.v1.RenewReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/device.proto\x12\tmuster.v1\x1a\x17protos/v1/command.proto\x1a\x16protos/v1/common.proto\x1a\x19protos/v1/enrolment.proto\x1a\x19protos/v1/federated.proto\x1a\x19protos/v1/telemetry.proto\";\n\x0bPublication\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"B\n\x08Upstream\x12-\n\x0bpublication\x18\x01 \x01(\x0b\x32\x16.muster.v1.PublicationH\x00\x42\x07\n\x05\x66rame\"{\n\nDownstream\x12%\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x12.muster.v1.CommandH\x00\x12\x16\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04H\x00\x12%\n\x07refused\x18\x03 \x01(\x0b\x32\x12.muster.v1.RefusalH\x00\x42\x07\n\x05\x66rame\":\n\x07Refusal\x12\n\n\x02id\x18\x01 \x01(\x04\x12#\n\x07problem\x18\x02 \x01(\x0b\x32\x12.muster.v1.Problem\"\x1f\n\x0fMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1d\n\rMetadataReply\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"<\n\x0c\x46\x65tchRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04have\x18\x03 \x03(\t\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xe9\x02\n\x06\x44\x65vice\x12\x39\n\x07Session\x12\x13.muster.v1.Upstream\x1a\x15.muster.v1.Downstream(\x01\x30\x01\x12@\n\x08Metadata\x12\x1a.muster.v1.MetadataRequest\x1a\x18.muster.v1.MetadataReply\x12\x34\n\x05\x46\x65tch\x12\x17.muster.v1.FetchRequest\x1a\x10.muster.v1.Chunk0\x01\x12:\n\x06Upload\x12\x18.muster.v1.UploadRequest\x1a\x16.muster.v1.UploadReply\x12\x37\n\x05Renew\x12\x17.muster.v1.RenewRequest\x1a\x15.muster.v1.RenewReply\x12\x37\n\x05Reply\x12\x15.muster.v1.ReplyPiece\x1a\x17.muster.v1.ReplyReceiptb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.device_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PUBLICATION']._serialized_start=140
-  _globals['_PUBLICATION']._serialized_end=199
-  _globals['_UPSTREAM']._serialized_start=201
-  _globals['_UPSTREAM']._serialized_end=267
-  _globals['_DOWNSTREAM']._serialized_start=269
-  _globals['_DOWNSTREAM']._serialized_end=392
-  _globals['_REFUSAL']._serialized_start=394
-  _globals['_REFUSAL']._serialized_end=452
-  _globals['_METADATAREQUEST']._serialized_start=454
-  _globals['_METADATAREQUEST']._serialized_end=485
-  _globals['_METADATAREPLY']._serialized_start=487
-  _globals['_METADATAREPLY']._serialized_end=516
-  _globals['_FETCHREQUEST']._serialized_start=518
-  _globals['_FETCHREQUEST']._serialized_end=578
-  _globals['_CHUNK']._serialized_start=580
-  _globals['_CHUNK']._serialized_end=601
-  _globals['_DEVICE']._serialized_start=604
-  _globals['_DEVICE']._serialized_end=908
+  _globals['_PUBLICATION']._serialized_start=167
+  _globals['_PUBLICATION']._serialized_end=226
+  _globals['_UPSTREAM']._serialized_start=228
+  _globals['_UPSTREAM']._serialized_end=294
+  _globals['_DOWNSTREAM']._serialized_start=296
+  _globals['_DOWNSTREAM']._serialized_end=419
+  _globals['_REFUSAL']._serialized_start=421
+  _globals['_REFUSAL']._serialized_end=479
+  _globals['_METADATAREQUEST']._serialized_start=481
+  _globals['_METADATAREQUEST']._serialized_end=512
+  _globals['_METADATAREPLY']._serialized_start=514
+  _globals['_METADATAREPLY']._serialized_end=543
+  _globals['_FETCHREQUEST']._serialized_start=545
+  _globals['_FETCHREQUEST']._serialized_end=605
+  _globals['_CHUNK']._serialized_start=607
+  _globals['_CHUNK']._serialized_end=628
+  _globals['_DEVICE']._serialized_start=631
+  _globals['_DEVICE']._serialized_end=992
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ import warnings
 
 from protos.v1 import device_pb2 as protos_dot_v1_dot_device__pb2
 from protos.v1 import enrolment_pb2 as protos_dot_v1_dot_enrolment__pb2
+from protos.v1 import federated_pb2 as protos_dot_v1_dot_federated__pb2
 from protos.v1 import telemetry_pb2 as protos_dot_v1_dot_telemetry__pb2
 
 GRPC_GENERATED_VERSION = '1.73.1'
@@ -62,6 +63,11 @@ class DeviceStub(object):
                 request_serializer=protos_dot_v1_dot_enrolment__pb2.RenewRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_enrolment__pb2.RenewReply.FromString,
                 _registered_method=True)
+        self.Reply = channel.unary_unary(
+                '/muster.v1.Device/Reply',
+                request_serializer=protos_dot_v1_dot_federated__pb2.ReplyPiece.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_federated__pb2.ReplyReceipt.FromString,
+                _registered_method=True)
 
 
 class DeviceServicer(object):
@@ -98,6 +104,12 @@ class DeviceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reply(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeviceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,6 +137,11 @@ def add_DeviceServicer_to_server(servicer, server):
                     servicer.Renew,
                     request_deserializer=protos_dot_v1_dot_enrolment__pb2.RenewRequest.FromString,
                     response_serializer=protos_dot_v1_dot_enrolment__pb2.RenewReply.SerializeToString,
+            ),
+            'Reply': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reply,
+                    request_deserializer=protos_dot_v1_dot_federated__pb2.ReplyPiece.FromString,
+                    response_serializer=protos_dot_v1_dot_federated__pb2.ReplyReceipt.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +280,33 @@ class Device(object):
             '/muster.v1.Device/Renew',
             protos_dot_v1_dot_enrolment__pb2.RenewRequest.SerializeToString,
             protos_dot_v1_dot_enrolment__pb2.RenewReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reply(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/muster.v1.Device/Reply',
+            protos_dot_v1_dot_federated__pb2.ReplyPiece.SerializeToString,
+            protos_dot_v1_dot_federated__pb2.ReplyReceipt.FromString,
             options,
             channel_credentials,
             insecure,

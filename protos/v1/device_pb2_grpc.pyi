@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from protos.v1 import device_pb2 as _device_pb2
 from protos.v1 import enrolment_pb2 as _enrolment_pb2
+from protos.v1 import federated_pb2 as _federated_pb2
 from protos.v1 import telemetry_pb2 as _telemetry_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -40,6 +41,7 @@ class DeviceStub:
     Fetch: _grpc.UnaryStreamMultiCallable[_device_pb2.FetchRequest, _device_pb2.Chunk]
     Upload: _grpc.UnaryUnaryMultiCallable[_telemetry_pb2.UploadRequest, _telemetry_pb2.UploadReply]
     Renew: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewReply]
+    Reply: _grpc.UnaryUnaryMultiCallable[_federated_pb2.ReplyPiece, _federated_pb2.ReplyReceipt]
 
 @_typing.type_check_only
 class DeviceAsyncStub(DeviceStub):
@@ -51,6 +53,7 @@ class DeviceAsyncStub(DeviceStub):
     Fetch: _aio.UnaryStreamMultiCallable[_device_pb2.FetchRequest, _device_pb2.Chunk]  # type: ignore[assignment]
     Upload: _aio.UnaryUnaryMultiCallable[_telemetry_pb2.UploadRequest, _telemetry_pb2.UploadReply]  # type: ignore[assignment]
     Renew: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewReply]  # type: ignore[assignment]
+    Reply: _aio.UnaryUnaryMultiCallable[_federated_pb2.ReplyPiece, _federated_pb2.ReplyReceipt]  # type: ignore[assignment]
 
 class DeviceServicer(metaclass=_abc_1.ABCMeta):
     """What an enrolled device asks of its controller, over mTLS."""
@@ -89,5 +92,12 @@ class DeviceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrolment_pb2.RenewRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrolment_pb2.RenewReply, _abc.Awaitable[_enrolment_pb2.RenewReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Reply(
+        self,
+        request: _federated_pb2.ReplyPiece,
+        context: _ServicerContext,
+    ) -> _typing.Union[_federated_pb2.ReplyReceipt, _abc.Awaitable[_federated_pb2.ReplyReceipt]]: ...
 
 def add_DeviceServicer_to_server(servicer: DeviceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""Flower's messages, field for field, in a package of our own: a device speaks them without Flower."""
