@@ -5,14 +5,11 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from agent.errors import AgentError
+from agent.identity.issued import issued
 from agent.identity.keys import verifier
 from protos.errors import DocumentError
 from protos.keys import Key
@@ -20,15 +17,6 @@ from protos.mqtt.sealing import claim
 from protos.v1 import mqtt_pb2
 
 Now = Callable[[], datetime]
-
-_NO_CERTIFICATE: Final = (
-    ValueError,
-    TypeError,
-    InvalidSignature,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.ExtensionNotFound,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +76,6 @@ class Controllers:
 
         Whatever that CA issues is a controller's: devices and brokers have CAs of their own.
         """
-        try:
-            certificate = x509.load_der_x509_certificate(der)
-            certificate.verify_directly_issued_by(self._authority)
-            uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-            public = certificate.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-            key = verifier(public)
-        except _NO_CERTIFICATE as error:
-            raise DocumentError("bad-signature", "not a certificate of our controller") from error
-        except AgentError as error:
-            raise DocumentError("bad-signature", error.detail) from error
-        if ExtendedKeyUsageOID.SERVER_AUTH not in uses:
-            raise DocumentError("bad-signature", "the certificate is not a controller's")
-        if not certificate.not_valid_before_utc <= self._now() <= certificate.not_valid_after_utc:
-            raise DocumentError("bad-signature", "the controller's certificate is not valid now")
-        return key
+        purpose = ExtendedKeyUsageOID.SERVER_AUTH
+        found = issued(der, self._authority, purpose, self._now(), "controller")
+        return verifier(found.public_key_pem)

@@ -7,12 +7,10 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from agent.errors import AgentError
-from agent.identity.keys import read_certificate, verifier
+from agent.identity.issued import issued
+from agent.identity.keys import verifier
 from protos.errors import DocumentError
 from protos.keys import Key
 from protos.mqtt.replay_window import ReplayWindow
@@ -23,15 +21,6 @@ MOST: Final = 200_000
 """Devices that are remembered; of the others the certificate is asked for again."""
 
 Now = Callable[[], datetime]
-
-_NO_CERTIFICATE: Final = (
-    ValueError,
-    TypeError,
-    InvalidSignature,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.ExtensionNotFound,
-)
 
 
 class CertificateWanted(Exception):
@@ -118,18 +107,9 @@ class Senders:
             self._known.popitem(last=False)
 
     def _verified(self, der: bytes, device: str) -> Sender:
-        try:
-            certificate = x509.load_der_x509_certificate(der)
-            certificate.verify_directly_issued_by(self._authority)
-            uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-            found = read_certificate(certificate.public_bytes(serialization.Encoding.PEM))
-            key = verifier(found.public_key_pem)
-        except _NO_CERTIFICATE as error:
-            raise DocumentError("bad-signature", "not a certificate of our devices") from error
-        except AgentError as error:
-            raise DocumentError("bad-signature", error.detail) from error
-        if found.device != device or ExtendedKeyUsageOID.CLIENT_AUTH not in uses:
+        purpose = ExtendedKeyUsageOID.CLIENT_AUTH
+        found = issued(der, self._authority, purpose, self._now(), "devices")
+        if found.device != device:
             raise DocumentError("bad-signature", "the certificate is another's")
-        if self._now() < found.not_before:
-            raise DocumentError("bad-signature", "the device's certificate is not valid yet")
+        key = verifier(found.public_key_pem)
         return Sender(device, found.serial, key, found.not_after, der)
