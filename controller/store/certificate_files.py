@@ -3,7 +3,6 @@
 A key and its certificate share one PEM file, so that no crash can part them.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from controller.enrolment.authority import (
     lasts,
 )
 from controller.errors import ConfigError
+from controller.store.private_file import write_private
 from protos.mqtt.topics import CONTROLLER
 
 RENEW_BEFORE: Final = timedelta(days=90)
@@ -64,7 +64,7 @@ def open_certificates(folder: Path, hosts: Sequence[str], now: datetime) -> Cert
     server = _open(path, lambda: issue_server(server_authority, hosts, now))
     if not covers(server.certificate_pem, hosts, now + RENEW_BEFORE):
         server = issue_server(server_authority, hosts, now)
-        _write(path, server)
+        write_private(path, server.key_pem + server.certificate_pem)
     broker_authority = _open(
         folder / "broker-ca.pem", lambda: create_authority("muster broker CA", now)
     )
@@ -72,7 +72,7 @@ def open_certificates(folder: Path, hosts: Sequence[str], now: datetime) -> Cert
     client = _open(path, lambda: issue_client(broker_authority, CONTROLLER, now))
     if not lasts(client.certificate_pem, now + RENEW_BEFORE):
         client = issue_client(broker_authority, CONTROLLER, now)
-        _write(path, client)
+        write_private(path, client.key_pem + client.certificate_pem)
     return Certificates(server_authority, device_authority, server, broker_authority, client)
 
 
@@ -82,7 +82,7 @@ def _open(path: Path, create: Callable[[], KeyPair]) -> KeyPair:
         data = path.read_bytes()
     except FileNotFoundError:
         pair = create()
-        _write(path, pair)
+        write_private(path, pair.key_pem + pair.certificate_pem)
         return pair
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
@@ -107,23 +107,3 @@ def _parse(path: Path, data: bytes) -> KeyPair:
             serialization.NoEncryption(),
         ),
     )
-
-
-def _write(path: Path, pair: KeyPair) -> None:
-    scratch = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        scratch.unlink(missing_ok=True)
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - by descriptor, for its mode
-            file.write(pair.key_pem + pair.certificate_pem)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error

@@ -1,12 +1,12 @@
 """The key that opens what devices say through a broker, as a file that only its owner can read."""
 
-import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from controller.errors import ConfigError
+from controller.store.private_file import write_private
 
 
 def open_sealing_key(path: Path) -> X25519PrivateKey:
@@ -42,15 +42,5 @@ def _made(path: Path) -> X25519PrivateKey:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    scratch = path.with_name(f"{path.name}.tmp")
-    try:
-        scratch.unlink(missing_ok=True)
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+    write_private(path, pem)
     return key
