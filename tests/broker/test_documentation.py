@@ -1,4 +1,4 @@
-"""docs/mqtt.md says what the rules say."""
+"""docs/mqtt.md says what the rules say, and docs/mqtt_trust.md names tests that are there."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,8 @@ from controller.broker import listeners, mosquitto
 from protos.mqtt.topics import RULES, Party
 from tests.broker.parties import door_of
 
-TEXT = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "mqtt.md").read_text()
 ROW = re.compile(r"^\| `(muster/[^`]+)` \| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
 WHOLE = {"devices": Party.DEVICE, "controllers": Party.CONTROLLER, "strangers": Party.STRANGER}
 OWN = {"this device": (Party.DEVICE, "{device}"), "this stranger": (Party.STRANGER, "{client}")}
@@ -48,3 +49,12 @@ def test_ports_and_limits_are_those_of_the_configuration() -> None:
     assert f"its {listeners.STRANGERS} connections" in TEXT
     for name in (mosquitto.CERTIFICATE, mosquitto.KEY, mosquitto.REVOKED, mosquitto.CONFIGURATION):
         assert name in TEXT
+
+
+def test_every_test_that_the_page_on_trust_names_is_there() -> None:
+    named = set(re.findall(r"\btest_[a-z0-9_]+", (ROOT / "docs" / "mqtt_trust.md").read_text()))
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    written = {one for file in files for one in re.findall(r"def (test_\w+)", file.read_text())}
+
+    assert len(named) > 20
+    assert named - written - {file.stem for file in files} == set()
