@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import aiomqtt
 from paho.mqtt import client as paho
@@ -158,7 +158,6 @@ async def connected(
         client.unwanted = True
         client.drop()
         raise
-    client.watch()
     try:
         yield BrokerClient(client)
     finally:
@@ -208,10 +207,14 @@ class _Client(aiomqtt.Client):
         super().__init__(*arguments, **named)
         self._unacknowledged: dict[int, asyncio.Future[None]] = {}
         self._waits_since = 0.0  # for an acknowledgement, any; 0 if for none
-
-    def watch(self) -> None:
-        """Has nobody wait for the broker's word any more once the connection ends: none will come."""
         self._disconnected.add_done_callback(self._give_up)
+
+    async def __aenter__(self) -> Self:
+        """As aiomqtt's, which forgets an end that came before whoever awaits the start was told of it."""
+        ended = self._disconnected
+        await super().__aenter__()
+        self._disconnected = ended
+        return self
 
     async def say(
         self, topic: str, payload: bytes, properties: Properties, *, retain: bool
@@ -275,6 +278,7 @@ class _Client(aiomqtt.Client):
         self._loop.call_soon_threadsafe(register)  # for it may come of the thread that connects
 
     def _give_up(self, ended: asyncio.Future[None]) -> None:
+        """Has nobody wait for the broker's word any more: none will come."""
         if not ended.cancelled():
             ended.exception()  # somebody else may ask why, or nobody
         awaiting: list[asyncio.Future[Any]] = [*self._unacknowledged.values()]

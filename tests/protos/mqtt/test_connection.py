@@ -17,6 +17,9 @@ from protos.mqtt.connection import connected
 ACCEPTED = bytes([0x20, 3, 0, 0, 0])
 """CONNACK: no session, success, no properties."""
 
+TAKEN_OVER = bytes([0xE0, 2, 0x8E, 0])
+"""DISCONNECT, for another has taken its place."""
+
 PUBLISH, SUBSCRIBE = 3, 8
 DEADLINE = 15.0
 
@@ -75,6 +78,23 @@ async def test_one_that_hangs_up_at_once_may_be_the_wrong_port_or_refuse_our_cer
         with pytest.raises(BrokerError, match=r"it hung up at once: .* ports, .* certificate"):
             async with connected(broker, "one", lambda _: None, Habits()):
                 pass
+
+
+async def test_an_end_that_comes_together_with_the_acceptance_is_an_end(tmp_path: Path) -> None:
+    async def take_and_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(ACCEPTED + TAKEN_OVER)
+        await reader.read()
+        writer.transport.abort()
+
+    async with (
+        a_broker(tmp_path, take_and_leave) as broker,
+        asyncio.timeout(DEADLINE),
+        connected(broker, "one", lambda _: None, Habits()) as client,
+    ):
+        assert "Session taken over" in str(await client.ended())
+        with pytest.raises(BrokerError, match="the connection has ended"):
+            await client.publish("a/topic", b"x")
 
 
 async def test_a_packet_larger_than_was_agreed_ends_the_connection_before_it_is_taken(
