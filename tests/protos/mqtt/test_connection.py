@@ -12,7 +12,7 @@ import pytest
 from controller.enrolment.authority import create_authority, issue_server
 from protos.errors import BrokerError
 from protos.mqtt.broker import Broker, Habits
-from protos.mqtt.connection import connected
+from protos.mqtt.connection import Incoming, connected
 
 ACCEPTED = bytes([0x20, 3, 0, 0, 0])
 """CONNACK: no session, success, no properties."""
@@ -78,6 +78,33 @@ async def test_one_that_hangs_up_at_once_may_be_the_wrong_port_or_refuse_our_cer
         with pytest.raises(BrokerError, match=r"it hung up at once: .* ports, .* certificate"):
             async with connected(broker, "one", lambda _: None, Habits()):
                 pass
+
+
+async def test_what_comes_together_with_the_acceptance_is_heard(tmp_path: Path) -> None:
+    """Together, and in one record of TLS: nothing more comes that would wake who reads."""
+    heard = asyncio.Event()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(ACCEPTED + 2 * bytes([0x30, 5, 0, 1, ord("a"), 0, ord("x")]))
+        await reader.read()
+        writer.transport.abort()
+
+    messages: list[Incoming] = []
+
+    def hear(message: Incoming) -> None:
+        messages.append(message)
+        if len(messages) == 2:
+            heard.set()
+
+    async with (
+        a_broker(tmp_path, greet) as broker,
+        asyncio.timeout(DEADLINE),
+        connected(broker, "one", hear, Habits()),
+    ):
+        await heard.wait()
+
+    assert messages == 2 * [Incoming("a", b"x")]
 
 
 async def test_an_end_that_comes_together_with_the_acceptance_is_an_end(tmp_path: Path) -> None:
