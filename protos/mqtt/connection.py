@@ -155,7 +155,6 @@ async def connected(
         with translated():
             await client.__aenter__()
     except BaseException:
-        client.unwanted = True
         client.drop()
         raise
     try:
@@ -201,7 +200,8 @@ class _Client(aiomqtt.Client):
 
     on_incoming: OnMessage
     aliases = 0  # how many the broker takes of us
-    unwanted = False  # whoever wanted the connection has given up: it must not come up any more
+    _dials = False  # on a thread, which nobody can cancel, and which has the socket meanwhile
+    _unwanted = False  # whoever wanted the connection has given up: it must not come up any more
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -212,6 +212,7 @@ class _Client(aiomqtt.Client):
     async def __aenter__(self) -> Self:
         """As aiomqtt's, which forgets an end that came before whoever awaits the start was told of it."""
         ended = self._disconnected
+        self._dials = True
         await super().__aenter__()
         self._disconnected = ended
         return self
@@ -241,13 +242,21 @@ class _Client(aiomqtt.Client):
             del self._unacknowledged[sent.mid]
 
     def _client_connect(self) -> None:
-        super()._client_connect()  # on a thread, which nobody can cancel
-        if self.unwanted:
-            self._loop.call_soon_threadsafe(self.drop)
+        try:
+            super()._client_connect()
+        finally:
+            self._loop.call_soon_threadsafe(self._dialled)
+
+    def _dialled(self) -> None:
+        self._dials = False
+        if self._unwanted:
+            self.drop()
 
     def drop(self) -> None:
         """Closes the socket: aiomqtt leaves it open after what it can't read, and goes on to ping."""
-        self._client._sock_close()  # noqa: SLF001 - it has no public name
+        self._unwanted = True
+        if not self._dials:
+            self._client._sock_close()  # noqa: SLF001 - it has no public name
 
     async def _wait_for(self, fut: Awaitable[_T], timeout: float | None) -> _T:  # noqa: ASYNC109
         """As aiomqtt's, but that it can always be cancelled.
