@@ -1,0 +1,1 @@
+"""Federated retraining: runs, their rounds, and what devices are asked to do in them."""
