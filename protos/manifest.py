@@ -40,6 +40,7 @@ class Role(StrEnum):
     GOLDEN = "golden"  # agent.inference.golden: inputs, outputs and tolerances
     CARD = "card"
     TRAIN_STEP = "train_step"
+    MODEL_STEP = "model_step"  # protos.model_step: makes the model of the parent's; may be left out
 
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,12 +84,17 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the version came from."""
+    """Where the version came from.
+
+    ``data_profile`` is the SHA-256 of the reference profile, ``parent_model`` that of the model file
+    which the bundle's ``MODEL_STEP`` is for.
+    """
 
     parent: int | None = None
+    parent_model: str = ""
     training_run: str = ""
     round: int | None = None
-    data_profile: str = ""  # sha256 of the reference profile
+    data_profile: str = ""
     git_commit: str = ""
     registered_by: str = ""
 

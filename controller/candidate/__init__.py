@@ -1,0 +1,1 @@
+"""The version that a federated run makes of its parent, up to where people are asked to sign it."""

@@ -1,0 +1,108 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from controller.candidate.errors import NoCandidate
+from controller.candidate.model import parameters_of, stepped
+from controller.candidate.parameter_data import Float32s
+from protos.model_step import applied
+
+RNG = np.random.default_rng(7)
+WEIGHTS: Float32s = RNG.normal(size=(64, 32)).astype(np.float32)
+BIAS = np.zeros(32, np.float32)
+
+
+def model(**initializers: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 32])],
+        [numpy_helper.from_array(array, name) for name, array in initializers.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    return bytes(made.SerializeToString())
+
+
+PARENT = model(w=WEIGHTS, b=BIAS)
+
+
+def moved(scale: float = 0.1) -> dict[str, Float32s]:
+    """What training might leave: many small steps, a few large ones, biases that began at zero."""
+    steps = RNG.standard_t(4, size=WEIGHTS.shape).astype(np.float32)
+    return {"w": WEIGHTS + np.float32(scale) * steps, "b": BIAS + np.float32(scale)}
+
+
+def test_the_model_is_the_parent_moved_to_what_was_trained() -> None:
+    trained = moved()
+
+    made = stepped(PARENT, trained)
+
+    onnx.checker.check_model(made.onnx)
+    got = {
+        one.name: numpy_helper.to_array(one)
+        for one in onnx.ModelProto.FromString(made.onnx).graph.initializer
+    }
+    off = {name: np.max(np.abs(got[name] - array)) for name, array in trained.items()}
+    assert made.largest == max(off.values())
+    for name, old in {"w": WEIGHTS, "b": BIAS}.items():  # half a step of the grid, and rounding
+        assert off[name] <= 0.501 * np.max(np.abs(trained[name] - old)) / made.levels + 1e-7
+    assert applied(PARENT, made.step, len(PARENT)) == made.onnx
+
+
+def test_the_grid_is_the_finest_whose_step_is_small_enough() -> None:
+    trained = moved()
+
+    fine, coarse = stepped(PARENT, trained, aim=1.0), stepped(PARENT, trained, aim=0.15)
+
+    assert fine.levels == 127
+    assert coarse.levels < 127
+    assert coarse.share <= 0.15 < fine.share
+    assert fine.largest < coarse.largest
+
+
+def test_where_no_grid_is_small_enough_the_coarsest_is_taken() -> None:
+    assert stepped(PARENT, moved(), aim=0.001).levels == 15
+
+
+def test_a_parameter_that_did_not_move_stays_bit_for_bit() -> None:
+    made = stepped(PARENT, {"w": WEIGHTS, "b": BIAS + np.float32(1)})
+
+    assert np.array_equal(parameters_of(made.onnx, {"w": (64, 32)})["w"], WEIGHTS)
+    assert parameters_of(made.onnx, {"b": (32,)})["b"] == pytest.approx(1.0)
+
+
+def test_other_parameters_than_the_trained_are_the_parents() -> None:
+    made = stepped(PARENT, {"b": BIAS + np.float32(1)})
+
+    assert np.array_equal(parameters_of(made.onnx, {"w": (64, 32)})["w"], WEIGHTS)
+    assert made.share < 0.05
+
+
+@pytest.mark.parametrize(
+    ("trained", "says"),
+    [
+        ({"v": BIAS}, "no float32 initializer 'v'"),
+        ({"b": np.zeros(31, np.float32)}, "'b' has 31 numbers; in the parent 32"),
+        ({"b": np.full(32, np.nan, np.float32)}, "'b' has numbers that are not finite"),
+        ({"b": np.full(32, np.inf, np.float32)}, "'b' has numbers that are not finite"),
+    ],
+)
+def test_what_does_not_fit_the_parent_is_named(trained: dict[str, Float32s], says: str) -> None:
+    with pytest.raises(NoCandidate, match=says):
+        stepped(PARENT, trained)
+
+
+def test_numbers_that_are_not_kept_as_raw_data_are_refused() -> None:
+    listed = onnx.ModelProto.FromString(PARENT)
+    tensor = listed.graph.initializer[1]
+    tensor.CopyFrom(helper.make_tensor("b", TensorProto.FLOAT, [32], BIAS.tolist()))
+
+    with pytest.raises(NoCandidate, match="no float32 initializer 'b' with raw data"):
+        stepped(bytes(listed.SerializeToString()), {"b": BIAS})
+
+
+def test_a_file_that_is_cut_short_is_refused() -> None:
+    with pytest.raises(NoCandidate, match="no ONNX file"):
+        stepped(PARENT[:-100], {"b": BIAS})
