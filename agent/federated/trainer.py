@@ -14,7 +14,6 @@ from agent.federated.evaluation import Evaluation
 from protos.limits import MIB
 from protos.manifest import Manifest
 
-
 Float32s = NDArray[np.float32]
 
 
