@@ -1,0 +1,1 @@
+"""From the first finding to a fleet that has recovered: one story under one name."""
