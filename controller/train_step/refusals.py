@@ -1,0 +1,99 @@
+"""What of a model can't be trained, by operator, and why."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto
+
+from agent.inference.datatypes import Array
+from controller.registry.onnx_graph import described
+from controller.train_step.errors import (
+    NoGradientRule,
+    NoParameters,
+    NotFloat32,
+    ProbabilityOutput,
+    QuantizedBody,
+    TrainingBatchNorm,
+    TreeEnsemble,
+)
+from controller.train_step.graph import Attributes, is_standard
+from protos.train_step import OPERATORS
+
+TREES: Final = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"})
+QUANTIZED: Final = frozenset(
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "ConvInteger",
+        "MatMulInteger",
+    }
+)
+_HALVES: Final = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+_SUM_TOLERANCE: Final = 1e-3
+
+
+def refuse_operator(node: NodeProto) -> None:
+    """Nothing, for a node of which only the rule is missing.
+
+    Raises:
+        TreeEnsemble, QuantizedBody: there is none for what it is.
+    """
+    if node.op_type in TREES:
+        raise TreeEnsemble(f"{described(node)} has no gradient")
+    if node.op_type in QUANTIZED:
+        raise QuantizedBody(f"{described(node)} computes with integers")
+
+
+def refuse_forward(nodes: Iterable[NodeProto]) -> None:
+    """Nothing, if devices may run each of these nodes in training.
+
+    Raises:
+        TrainingBatchNorm: one normalises by the batch at hand.
+        TreeEnsemble: one is a tree ensemble.
+        NoGradientRule: one has an operator that train-step graphs may not have.
+    """
+    for node in nodes:
+        if node.op_type == "BatchNormalization" and Attributes(node).integer("training_mode", 0):
+            raise TrainingBatchNorm(f"{described(node)} is in training mode")
+        if node.op_type in TREES:
+            raise TreeEnsemble(f"{described(node)} has no gradient")
+        if not is_standard(node) or node.op_type not in OPERATORS:
+            raise NoGradientRule(f"{described(node)} may not stand in a train-step graph")
+
+
+def refuse_parameters(model: ModelProto, nodes: Sequence[NodeProto], names: Sequence[str]) -> None:
+    """Nothing, if there are parameters and all are float32.
+
+    Raises:
+        NotFloat32: one is not.
+        NoParameters, TreeEnsemble, QuantizedBody: there are none; by what there is instead.
+    """
+    of = {one.name: one for one in model.graph.initializer}
+    for name in names:
+        if of[name].data_type != TensorProto.FLOAT:
+            kind = TensorProto.DataType.Name(of[name].data_type)
+            raise NotFloat32(f"parameter {name!r} is {kind}, not FLOAT")
+    if names:
+        return
+    for node in nodes:
+        refuse_operator(node)
+    halves = [one.name for one in model.graph.initializer if one.data_type in _HALVES]
+    if halves:
+        raise NotFloat32(f"the model's weights ({', '.join(halves[:3])}) are not FLOAT")
+    raise NoParameters("the model has no trainable parameters")
+
+
+def refuse_probabilities(name: str, seen: Array) -> None:
+    """Nothing, if the rows of a tensor [B, C] are not probabilities.
+
+    Raises:
+        ProbabilityOutput: they are not negative and sum to 1.
+    """
+    if seen.ndim != 2 or seen.shape[1] < 2 or seen.min() < 0:
+        return
+    if np.allclose(seen.sum(axis=-1), 1.0, atol=_SUM_TOLERANCE):
+        raise ProbabilityOutput(f"the rows of {name!r} sum to 1, and no final Softmax made them")

@@ -1,0 +1,1 @@
+"""Gradient rules, one file a family of operators; `table` has them all."""

@@ -1,0 +1,111 @@
+"""The gradient of a convolution by its kernels, in the form that is fastest for their shape.
+
+Measured against Conv with the output's gradient as its kernel: channels-last windows are a third
+faster for depthwise kernels, and one Gemm over all windows 7 % faster for dense ones.
+"""
+
+import numpy as np
+
+from controller.train_step.emitter import Emitter
+from controller.train_step.rules.geometry import Geometry
+
+
+def kernel_gradient(
+    e: Emitter, x: str, gradient: str, shape: Geometry, channels: int, filters: int
+) -> str:
+    """By kernels of shape [filters, channels / groups, *kernel].
+
+    ``x`` is what the kernels move over, [batch, channels, *size]; ``gradient`` that of the loss by
+    what they make of it, [batch, filters, *out].
+    """
+    if shape.pointwise and shape.groups == 1:
+        return _pointwise(e, x, gradient, shape)
+    if shape.groups == channels > 1:
+        return _depthwise(e, x, gradient, shape, channels, filters)
+    if shape.groups == 1:
+        return _dense(e, x, gradient, shape, channels, filters)
+    return _grouped(e, x, gradient, shape, channels)
+
+
+def _pointwise(e: Emitter, x: str, gradient: str, shape: Geometry) -> str:
+    """A product of matrices for each row of the batch, and their sum."""
+    flat = e.integers([0, 0, -1])
+    points = e.op("Transpose", e.op("Reshape", x, flat), perm=[0, 2, 1])
+    products = e.op("MatMul", e.op("Reshape", gradient, flat), points)
+    summed = e.op("ReduceSum", products, e.integers([0]), keepdims=0)
+    return e.op("Reshape", summed, e.integers([0, 0, *[1] * shape.axes]))
+
+
+def _depthwise(
+    e: Emitter, x: str, gradient: str, shape: Geometry, channels: int, filters: int
+) -> str:
+    """For each element of the kernel, the sum of gradient times the window that it saw."""
+    last, windows = _windows(e, x, gradient, shape)
+    if filters != channels:  # several filters a channel
+        each = e.integers(np.repeat(np.arange(channels), filters // channels))
+        windows = [e.op("Gather", one, each, axis=1 + shape.axes) for one in windows]
+    axes, second = e.integers(range(1 + shape.axes)), e.integers([1])
+    columns = []
+    for window in windows:
+        summed = e.op("ReduceSum", e.op("Mul", last, window), axes, keepdims=0)
+        columns.append(e.op("Unsqueeze", summed, second))
+    kernels = _joined(e, columns, axis=1)
+    return e.op("Reshape", kernels, e.integers([0, 1, *shape.kernel]))
+
+
+def _dense(e: Emitter, x: str, gradient: str, shape: Geometry, channels: int, filters: int) -> str:
+    """All windows side by side, and one Gemm."""
+    last, windows = _windows(e, x, gradient, shape)
+    columns = _joined(e, windows, axis=1 + shape.axes)
+    rows = e.op("Reshape", columns, e.integers([-1, len(windows) * channels]))
+    product = e.op("Gemm", e.op("Reshape", last, e.integers([-1, filters])), rows, transA=1)
+    apart = e.op("Reshape", product, e.integers([0, len(windows), channels]))
+    kernels = e.op("Transpose", apart, perm=[0, 2, 1])
+    return e.op("Reshape", kernels, e.integers([0, channels, *shape.kernel]))
+
+
+def _windows(e: Emitter, x: str, gradient: str, shape: Geometry) -> tuple[str, list[str]]:
+    """The gradient, and what each element of the kernel saw of ``x``; both channels last.
+
+    A window is a strided part of the padded input: with the channels last its copies are in runs.
+    """
+    last = [0, *range(2, 2 + shape.axes), 1]
+    if any(shape.pads):
+        x = e.op("Pad", x, e.integers([0, 0, *shape.begin, 0, 0, *shape.end]))
+    padded = e.op("Transpose", x, perm=last)
+    axes, steps = e.integers(range(1, 1 + shape.axes)), e.integers(shape.strides)
+    windows = []
+    for element in np.ndindex(*shape.kernel):
+        starts = [at * step for at, step in zip(element, shape.dilations, strict=True)]
+        ends = [
+            start + (out - 1) * step + 1
+            for start, out, step in zip(starts, shape.out, shape.strides, strict=True)
+        ]
+        windows.append(e.op("Slice", padded, e.integers(starts), e.integers(ends), axes, steps))
+    return e.op("Transpose", gradient, perm=last), windows
+
+
+def _grouped(e: Emitter, x: str, gradient: str, shape: Geometry, channels: int) -> str:
+    """Conv with the gradient as its kernel: the batch becomes the channels that are summed."""
+    space = list(range(2, 2 + shape.axes))
+    each = channels // shape.groups
+    apart = e.op("Reshape", x, e.integers([0, shape.groups, each, *shape.size]))
+    turned = e.op("Transpose", apart, perm=[2, 1, 0, *[axis + 1 for axis in space]])
+    rows = e.op("Reshape", turned, e.integers([each, -1, *shape.size]))
+    kernels = e.op("Transpose", gradient, perm=[1, 0, *space])
+    found = e.op(
+        "Conv",
+        rows,
+        kernels,
+        strides=shape.dilations,
+        dilations=shape.strides,
+        pads=shape.pads,
+        group=shape.groups,
+    )
+    nothing = e.integers([0] * shape.axes)
+    cut = e.op("Slice", found, nothing, e.integers(shape.kernel), e.integers(space))
+    return e.op("Transpose", cut, perm=[1, 0, *space])
+
+
+def _joined(e: Emitter, parts: list[str], axis: int) -> str:
+    return e.op("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0]
