@@ -157,6 +157,18 @@ def _discord(one: Evaluation) -> str:
 # --- Counting -------------------------------------------------------------------------------------
 
 
+def nothing(loss: Loss, classes: int) -> Evaluation:
+    """The counts of no example, with as many of each as others have."""
+    if loss is Loss.BCE_WITH_LOGITS:
+        classes = 2
+    elif loss not in {Loss.SOFTMAX_CROSS_ENTROPY, Loss.NLL}:
+        return Evaluation()
+    cells = classes * classes if classes <= MOST_CLASSES else 0
+    return Evaluation(
+        confusion=(0,) * cells, confidences=(0,) * BINS, confident_correct=(0,) * BINS
+    )
+
+
 def evaluated(loss: Loss, mean: float, output: Array, truth: Array | None) -> Evaluation:
     """The counts of one batch.
 
