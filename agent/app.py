@@ -286,7 +286,12 @@ class Agent:
     def _on_change(self, change: Change) -> None:
         """An install or a slot has changed, durably: report it."""
         self.reports.event(
-            change.name, change.code, change.detail, model=change.model, version=change.version
+            change.name,
+            change.code,
+            change.detail,
+            model=change.model,
+            version=change.version,
+            fields=dict(change.fields),
         )
         self.reports.report()
 

@@ -91,7 +91,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     parent: int | None = None
-    parent_model: str = ""
+    parent_model: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
     training_run: str = ""
     round: int | None = None
     data_profile: str = ""
@@ -129,6 +129,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def digest(self) -> str:
         """SHA-256 of ``encode()``."""
         return sha256(self.encode())
+
+    @property
+    def needed(self) -> Mapping[Role, File]:
+        """The files that a device must have: not what only helps to get one of them."""
+        return {role: file for role, file in self.files.items() if role is not Role.MODEL_STEP}
 
 
 REQUIRED_FILES: Final = (Role.MODEL, Role.REFERENCE, Role.GOLDEN, Role.CARD)

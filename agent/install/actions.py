@@ -109,7 +109,8 @@ class Bench:
         for sha256 in kept:
             if sha256 in deployed or blobs.has(sha256):
                 manifest = manifest_in(blobs.read(sha256))
-                files.update(file.sha256 for file in manifest.files.values())
+                wanted = manifest.needed if sha256 in deployed else manifest.files
+                files.update(file.sha256 for file in wanted.values())
         return blobs.keep_only(kept | files)
 
     def bind(self) -> None:

@@ -17,6 +17,7 @@ class Change(msgspec.Struct, frozen=True):
     Attributes:
         version: 0 where no single one is meant.
         code: an error's code, where there is one; ``detail`` then says what is wrong.
+        fields: what a person would ask next, by name.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Change(msgspec.Struct, frozen=True):
     version: int = 0
     code: str = ""
     detail: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 def change_of(before: Install | None, after: Install) -> Change | None:
@@ -37,7 +39,16 @@ def change_of(before: Install | None, after: Install) -> Change | None:
         name = _MOVED[after.state] if moved else ""
     if not name:
         return None
-    return Change(name, after.model, after.slot, after.version, after.code, after.detail)
+    return Change(
+        name, after.model, after.slot, after.version, after.code, after.detail, fields_of(after)
+    )
+
+
+def fields_of(after: Install) -> tuple[tuple[str, str], ...]:
+    """What it took to get the files, as soon as that is known."""
+    if after.state is not State.CHECKING or after.not_before:
+        return ()
+    return ("fetched_bytes", str(after.fetched_bytes)), ("model_bytes", str(after.model_bytes))
 
 
 def waits_alike(before: Install, after: Install) -> bool:

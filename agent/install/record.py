@@ -61,6 +61,9 @@ class Install(msgspec.Struct, frozen=True):
         candidate: what the switch will make active; known once it is verified.
         attempt: how often people have asked for it.
         conditions: what it waits for, as its newest directive says.
+        fetched_bytes: length of the files that it had fetched since the agent started; known once all
+            are there.
+        model_bytes: of these, for the model: its file's, or of the step that made it of its parent.
     """
 
     model: str
@@ -83,6 +86,8 @@ class Install(msgspec.Struct, frozen=True):
     candidate: Deployed | None = None
     attempt: int = 1
     conditions: Conditions = UNCONDITIONAL
+    fetched_bytes: int = 0
+    model_bytes: int = 0
 
     @property
     def key(self) -> SlotKey:

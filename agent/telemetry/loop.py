@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
@@ -179,7 +179,14 @@ class ReportLoop:
         self._add("report", self._reporter.report)
 
     def event(
-        self, name: str, code: str = "", detail: str = "", *, model: str = "", version: int = 0
+        self,
+        name: str,
+        code: str = "",
+        detail: str = "",
+        *,
+        model: str = "",
+        version: int = 0,
+        fields: Mapping[str, str] | None = None,
     ) -> None:
         """Has the device say what happened; with a ``code`` it is an error."""
         severity: Severity = "error" if code else "info"
@@ -191,6 +198,7 @@ class ReportLoop:
             version=version,
             code=code,
             detail=detail,
+            fields=fields,
         )
         self._add(name, work)
 

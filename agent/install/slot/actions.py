@@ -5,7 +5,9 @@ done; ``agent.install.outcome`` says what follows from it.
 """
 
 import asyncio
+import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,10 +18,12 @@ from msgspec.structs import replace
 
 from agent.errors import (
     DiskFull,
+    EndlessData,
     HashMismatch,
     Incompatible,
     MalformedDocument,
     MixAndMatch,
+    Refused,
     StoreError,
 )
 from agent.install.gates import (
@@ -40,6 +44,7 @@ from agent.store.blob_store import BlobStore
 from protos.documents import UNCONDITIONAL, Assignment
 from protos.errors import DocumentError
 from protos.manifest import File, Manifest, Role, read_manifest
+from protos.model_step import applied
 from protos.v1.common_pb2 import DeviceFacts
 
 log = logging.getLogger(__name__)
@@ -57,7 +62,12 @@ class Offload(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What the work needs of the world."""
+    """What the work needs of the world.
+
+    Attributes:
+        fetching: by blob, the turn of those who want it.
+        fetched: bytes by manifest and role, of installs that are fetching.
+    """
 
     blobs: BlobStore
     trust: Trust
@@ -69,6 +79,7 @@ class Means:
     offload: Offload
     circumstances: Callable[[], Circumstances]
     fetching: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    fetched: Counter[tuple[str, Role]] = field(default_factory=Counter)
 
 
 async def bring(means: Means, sha256: str, length: int) -> None:
@@ -77,8 +88,7 @@ async def bring(means: Means, sha256: str, length: int) -> None:
     What a power cut leaves of a partial can't be told from foreign bytes, so a mismatch is held
     against the version only if it happens again with a blob that was begun from nothing.
     """
-    turn = means.fetching.setdefault(sha256, asyncio.Lock())  # gone with the last who waits for it
-    async with turn:
+    async with turn_of(means, sha256):
         if await means.offload(partial(means.blobs.has, sha256)):
             return
         try:
@@ -86,6 +96,11 @@ async def bring(means: Means, sha256: str, length: int) -> None:
         except HashMismatch:
             log.info("install.fetch-again sha256=%s", sha256)
             await means.fetcher.fetch(sha256, length)
+
+
+def turn_of(means: Means, sha256: str) -> asyncio.Lock:
+    """Held by who brings the blob; gone with the last who waits for it."""
+    return means.fetching.setdefault(sha256, asyncio.Lock())
 
 
 async def pass_gate(means: Means, install: Install, gate: Gate) -> None:
@@ -101,7 +116,7 @@ async def pass_gate(means: Means, install: Install, gate: Gate) -> None:
         raise reason
 
 
-async def bring_file(means: Means, install: Install, file: File) -> None:
+async def bring_file(means: Means, install: Install, role: Role, file: File) -> None:
     """Returns when the file is in the blob store.
 
     Raises:
@@ -110,6 +125,56 @@ async def bring_file(means: Means, install: Install, file: File) -> None:
     if not await means.offload(partial(means.blobs.has, file.sha256)):
         await pass_gate(means, install, link_gate)
         await bring(means, file.sha256, file.length)
+        if install.state is State.FETCHING:
+            means.fetched[install.sha256, role] += file.length
+
+
+async def bring_model(means: Means, install: Install, manifest: Manifest) -> None:
+    """Returns when the model is in the blob store: made of its parent, or fetched whole.
+
+    Raises:
+        MeteredLink: it is not, and may not be fetched over this link.
+    """
+    file, step = manifest.files[Role.MODEL], manifest.files.get(Role.MODEL_STEP)
+    parent = manifest.lineage.parent_model
+    if (
+        step is not None
+        and parent
+        and not await means.offload(partial(means.blobs.has, file.sha256))
+    ):
+        try:
+            if await means.offload(partial(means.blobs.has, parent)):
+                await bring_file(means, install, Role.MODEL_STEP, step)
+                async with turn_of(means, file.sha256):
+                    await means.offload(partial(make_model, means.blobs, parent, step, file))
+        except (Refused, HashMismatch, EndlessData, MalformedDocument, StoreError) as error:
+            log.warning("install.step-unfit model=%s detail=%s", manifest.reference, error.detail)
+    await bring_file(means, install, Role.MODEL, file)
+
+
+def make_model(blobs: BlobStore, parent: str, step: File, model: File) -> None:
+    """Puts into the blob store what the step makes of the parent. Takes memory for three models.
+
+    Raises:
+        MalformedDocument, HashMismatch: it is not the model; nothing of it is kept.
+        StoreError: a file is not there any more.
+        DiskFull: no room; what fitted is kept.
+    """
+    try:
+        made = applied(blobs.read(parent), blobs.read(step.sha256), model.length)
+    except DocumentError as error:
+        raise MalformedDocument(error.detail) from error
+    try:
+        write(blobs, model, made)
+    except HashMismatch:  # it had begun with other bytes
+        write(blobs, model, made)
+
+
+def write(blobs: BlobStore, file: File, data: bytes) -> None:
+    """Puts the data into the blob store, going on where an earlier writer stopped."""
+    with contextlib.closing(blobs.writer(file.sha256, file.length)) as writer:
+        writer.write(data[writer.offset :])
+        writer.finish()
 
 
 async def manifest_of(means: Means, install: Install) -> Manifest:
@@ -197,7 +262,7 @@ async def preflight(means: Means, install: Install) -> Install:
 
 def present_bytes(blobs: BlobStore, manifest: Manifest) -> int:
     """How many of the version's bytes are in the blob store."""
-    return sum(file.length for file in manifest.files.values() if blobs.has(file.sha256))
+    return sum(file.length for file in manifest.needed.values() if blobs.has(file.sha256))
 
 
 async def fetch(means: Means, install: Install) -> Install:
@@ -207,9 +272,14 @@ async def fetch(means: Means, install: Install) -> Install:
         MeteredLink: one is not, and may not be fetched over this link.
     """
     manifest = await manifest_of(means, install)
-    for file in manifest.files.values():
-        await bring_file(means, install, file)
-    return install
+    for role, file in manifest.needed.items():
+        if role is Role.MODEL:
+            await bring_model(means, install, manifest)
+        else:
+            await bring_file(means, install, role, file)
+    came = {role: means.fetched.pop((install.sha256, role), 0) for role in manifest.files}
+    model = came[Role.MODEL] + came.get(Role.MODEL_STEP, 0)
+    return replace(install, fetched_bytes=sum(came.values()), model_bytes=model)
 
 
 async def check(means: Means, install: Install) -> Install:
@@ -220,8 +290,8 @@ async def check(means: Means, install: Install) -> Install:
         MixAndMatch: a file is of another length than the manifest says.
     """
     manifest = await manifest_of(means, install)
-    for role, file in manifest.files.items():
-        length = await _checked_length(means, install, file)
+    for role, file in manifest.needed.items():
+        length = await _checked_length(means, install, role, file)
         if length != file.length:
             raise MixAndMatch(
                 f"{manifest.reference}: {role} has {length} bytes; the manifest says {file.length}"
@@ -229,12 +299,12 @@ async def check(means: Means, install: Install) -> Install:
     return install
 
 
-async def _checked_length(means: Means, install: Install, file: File) -> int:
+async def _checked_length(means: Means, install: Install, role: Role, file: File) -> int:
     try:
         return await means.offload(partial(means.blobs.verify, file.sha256))
     except (HashMismatch, StoreError) as error:
         log.warning("install.file-lost sha256=%s detail=%s", file.sha256, error.detail)
-        await bring_file(means, install, file)
+        await bring_file(means, install, role, file)
         return await means.offload(partial(means.blobs.verify, file.sha256))
 
 

@@ -120,7 +120,13 @@ class SlotLoop:
 
     def _learnt(self, learnt: Install) -> Install:
         """The install with what was learnt; a directive may have renewed it meanwhile."""
-        return replace(self._current(), candidate=learnt.candidate, approvals=learnt.approvals)
+        return replace(
+            self._current(),
+            candidate=learnt.candidate,
+            approvals=learnt.approvals,
+            fetched_bytes=learnt.fetched_bytes,
+            model_bytes=learnt.model_bytes,
+        )
 
     async def _switch(self, install: Install) -> None:
         bench, candidate = self.bench, install.candidate

@@ -6,11 +6,16 @@ import heapq
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 
+import numpy as np
+from msgspec.structs import replace
+
 from agent.errors import AgentError
 from agent.install.gates import Battery, Circumstances
 from agent.install.record import SlotKey
 from protos.documents import UNCONDITIONAL, Assignment, Conditions, Directive, canonical
-from protos.manifest import Budgets, File, Manifest, Needs, Role, target_path
+from protos.int8_step import Int8Step
+from protos.manifest import Budgets, File, Lineage, Manifest, Needs, Role, target_path
+from protos.model_step import Move, encoded
 from protos.v1.common_pb2 import DeviceFacts, Envelope
 
 KEY: SlotKey = ("digits", "champion")
@@ -78,6 +83,23 @@ def bundle(model: str = "digits", version: int = 1, needs: Needs | None = None) 
     return Bundle(manifest, {**blobs, manifest.digest: manifest.encode()})
 
 
+def stepped(parent: Bundle, version: int) -> Bundle:
+    """A version whose model was made as its parent's and an int8 step."""
+    files = {role: f"digits {version} {role}".encode() * 3 for role in list(Role)[:4]}
+    old = parent.manifest.files[Role.MODEL].sha256
+    move = Move(4, Int8Step(np.float32(0.5), np.array([version, -1], np.int8)))
+    files[Role.MODEL], files[Role.MODEL_STEP] = encoded(parent.files[old], [move])
+    manifest = replace(
+        parent.manifest,
+        version=version,
+        release_counter=version,
+        files={role: File(sha256=digest(data), length=len(data)) for role, data in files.items()},
+        lineage=Lineage(parent=parent.manifest.version, parent_model=old),
+    )
+    blobs = {digest(data): data for data in files.values()}
+    return Bundle(manifest, {**blobs, manifest.digest: manifest.encode()})
+
+
 def directive(generation: int, *assignments: Assignment) -> bytes:
     document = Directive(
         device="dev-1", generation=generation, issued_at=0, assignments=assignments
@@ -130,6 +152,7 @@ class Outside:
         failing: manifests whose self-test fails.
         bad_in_service: manifests that fail half of their requests.
         unloadable: manifests that no runtime can load.
+        lacking: blobs that can't be fetched, and what is said then.
         zone, battery, metered: what the device is in.
     """
 
@@ -139,6 +162,7 @@ class Outside:
     failing: dict[str, AgentError] = field(default_factory=dict)
     bad_in_service: set[str] = field(default_factory=set)
     unloadable: set[str] = field(default_factory=set)
+    lacking: dict[str, AgentError] = field(default_factory=dict)
     facts: DeviceFacts = field(default_factory=lambda: FACTS)
     opsets: dict[str, int] = field(default_factory=dict)
     zone: tzinfo = UTC

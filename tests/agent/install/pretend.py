@@ -47,6 +47,8 @@ class PretendFetcher:
     async def fetch(self, sha256: str, length: int) -> None:
         self.power.step("fetch")
         self.fetched.append(sha256)
+        if sha256 in self.outside.lacking:
+            raise self.outside.lacking[sha256]
         data = self.outside.blob(sha256)
         writer = self.blobs.writer(sha256, length)
         with contextlib.closing(writer):

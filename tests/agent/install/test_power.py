@@ -13,10 +13,11 @@ from agent.install.record import Install, Slot
 from agent.install.report import report
 from protos.documents import Conditions, Window
 from simulations.power import Power
-from tests.agent.install.outside import KEY, Outside, bundle
+from tests.agent.install.outside import KEY, Outside, bundle, stepped
 from tests.agent.install.world import Device, recalling
 
 ONE, TWO = bundle(version=1), bundle(version=2)
+STEPPED = stepped(ONE, 2)
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ STORIES = [
     Story("a link that comes and goes", lose_the_link),
     Story("a version that waits for its window", wanted=("two at night",)),
     Story("a version that fails after its window", fail_in_service, wanted=("two at night",)),
+    Story("a version that is a step from its parent", wanted=("stepped",)),
     Story("nothing is wanted any more", wanted=()),
     Story("back to what is committed", wanted=("one",)),
     Story("the committed version is recalled", may_run=recalling(ONE.sha256), wanted=("one",)),
@@ -72,6 +74,7 @@ AT_NIGHT = Conditions(windows=(Window(start_minute=2 * 60, minutes=60),), batter
 ASSIGNMENTS = {
     "one": ONE.assignment(),
     "two": TWO.assignment(),
+    "stepped": STEPPED.assignment(),
     "two at night": TWO.assignment(conditions=AT_NIGHT),
 }
 
@@ -79,7 +82,7 @@ ASSIGNMENTS = {
 async def begun(story: Story) -> Device:
     """The device as the story finds it, powered down."""
     outside = Outside()
-    outside.add(ONE, TWO)
+    outside.add(ONE, TWO, STEPPED)
     device = Device(outside)
     if story.before:
         device.direct(1, *(ASSIGNMENTS[name] for name in story.before))
@@ -100,7 +103,7 @@ async def played(story: Story, device: Device) -> None:
 def outcome(device: Device) -> tuple[list[Install], list[Slot], set[str], object]:
     """What must not depend on power: all but times and how often it went."""
     installs = [
-        msgspec.structs.replace(one, since=0.0, resumptions=0)
+        msgspec.structs.replace(one, since=0.0, resumptions=0, fetched_bytes=0, model_bytes=0)
         for one in device.inner.installs.installs()
     ]
     kept = set(device.blobs.complete)

@@ -175,7 +175,15 @@ class Device:
         wanted = {
             sha256
             for deployed in pointed
-            for sha256 in self.outside.bundles[deployed.manifest_sha256].files
+            for sha256 in (
+                deployed.manifest_sha256,
+                *(
+                    file.sha256
+                    for file in self.outside.bundles[
+                        deployed.manifest_sha256
+                    ].manifest.needed.values()
+                ),
+            )
         }
         return [sha256 for sha256 in wanted if sha256 not in self.blobs.complete]
 
