@@ -130,8 +130,10 @@ def _planned(model: ModelProto, options: TrainOptions, runtime: Runtime) -> _Pla
     shape = seen.shapes.get(output)
     if shape is None or seen.types.get(output) != FLOAT:
         raise UnknownOutput(f"{output!r} is no float32 tensor")
-    if not shape or not varies(shape[0]):
-        raise FixedBatch(f"the first axis of {output!r} is not the batch")
+    if not any(varies(axis) for axis in shape):
+        raise FixedBatch(f"{output!r} is of the same shape whatever the batch")
+    if options.sample_weight and not varies(shape[0]):
+        raise UnknownOutput(f"{output!r} has another first axis than the batch")
     if options.loss in CLASSES and len(shape) != 2:
         raise UnknownOutput(
             f"{output!r} has {len(shape)} axes; {options.loss} takes [batch, classes]"
