@@ -114,6 +114,11 @@ class TrainStepSpec(msgspec.Struct, frozen=True, kw_only=True):
         proximal: whether it takes ``PROXIMAL`` and anchors (FedProx).
         weight_decay: in the graph; 0 is none.
         clip_norm: bound of the gradient's norm over all parameters, in the graph; None is none.
+        classes: of ``SOFTMAX_CROSS_ENTROPY`` and ``NLL`` only: the model's labels in the order of the
+            output's columns, so that the target of a row whose truth is ``classes[i]`` is ``i``. The
+            truth that is told of a request (feedback) is such a label, as the model answers it:
+            a whole number or a text. Empty: labels are the columns' numbers, 0 on, and the truth is
+            the target.
     """
 
     model_sha256: Sha256
@@ -126,6 +131,7 @@ class TrainStepSpec(msgspec.Struct, frozen=True, kw_only=True):
     proximal: bool
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    classes: tuple[int | str, ...] = ()
     schema: int = 1
 
     def encode(self) -> str:

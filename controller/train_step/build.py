@@ -223,6 +223,7 @@ def _spec(plan: _Plan, options: TrainOptions, digest: str) -> TrainStepSpec:
         proximal=options.proximal,
         weight_decay=options.weight_decay,
         clip_norm=options.clip_norm,
+        classes=options.classes,
     )
 
 

@@ -20,6 +20,7 @@ class TrainOptions:
         sample_weight: whether rows have weights: those of padding 0, those of rare classes more.
         output: the tensor that the loss takes; empty is the model's first of float32. Where the loss
             takes logits and that is a Softmax or Sigmoid, it is what goes into it.
+        classes: the model's labels in the order of the output's columns, as the spec has them.
         huber_delta: where Huber's loss turns from a square to a line, above 0.
     """
 
@@ -31,4 +32,5 @@ class TrainOptions:
     clip_norm: float | None = None
     sample_weight: bool = True
     output: str = ""
+    classes: tuple[int | str, ...] = ()
     huber_delta: float = 1.0
