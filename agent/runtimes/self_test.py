@@ -3,16 +3,13 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
-import psutil
 
 from agent.errors import (
     AgentError,
@@ -27,6 +24,7 @@ from agent.errors import (
     SelfTestTimeout,
 )
 from agent.install.ports import SelfTestResult
+from agent.runtimes.child import end_child, resident_bytes, signal_name, start_child
 from agent.runtimes.self_test_job import LINE_BYTES, Job, Outcome, Started
 from protos.limits import MIB
 from protos.manifest import Manifest, Role
@@ -78,7 +76,7 @@ class ProcessSelfTest:
                 f"{manifest.reference}: no result after {self._timeout:g} s"
             ) from None
         finally:
-            await _end(child)
+            await end_child(child)
         return _judged(outcome, manifest)
 
     def _job(self, manifest: Manifest) -> Job:
@@ -93,24 +91,9 @@ class ProcessSelfTest:
 
 async def _started(manifest: Manifest) -> Process:
     try:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-m", "agent.runtimes.self_test_process"),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            cwd="/",
-            env=_environment(),
-            limit=LINE_BYTES,
-            start_new_session=True,
-        )
+        return await start_child("agent.runtimes.self_test_process", LINE_BYTES)
     except OSError as error:
         raise NoProcess(f"{manifest.reference}: no process to test it in: {error}") from error
-
-
-def _environment() -> dict[str, str]:
-    """What a runtime may need to be found; nothing that the agent knows."""
-    kept = ("PATH", "LD_LIBRARY_PATH")
-    return {"LC_ALL": "C.UTF-8", **{name: os.environ[name] for name in kept if name in os.environ}}
 
 
 async def _converse(child: Process, job: Job, manifest: Manifest) -> Outcome:
@@ -126,7 +109,7 @@ async def _converse(child: Process, job: Job, manifest: Manifest) -> Outcome:
         allowed = started.resident_bytes + manifest.budgets.memory_bytes
         while not ending.done():
             await asyncio.wait({ending}, timeout=POLL_SECONDS)
-            resident = _resident(child)
+            resident = resident_bytes(child)
             if resident > allowed and not ending.done():
                 raise SelfTestMemory(
                     _over_budget(manifest, resident - started.resident_bytes) + ", and was stopped"
@@ -153,33 +136,19 @@ async def _message(
 
 def _died(status: int, manifest: Manifest) -> AgentError:
     if status < 0 and -status in _TIMEOUT_SIGNALS:
-        return SelfTestTimeout(f"{manifest.reference}: stopped by {_signal_name(-status)}")
+        return SelfTestTimeout(f"{manifest.reference}: stopped by {signal_name(-status)}")
     if status < 0 and -status in _FOREIGN_SIGNALS:
         return SelfTestKilled(
             f"{manifest.reference}: the test process was ended from outside by "
-            f"{_signal_name(-status)}"
+            f"{signal_name(-status)}"
         )
     if status < 0:
         return SelfTestCrashed(
-            f"{manifest.reference}: the test process was ended by {_signal_name(-status)}"
+            f"{manifest.reference}: the test process was ended by {signal_name(-status)}"
         )
     return SelfTestCrashed(
         f"{manifest.reference}: the test process ended with status {status} and no result"
     )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _resident(child: Process) -> int:
-    try:
-        return int(psutil.Process(child.pid).memory_info().rss)
-    except psutil.Error:  # it has just ended
-        return 0
 
 
 def _judged(outcome: Outcome, manifest: Manifest) -> SelfTestResult:
@@ -205,11 +174,3 @@ def _over_budget(manifest: Manifest, taken: int) -> str:
         f"{manifest.reference}: took {taken / MIB:.1f} MiB; "
         f"the budget is {manifest.budgets.memory_bytes / MIB:.1f} MiB"
     )
-
-
-async def _end(child: Process) -> None:
-    """Ends the child's whole group, and leaves no zombie."""
-    if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-    await child.wait()

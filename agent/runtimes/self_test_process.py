@@ -6,7 +6,6 @@ down, and nothing else: it has limits, no secrets and no open files of the agent
 
 import math
 import os
-import resource
 import signal
 import sys
 import time
@@ -28,20 +27,18 @@ from agent.errors import (
 )
 from agent.inference.golden import Comparison, Golden, compare, decode
 from agent.inference.signature import VARIABLE
+from agent.runtimes.limits import limit, out_of_memory, reset_peak, status_bytes
 from agent.runtimes.onnx import OnnxRuntime
 from agent.runtimes.runtime import LoadedModel, Tensors
 from agent.runtimes.self_test_job import LINE_BYTES, Job, Outcome, Started
 from protos.documents import sha256
-from protos.limits import MIB
 from protos.manifest import Manifest, Role, read_manifest
 
 NICENESS: Final = 5
-SLACK_BYTES: Final = 64 * MIB  # stacks, and what the allocator keeps: not the model's
 BLOCK: Final = 100
 BLOCKS: Final = 3
 FEWEST: Final = 5
 DETAIL_CHARACTERS: Final = 2000
-_MEMORY_WORDS: Final = ("bad_alloc", "bad allocation", "failed to allocate", "out of memory")
 
 
 def main() -> None:
@@ -52,53 +49,22 @@ def main() -> None:
     manifest = read_manifest(job.manifest.encode())
     runtime = OnnxRuntime()
     _ = runtime.version  # imports the library, so that it counts as there before
-    _limit(job, manifest)
-    _say(answers, Started(resident_bytes=_status_bytes("VmRSS")))
-    baseline = _reset_peak()
+    limit(job.seconds, manifest.budgets.memory_bytes)
+    signal.setitimer(signal.ITIMER_REAL, job.seconds)  # if the agent is gone, so is this
+    os.nice(NICENESS)
+    _say(answers, Started(resident_bytes=status_bytes("VmRSS")))
+    baseline = reset_peak()
     try:
         model = _load(runtime, job, manifest)
         outcome = _test(model, job, manifest)
     except AgentError as error:
         outcome = Outcome(code=error.code, detail=str(error)[:DETAIL_CHARACTERS])
-    peak = max(0, _status_bytes("VmHWM") - baseline)
+    peak = max(0, status_bytes("VmHWM") - baseline)
     _say(answers, msgspec.structs.replace(outcome, peak_bytes=peak))
 
 
 def _say(answers: BinaryIO, message: Started | Outcome) -> None:
     answers.write(msgspec.json.encode(message) + b"\n")
-
-
-# --- Limits ---------------------------------------------------------------------------------------
-
-
-def _limit(job: Job, manifest: Manifest) -> None:
-    """Nothing the model does from here on can last, fill the memory or the disk, or dump core."""
-    seconds = math.ceil(job.seconds)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    signal.setitimer(signal.ITIMER_REAL, job.seconds)  # if the agent is gone, so is this
-    # Data, not address space: a runtime reserves far more addresses than it ever uses.
-    data = _status_bytes("VmData") + manifest.budgets.memory_bytes + SLACK_BYTES
-    resource.setrlimit(resource.RLIMIT_DATA, (data, data))
-    os.nice(NICENESS)
-
-
-def _status_bytes(field: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def _reset_peak() -> int:
-    """Makes the peak what is resident now, and returns that; else the peak so far."""
-    try:
-        with Path("/proc/self/clear_refs").open("w", encoding="ascii") as file:
-            file.write("5")
-    except OSError:
-        pass
-    return _status_bytes("VmHWM")
 
 
 # --- The test -------------------------------------------------------------------------------------
@@ -146,10 +112,7 @@ def _answer(model: LoadedModel, golden: Golden) -> Comparison:
 
 
 def _out_of_memory(error: AgentError) -> SelfTestMemory | None:
-    text = str(error).lower()
-    if isinstance(error.__cause__, MemoryError) or any(word in text for word in _MEMORY_WORDS):
-        return SelfTestMemory(str(error))
-    return None
+    return SelfTestMemory(str(error)) if out_of_memory(error) else None
 
 
 def _first_row(inputs: Tensors, manifest: Manifest) -> Tensors:
