@@ -17,9 +17,10 @@ from pydantic import (
 )
 
 from controller.fleet_config.alert_table import AlertTable
+from controller.fleet_config.conditions_table import ConditionsTable
 from controller.fleet_config.monitor_table import MonitorTable
+from controller.fleet_config.retraining_table import RetrainingTable
 from controller.fleet_config.table import Devices, Duration, Lasting, Many, Ratio, Table
-from controller.rollout.conditions import Day
 from controller.rollout.policy import (
     STAGED,
     Breach,
@@ -234,53 +235,6 @@ class ProofTable(Table):
     """See `failing_below`."""
 
 
-class WindowTable(Table):
-    """A maintenance window, in the device's own time zone."""
-
-    days: Annotated[
-        Many[Annotated[Day, Field(strict=False)]], Field(examples=[["sat", "sun"]])
-    ] = ()
-    """On which it opens: `mon` to `sun`; none is every day."""
-
-    start: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["22:30"])]
-    """When it opens, by the device's clock on the wall."""
-
-    duration: Annotated[
-        Duration,
-        Field(ge=60, le=7 * 86_400, serialization_alias="minutes", examples=["4h"]),
-        PlainSerializer(lambda seconds: int(seconds // 60)),
-    ]
-    """How long it stays open, past midnight too; in whole minutes."""
-
-    @model_validator(mode="after")
-    def _whole(self) -> "WindowTable":
-        if self.duration % 60:
-            refuse(
-                "window",
-                [
-                    (
-                        ("duration",),
-                        'must be whole minutes; write it like `duration = "4h"`',
-                        ("duration",),
-                    )
-                ],
-            )
-        return self
-
-
-class ConditionsTable(Table):
-    """What a device waits for; waiting is no failure, and burns no attempt."""
-
-    windows: Annotated[Many[WindowTable], Field(max_length=16)] = ()
-    """The device switches in one of these only; none is any time."""
-
-    battery_percent: Annotated[int, Field(ge=0, le=100)] = STAGED.conditions.battery_percent
-    """The device installs only on mains, or with so much charge."""
-
-    unmetered: bool = STAGED.conditions.unmetered
-    """The device fetches only over a link that costs nothing by the byte."""
-
-
 class Rules(Table):
     """How carefully: of the whole file, or of one of its models."""
 
@@ -361,6 +315,9 @@ class FleetFile(Rules):
     alerts: Annotated[Many[AlertTable], Field(max_length=MAX_MODELS)] = ()
     """What people want to know of."""
 
+    retraining: Annotated[Many[RetrainingTable], Field(max_length=MAX_MODELS)] = ()
+    """What happens when their data change."""
+
     @model_validator(mode="after")
     def _each_once(self) -> "FleetFile":
         wrong = [*self._twice(), *self._of_no_model()]
@@ -378,13 +335,14 @@ class FleetFile(Rules):
         for number, alert in _repeated([one.name for one in self.alerts]):
             text = f"two alerts bear the name {alert!r}; rename one"
             yield ("alerts", number, "name"), text, ("alerts", "name")
-        for number, model in _repeated([one.model for one in self.monitors]):
-            text = f"{model!r} has a monitor already; make one of them"
-            yield ("monitors", number, "model"), text, ("monitors", "model")
+        for key, what in (("monitors", "a monitor"), ("retraining", "retraining")):
+            for number, model in _repeated([one.model for one in getattr(self, key)]):
+                text = f"{model!r} has {what} already; make one of them"
+                yield (key, number, "model"), text, (key, "model")
 
     def _of_no_model(self) -> Iterable[Objection]:
         known = [one.name for one in self.models]
-        for key in ("monitors", "alerts"):
+        for key in ("monitors", "alerts", "retraining"):
             for number, one in enumerate(getattr(self, key)):
                 if one.model not in known:
                     text = (

@@ -8,6 +8,8 @@ from controller.fleet.selector import All, And, Selector
 from controller.fleet.selector_parser import parse
 from controller.fleet_config.document import FleetFile, ModelTable, Rules
 from controller.fleet_config.lines import Path, line_of
+from controller.fleet_config.retraining_table import RetrainingTable
+from controller.retraining.proposal import RetrainPolicy
 from controller.rollout.policy import STAGED, Policy
 
 RULES: Final = tuple(Rules.model_fields)
@@ -64,6 +66,7 @@ class Fleet:
     selector: str
     goals: tuple[Goal, ...]
     alerts: tuple[Alert, ...] = ()
+    retraining: tuple[RetrainPolicy, ...] = ()
 
 
 def fleet_of(document: FleetFile, lines: Mapping[Path, int]) -> Fleet:
@@ -91,6 +94,21 @@ def fleet_of(document: FleetFile, lines: Mapping[Path, int]) -> Fleet:
             Alert(one.name, one.model, one.when, one.over, one.severity.value)
             for one in document.alerts
         ),
+        retraining=tuple(_retraining(document, one) for one in document.retraining),
+    )
+
+
+def _retraining(document: FleetFile, table: RetrainingTable) -> RetrainPolicy:
+    champion = next(one for one in document.models if one.name == table.model)
+    return RetrainPolicy(
+        model=table.model,
+        selector=narrowed(document.fleet.selector, champion.selector),
+        retrain=table.retrain,
+        share=table.share,
+        after_seconds=table.after,
+        rounds=table.rounds,
+        seed=table.seed,
+        settings=table.settings(),
     )
 
 

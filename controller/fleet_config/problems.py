@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -18,6 +18,7 @@ from controller.fleet_config.document import FleetFile
 from controller.fleet_config.duration import seconds_of, written
 from controller.fleet_config.fleet import MOVED
 from controller.fleet_config.lines import Path
+from controller.fleet_config.toml_text import as_toml, is_duration
 
 MOST_TOLD: Final = 50
 MOST_SHOWN: Final = 60
@@ -150,23 +151,6 @@ def table_of(annotation: object) -> type[BaseModel] | None:
 def example(name: str, field: FieldInfo) -> str:
     """``soak = "30m"``: the key with a value that may stand there."""
     return f"{name} = {as_toml(field.examples[0] if field.examples else field.default, field)}"
-
-
-def as_toml(value: Any, field: FieldInfo) -> str:
-    """A value of the key as a file bears it."""
-    if is_duration(field) and not isinstance(value, str):
-        return json.dumps(written(value))
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(as_toml(one, field) for one in value)}]"
-    if isinstance(value, str) and "T" in value and value[:2] == "20":
-        return value  # a date and time has no quotes
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
-
-
-def is_duration(field: FieldInfo) -> bool:
-    """Whether the key takes ``30m``."""
-    inner = [one for kind in get_args(field.annotation) for one in get_args(kind)]
-    return any(getattr(one, "func", None) is seconds_of for one in (*field.metadata, *inner))
 
 
 def keys_of(table: type[BaseModel]) -> Mapping[str, FieldInfo]:

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from controller.fleet_config.document import FleetFile, ModelTable, Rules
-from controller.fleet_config.problems import as_toml, is_duration, keys_of, shown_key, table_of
+from controller.fleet_config.problems import keys_of, shown_key, table_of
+from controller.fleet_config.toml_text import as_toml, is_duration
 
 _PLAIN: Final[dict[Any, str]] = {
     bool: "true or false",

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from controller.fleet_config.document import FleetFile
 from controller.fleet_config.duration import written
-from controller.fleet_config.problems import is_duration, keys_of, table_of
+from controller.fleet_config.problems import keys_of, table_of
+from controller.fleet_config.toml_text import is_duration
 
 FILE_NAME: Final = "fleet.schema.json"
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

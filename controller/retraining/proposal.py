@@ -4,6 +4,7 @@ A few devices that see something else are broken: they are for a technician. Whe
 moved, and their merged data have, the world has changed, and the model must follow.
 """
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -28,6 +29,7 @@ class RetrainPolicy:
         retrain: whether a run may start by itself.
         share: so many of the devices that have told enough must have moved, from 0 to 1.
         after_seconds: for so long it must have been so.
+        rounds, seed: of the run.
         settings: the run file's text but for ``[run]``; empty for the defaults.
     """
 
@@ -35,7 +37,9 @@ class RetrainPolicy:
     selector: str = "all"
     retrain: Retrain = Retrain.PROPOSE
     share: float = 0.5
-    after_seconds: float = 0.0
+    after_seconds: float = 600.0
+    rounds: int = 10
+    seed: int = 0
     settings: str = ""
 
 
@@ -128,3 +132,16 @@ def decided(policy: RetrainPolicy, situation: Situation, now_ms: int) -> Decisio
         return Decision(Act.OPEN, Why.NOT_TRAINABLE, (*reasons, hint))
     act = Act.START if policy.retrain is Retrain.START else Act.PROPOSE
     return Decision(act, None, reasons)
+
+
+def run_file(policy: RetrainPolicy, version: int) -> str:
+    """The run file of a run that is proposed, TOML."""
+    head = (
+        "[run]",
+        f'model = "{policy.model}/{version}"',
+        f"selector = {json.dumps(policy.selector)}",
+        f"rounds = {policy.rounds}",
+        f"seed = {policy.seed}",
+        "",
+    )
+    return "\n".join((*head, policy.settings))

@@ -91,7 +91,7 @@ f.toml:31: [control]: must be a table, and is a list; write [control], once
 f.toml:33: [[conditions.windows]] start: "22:70" can't stand here; write it like `start = "22:30"`
 f.toml:34: [[conditions.windows]] duration: must be whole minutes; write it like `duration = "4h"`
 f.toml:37: [[conditions.windows]] days: "tues" is none of mon, tue, wed, thu, fri, sat, sun; did you mean "tue"?
-f.toml:39: [watchers]: there is no such table; the keys here are fleet, models, monitors, alerts, stages, control, pace, budget, proof, gates, expressions, conditions
+f.toml:39: [watchers]: there is no such table; the keys here are fleet, models, monitors, alerts, retraining, stages, control, pace, budget, proof, gates, expressions, conditions
 """  # fmt: skip
 
 

@@ -1,0 +1,25 @@
+"""Values of a fleet's file as TOML."""
+
+import json
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from controller.fleet_config.duration import seconds_of, written
+
+
+def as_toml(value: Any, field: FieldInfo) -> str:
+    """A value of the key as a file bears it."""
+    if is_duration(field) and not isinstance(value, str):
+        return json.dumps(written(value))
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(as_toml(one, field) for one in value)}]"
+    if isinstance(value, str) and "T" in value and value[:2] == "20":
+        return value  # a date and time has no quotes
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
+
+
+def is_duration(field: FieldInfo) -> bool:
+    """Whether the key takes ``30m``."""
+    inner = [one for kind in get_args(field.annotation) for one in get_args(kind)]
+    return any(getattr(one, "func", None) is seconds_of for one in (*field.metadata, *inner))
