@@ -46,9 +46,9 @@ EXPECTED = """
 fleet meters: 2 rollouts would start
 load/1: load-1-1 would start, to kind=meter
   62 devices match and can run it
-  to move: 63.7 kB, 1.03 kB to each of 62 devices
-    site=berlin: 61.7 kB to 60 devices
-    site=munich: 2.06 kB to 2 devices
+  to move: 64.9 kB, 1.05 kB to each of 62 devices
+    site=berlin: 62.8 kB to 60 devices
+    site=munich: 2.09 kB to 2 devices
   canary: 7 devices, growing to 49 until enough is proven, takes 2 d 16 h
   all: 6 devices, once somebody approves, begins after 2 d 16 h, takes 32 min
   control group: 7 devices, begins after 2 d 17 h, takes 32 min
