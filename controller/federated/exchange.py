@@ -152,7 +152,9 @@ class Exchange(Protocol):
 
         Devices whose tasks are still open are told to give up. Its replies may be forgotten then, but
         those of a user's own app: they are the journal from which it is brought to where it was.
-        A phase that is closed already stays as it is.
+        A phase that is closed already stays as it is. A task that no outcome names stays as it is, too,
+        and its reply is kept: an asynchronous run takes it into a later phase, whose outcomes name
+        tasks of earlier ones. A phase that nobody was asked in has no tasks, and is closed likewise.
         """
         ...
 
