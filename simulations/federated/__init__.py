@@ -1,0 +1,1 @@
+"""Federated runs with devices in this process: the exchange's in-memory twin."""
