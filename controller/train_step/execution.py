@@ -45,7 +45,8 @@ def run(loaded: LoadedModel, feed: Feed, outputs: Sequence[str]) -> dict[str, Ar
         NotConvertible: the runtime failed; says why.
     """
     try:
-        found = loaded.run(feed, outputs)
+        # A scalar must be an array without axes: the runtime takes no numpy scalar.
+        found = loaded.run({name: np.asarray(one) for name, one in feed.items()}, outputs)
     except AgentError as error:
         raise NotConvertible(f"the graph can't be run: {error.detail}") from error
     given: Iterable[tuple[str, object]] = zip(outputs, found, strict=True)

@@ -10,6 +10,8 @@ from controller.train_step.errors import BadParameters
 from controller.train_step.graph import initializers
 
 Float32s = NDArray[np.float32]
+Parameters = Mapping[str, Float32s]
+"""Arrays by the name of their initializer."""
 
 
 def parameters_of(model: bytes, names: Iterable[str]) -> dict[str, Float32s]:
@@ -22,7 +24,7 @@ def parameters_of(model: bytes, names: Iterable[str]) -> dict[str, Float32s]:
     return {name: numpy_helper.to_array(_float32(tensors, name)).copy() for name in names}
 
 
-def with_parameters(model: bytes, arrays: Mapping[str, Float32s]) -> bytes:
+def with_parameters(model: bytes, arrays: Parameters) -> bytes:
     """The model with those initializers replaced: in a canonical one, just their ranges of bytes.
 
     Raises:
