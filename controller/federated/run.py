@@ -97,6 +97,7 @@ class Run:
         incident: what it belongs to; empty if to none.
         rounds: how many it shall have.
         round: how many are done.
+        arrays_sha256: the final parameters; empty until it has finished.
         candidate: the version that came of it; None while there is none.
         error: why it failed; empty if it did not.
     """
@@ -117,5 +118,6 @@ class Run:
     round: int = 0
     started_ms: int = 0
     ended_ms: int = 0
+    arrays_sha256: str = ""
     candidate: int | None = None
     error: str = ""

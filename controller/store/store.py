@@ -16,6 +16,7 @@ from controller.fleet.device import Device, SlotState
 from controller.fleet_config.applied import AppliedFleet
 from controller.monitor.estimator import Estimator
 from controller.registry.version import Model, Pending, Version
+from controller.store.federated_tables import Runs, Tasks
 from controller.store.rollout_tables import Changes, Rollouts, Stages
 from controller.telemetry.record import (
     Rejections,
@@ -300,6 +301,10 @@ class Transaction(Protocol):
     def leases(self) -> Leases: ...  # noqa: D102
     @property
     def changes(self) -> Changes: ...  # noqa: D102
+    @property
+    def runs(self) -> Runs: ...  # noqa: D102
+    @property
+    def tasks(self) -> Tasks: ...  # noqa: D102
 
 
 class Store(Protocol):

@@ -9,6 +9,7 @@ from controller.audit import Entry, Record, chain
 from controller.errors import StoreError
 from controller.telemetry.record import Rejections
 from simulations.memory_store.changes import MemoryChanges
+from simulations.memory_store.federated import MemoryRuns, MemoryTasks
 from simulations.memory_store.fleet import MemoryDevices, MemoryOperators, MemoryTokens
 from simulations.memory_store.fleets import MemoryFleets
 from simulations.memory_store.journal import Journal
@@ -67,6 +68,8 @@ class MemoryTransaction:
         self.retention = MemoryRetention(journal, told)
         self.audit = MemoryAudit(journal)
         self.leases = MemoryLeases(journal)
+        self.runs = MemoryRuns(journal)
+        self.tasks = MemoryTasks(journal)
 
 
 class MemoryStore:

@@ -33,8 +33,10 @@ from controller.store.sql.models import SqlImageMetadata, SqlRegistry
 from controller.store.sql.noted import Noted
 from controller.store.sql.retention import SqlRetention
 from controller.store.sql.rollouts import SqlRollouts
+from controller.store.sql.runs import SqlRuns
 from controller.store.sql.session import Session, reason
 from controller.store.sql.stages import SqlStages
+from controller.store.sql.tasks import SqlTasks
 from controller.store.sql.telemetry import SqlTelemetry
 from controller.store.sql.totals import SqlTotals
 
@@ -61,6 +63,8 @@ class SqlTransaction:
         self.retention = SqlRetention(session)
         self.audit = SqlAudit(session)
         self.leases = SqlLeases(session)
+        self.runs = SqlRuns(session)
+        self.tasks = SqlTasks(session)
 
 
 class SqlStore:

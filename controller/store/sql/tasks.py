@@ -1,0 +1,128 @@
+"""What devices are asked in federated runs, in the database."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import bindparam, delete, func, select
+
+from controller.federated.readiness import DeviceReadiness, Orders
+from controller.federated.task import (
+    OPEN,
+    ArraysReference,
+    Encoding,
+    Phase,
+    Task,
+    TaskState,
+)
+from controller.store.sql import federated_tables as tables
+from controller.store.sql.runs import digits
+from controller.store.sql.session import Row, Session, columns
+
+_TASKS: Final = tables.tasks.c
+_OPEN: Final = _TASKS.state.in_([state.value for state in OPEN])
+# Every link that comes up asks this, and every piece of a reply the next.
+_NEWEST: Final = (
+    select(tables.tasks)
+    .where(_OPEN, _TASKS.device == bindparam("of"))
+    .order_by(_TASKS.posted_ms.desc(), _TASKS.step.desc(), _TASKS.run.desc())
+    .limit(1)
+)
+_ONE: Final = select(tables.tasks).where(_TASKS.id == bindparam("of"))
+_REVISION: Final = select(func.max(tables.orders.c.revision))
+
+
+class SqlTasks:
+    """``controller.store.federated_tables.Tasks``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, task: str) -> Task | None:  # noqa: D102 - see the Protocol
+        row = self._session.first(_ONE, {"of": task})
+        return None if row is None else _task(row)
+
+    def of_run(self, run: str, step: int | None = None) -> Sequence[Task]:  # noqa: D102
+        query = select(tables.tasks).where(_TASKS.run == run)
+        if step is not None:
+            query = query.where(_TASKS.step == step)
+        rows = self._session.all(query.order_by(_TASKS.step, _TASKS.node))
+        return [_task(row) for row in rows]
+
+    def still_open(self, run: str | None = None) -> Sequence[Task]:  # noqa: D102
+        query = select(tables.tasks).where(_OPEN)
+        if run is not None:
+            query = query.where(_TASKS.run == run)
+        rows = self._session.all(query.order_by(_TASKS.run, _TASKS.step, _TASKS.node))
+        return [_task(row) for row in rows]
+
+    def newest_open(self, device: str) -> Task | None:  # noqa: D102
+        row = self._session.first(_NEWEST, {"of": device})
+        return None if row is None else _task(row)
+
+    def add(self, tasks: Iterable[Task]) -> None:  # noqa: D102
+        new = list(tasks)
+        self._session.add(tables.tasks, [_row(one) for one in new])
+        self._note({one.device for one in new})
+
+    def put(self, task: Task) -> None:  # noqa: D102
+        self._session.put(tables.tasks, _row(task))
+        if task.state is TaskState.SILENT:
+            self._note({task.device})
+
+    def counts(self, run: str, step: int | None = None) -> Mapping[TaskState, int]:  # noqa: D102
+        query = select(_TASKS.state, func.count().label("many")).where(_TASKS.run == run)
+        if step is not None:
+            query = query.where(_TASKS.step == step)
+        rows = self._session.all(query.group_by(_TASKS.state).order_by(_TASKS.state))
+        return {TaskState(row["state"]): row["many"] for row in rows}
+
+    def orders_since(self, revision: int) -> Orders:  # noqa: D102
+        table = tables.orders.c
+        query = select(table.device).where(table.revision > revision).order_by(table.device)
+        devices = tuple(row[0] for row in self._session.run(query))
+        return Orders(devices, int(self._session.value(_REVISION) or 0))
+
+    def asked(self, device: str) -> bool:  # noqa: D102
+        table = tables.orders.c
+        return self._session.value(select(table.device).where(table.device == device)) is not None
+
+    def remove(self, run: str, most: int) -> int:  # noqa: D102
+        some = select(_TASKS.id).where(_TASKS.run == run).limit(most)
+        return self._session.run(delete(tables.tasks).where(_TASKS.id.in_(some))).rowcount
+
+    def readiness(self, model: str) -> Sequence[DeviceReadiness]:  # noqa: D102
+        table = tables.readiness
+        query = select(table).where(table.c.model == model).order_by(table.c.device)
+        return [DeviceReadiness(**row) for row in self._session.all(query)]
+
+    def replace_readiness(self, device: str, told: Iterable[DeviceReadiness]) -> None:  # noqa: D102
+        table = tables.readiness
+        self._session.run(delete(table).where(table.c.device == device))
+        self._session.put_all(table, [columns(one) for one in told])
+
+    def _note(self, devices: Iterable[str]) -> None:
+        revision = 1 + int(self._session.value(_REVISION) or 0)
+        rows = [{"device": device, "revision": revision} for device in sorted(devices)]
+        self._session.put_all(tables.orders, rows)
+
+
+def _row(task: Task) -> Row:
+    return {
+        **columns(task),
+        "node": digits(task.node),
+        "phase": task.phase.value,
+        "arrays": [columns(one) for one in task.arrays],
+        "encoding": task.encoding.value,
+        "state": task.state.value,
+    }
+
+
+def _task(row: Row) -> Task:
+    told = {
+        "node": int(row["node"]),
+        "phase": Phase(row["phase"]),
+        "arrays": tuple(ArraysReference(**one) for one in row["arrays"]),
+        "encoding": Encoding(row["encoding"]),
+        "state": TaskState(row["state"]),
+    }
+    return Task(**{**row, **told})
