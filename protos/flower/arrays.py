@@ -30,7 +30,7 @@ Float32s = NDArray[np.float32]
 def npy(array: Float32s) -> message_pb2.Array:
     """The array as Flower sends it."""
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    np.save(buffer, np.asarray(array, order="C"), allow_pickle=False)  # a scalar keeps its shape
     shape = list(array.shape)
     return message_pb2.Array(dtype=array.dtype.name, shape=shape, stype=NPY, data=buffer.getvalue())
 
