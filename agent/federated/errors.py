@@ -114,3 +114,60 @@ class TrainerCrashed(TrainingRejected):
 
     code = "crashed"
     remedy = "Look at the version's training step; nothing else on the device was touched."
+
+
+# --- A task that is declined ----------------------------------------------------------------------
+
+
+class NotEligible(AgentError):
+    """The device does not take part now; ``code`` is one of ``agent.federated.eligibility``."""
+
+    remedy = (
+        "Nothing to do: the device takes part when its own terms are met, [training] in agent.toml."
+    )
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code  # type: ignore[misc]  # as the terms have it
+
+
+class TaskUnfit(AgentError):
+    """The task asks for what this device does not know, or can't be read; names the field."""
+
+    code = "task-unfit"
+    remedy = "Look at what the run's strategy sends: a device trains and evaluates, nothing else."
+
+
+class OtherVersion(AgentError):
+    """The task is for a version that does not answer here."""
+
+    code = "other-version"
+    remedy = "The device takes part once the rollout of the run's version has reached it."
+
+
+class TooLate(Temporary):
+    """The task can't be done before its deadline."""
+
+    code = "too-late"
+    remedy = "Give rounds more time (`[round] deadline`), or ask less of a device."
+
+
+class ReplyTooLarge(AgentError):
+    """The reply would have more bytes than the task allows."""
+
+    code = "reply-too-large"
+    remedy = "Raise `[admission] reply_bytes` in the run's file, or leave it out."
+
+
+class ParametersLost(AgentError):
+    """The parameters that the task names did not come: nobody has them, or they are other bytes."""
+
+    code = "parameters-lost"
+    remedy = "Resume the run: its next round offers its parameters anew."
+
+
+class KeepsInterrupting(AgentError):
+    """The agent was ended again and again while it carried this task out."""
+
+    code = "keeps-interrupting"
+    remedy = "Look at the device's log and memory; it takes part in later tasks all the same."
