@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.errors import StaleDirective, StoreError
+from agent.federated.record import Journal
 from agent.install.record import Install, Slot
 from agent.store.device_store import Identity, Quarantine, SpoolRecord, TrustedState
 from agent.store.spool_order import (
@@ -34,6 +35,7 @@ class Contents:
     spool: dict[int, SpoolRecord] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     windows: dict[str, bytes] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
 
     def copied(self) -> "Contents":
         """Contents of their own."""
@@ -255,6 +257,23 @@ class MemoryWindowStore:
             contents.windows.pop(key, None)
 
 
+class MemoryJournalStore:
+    """See ``JournalStore``."""
+
+    def __init__(self, store: "MemoryDeviceStore") -> None:
+        self._store = store
+
+    def load(self) -> Journal:
+        """The journal."""
+        with self._store.turn() as contents:
+            return contents.journal
+
+    def save(self, journal: Journal) -> None:
+        """Replaces all of it at once."""
+        with self._store.turn() as contents:
+            contents.journal = journal
+
+
 class MemoryDeviceStore:
     """See ``DeviceStore``. ``contents`` is its disk: give it to another one to restart with it."""
 
@@ -272,6 +291,7 @@ class MemoryDeviceStore:
         self.installs = MemoryInstallStore(self)
         self.spool = MemorySpool(self, limits)
         self.windows = MemoryWindowStore(self)
+        self.journal = MemoryJournalStore(self)
         self._turn = threading.RLock()
         self._in_transaction = False
         self._closed = False

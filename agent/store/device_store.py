@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from agent.federated.record import Journal
 from agent.install.record import Install, Slot
 
 
@@ -223,6 +224,18 @@ class WindowStore(Protocol):
         ...
 
 
+class JournalStore(Protocol):
+    """The device's part in federated runs."""
+
+    def load(self) -> Journal:
+        """The journal; an empty one before the first task."""
+        ...
+
+    def save(self, journal: Journal) -> None:
+        """Replaces all of it at once."""
+        ...
+
+
 class DeviceStore(Protocol):
     """Everything that the agent keeps, apart from blobs and its key."""
 
@@ -240,6 +253,9 @@ class DeviceStore(Protocol):
 
     @property
     def windows(self) -> WindowStore: ...  # noqa: D102
+
+    @property
+    def journal(self) -> JournalStore: ...  # noqa: D102
 
     def transaction(self) -> AbstractContextManager[None]:
         """All writes of the block become durable together, or none does. May not be nested."""

@@ -57,10 +57,16 @@ def attempts_of_what_failed(db: Database) -> None:
     db.table("quarantine").add_column("attempt", int, not_null_default=1)
 
 
+def journal_of_federated_runs(db: Database) -> None:
+    """Version 4."""
+    db.table("journal").create({"id": int, "record": str}, pk="id", strict=True)
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     first_tables,
     names_of_what_failed,
     attempts_of_what_failed,
+    journal_of_federated_runs,
 )
 
 

@@ -9,16 +9,17 @@ from typing import Final, TypeVar
 import msgspec
 
 from agent.errors import StoreCorrupt
+from agent.federated.record import Journal
 from agent.install.record import Install, Slot
 from agent.store.device_store import Identity
 
-Record = TypeVar("Record", Identity, Slot, Install)
+Record = TypeVar("Record", Identity, Slot, Install, Journal)
 
 # msgspec learns a type when it first decodes one, and two threads that do so at once crash it.
-_DECODERS: Final = tuple(msgspec.json.Decoder(kind) for kind in (Identity, Slot, Install))
+_DECODERS: Final = tuple(msgspec.json.Decoder(kind) for kind in (Identity, Slot, Install, Journal))
 
 
-def to_text(value: Identity | Slot | Install) -> str:
+def to_text(value: Identity | Slot | Install | Journal) -> str:
     """JSON; bytes are Base64."""
     return msgspec.json.encode(value).decode()
 

@@ -8,6 +8,7 @@ from agent.store.database import SharedDatabase
 from agent.store.spool_order import DEFAULT_LIMITS, SpoolLimits
 from agent.store.sqlite_identity import SqliteIdentityStore
 from agent.store.sqlite_installs import SqliteInstallStore
+from agent.store.sqlite_journal import SqliteJournalStore
 from agent.store.sqlite_spool import SqliteSpool
 from agent.store.sqlite_trust import SqliteTrustStore
 from agent.store.sqlite_windows import SqliteWindowStore
@@ -33,6 +34,7 @@ class SqliteStore:
         self._installs = SqliteInstallStore(self._database)
         self._spool = SqliteSpool(self._database, limits)
         self._windows = SqliteWindowStore(self._database)
+        self._journal = SqliteJournalStore(self._database)
 
     @property
     def identity(self) -> SqliteIdentityStore:
@@ -58,6 +60,11 @@ class SqliteStore:
     def windows(self) -> SqliteWindowStore:
         """Open windows."""
         return self._windows
+
+    @property
+    def journal(self) -> SqliteJournalStore:
+        """The device's part in federated runs."""
+        return self._journal
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

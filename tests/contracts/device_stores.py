@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from agent.federated import machine as task_machine
+from agent.federated.record import Carry, Journal, Rest, Task
 from agent.install.machine import State
 from agent.install.record import Deployed, Install, Slot
 from agent.store.device_store import DeviceStore, Identity
@@ -23,6 +25,16 @@ INSTALL = Install(
 IDENTITY = Identity(
     "dev-1", b"\x00pem\xff", b"ca", "host:1", "host:2", b"{}", "broker:3", "broker:4", b"other ca"
 )
+TASK = Task(
+    id="0f", run="digits-r1", round=3, phase="train", model="digits", version=3,
+    state=task_machine.State.SENDING, since=1700000000.25, resumptions=1, rested=True,
+    arrays="d" * 64, reply="e" * 64, reply_bytes=900, carry="f" * 64, code="not-finite",
+    detail="连接", examples=40,
+)  # fmt: skip
+JOURNAL = Journal(
+    task=TASK, carries=(Carry("digits-r0", "1" * 64), Carry("digits-r1", "2" * 64)),
+    rest=Rest(1700000000.5, 1700000100.5), trained=1700000000.75, pace=0.125,
+)  # fmt: skip
 Opener = Callable[..., DeviceStore]
 
 

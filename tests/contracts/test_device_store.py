@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from agent.errors import StaleDirective, StoreError
+from agent.federated.record import Journal
 from agent.install.machine import State
 from agent.store.device_store import DeviceStore, Quarantine, TrustedState
-from tests.contracts.device_stores import IDENTITY, INSTALL, SLOT, Opener, reopened
+from tests.contracts.device_stores import IDENTITY, INSTALL, JOURNAL, SLOT, Opener, reopened
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def test_a_new_store_knows_nothing(store: DeviceStore) -> None:
     assert (list(store.installs.slots()), list(store.installs.installs())) == ([], [])
     assert (len(store.spool), dict(store.spool.dropped())) == (0, {})
     assert dict(store.windows.checkpoints()) == {}
+    assert store.journal.load() == Journal()
 
 
 def test_identity_comes_back_as_it_was_saved(store: DeviceStore, opened: Opener) -> None:
@@ -65,6 +67,13 @@ def test_slots_and_installs_come_back_with_every_field(store: DeviceStore, opene
 
     assert list(again.installs.slots()) == [challenger, SLOT]
     assert list(again.installs.installs()) == [INSTALL]
+
+
+def test_the_journal_comes_back_with_every_field(store: DeviceStore, opened: Opener) -> None:
+    store.journal.save(msgspec.structs.replace(JOURNAL, task=None, carries=()))
+    store.journal.save(JOURNAL)
+
+    assert reopened(store, opened).journal.load() == JOURNAL
 
 
 def test_what_is_removed_is_gone(store: DeviceStore) -> None:
@@ -190,6 +199,7 @@ def test_a_transaction_that_fails_leaves_nothing(store: DeviceStore, opened: Ope
             store.spool.forget(before)
             store.windows.checkpoint("w", b"w")
             store.installs.save_directive(b"nine", 9)
+            store.journal.save(JOURNAL)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -201,6 +211,7 @@ def test_a_transaction_that_fails_leaves_nothing(store: DeviceStore, opened: Ope
     assert [record.payload for record in again.spool.batch(9, 999)] == [b"kept"]
     assert dict(again.windows.checkpoints()) == {}
     assert again.installs.generation() == 0
+    assert again.journal.load() == Journal()
 
 
 def test_transactions_may_not_be_nested_and_leave_the_store_usable(store: DeviceStore) -> None:
