@@ -1,5 +1,6 @@
 """Arguments with a grammar of their own: versions, and KEY=VALUE; a wrong one is wrong usage."""
 
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,6 +33,17 @@ def model_name(text: str) -> str:
             f"{text!r} is no model's name: lowercase letters, digits and hyphens, such as digits"
         )
     return text
+
+
+def number(value: float | None) -> float | None:
+    """The value of an option: a range alone lets NaN pass, which is neither less nor more.
+
+    Raises:
+        typer.BadParameter: it is NaN.
+    """
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number")
+    return value
 
 
 def named(text: str) -> Named:

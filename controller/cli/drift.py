@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from controller.cli.arguments import Named, named
+from controller.cli.arguments import Named, named, number
 from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
 from controller.cli.output import (
@@ -34,7 +34,12 @@ def show(
     model: Annotated[str, typer.Argument(metavar="NAME", help="MODEL or MODEL/VERSION.")],
     since_hours: Annotated[
         float | None,
-        typer.Option(min=0, max=1e6, help="Only windows that ended in the last so many hours."),
+        typer.Option(
+            min=0,
+            max=1e6,
+            callback=number,
+            help="Only windows that ended in the last so many hours.",
+        ),
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:

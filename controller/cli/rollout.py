@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from controller.cli.arguments import named
+from controller.cli.arguments import named, number
 from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
 from controller.cli.output import (
@@ -137,7 +137,9 @@ def show(rollout: RolloutArgument, output: OutputOption = Output.TABLE) -> None:
 @app.command()
 def watch(
     rollout: RolloutArgument,
-    seconds: Annotated[float, typer.Option(min=1, help="Give up after so long.")] = 3600,
+    seconds: Annotated[
+        float, typer.Option(min=1, callback=number, help="Give up after so long.")
+    ] = 3600,
 ) -> None:
     """Watch a rollout until it ends or is paused; status 0 only if it succeeded.
 

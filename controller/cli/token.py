@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli.arguments import pairs
+from controller.cli.arguments import number, pairs
 from controller.cli.client import ApiClient
 from controller.cli.device import moment
 from controller.cli.output import Output, OutputOption, say, show_json, show_rows
@@ -19,7 +19,12 @@ def create(
     ] = None,
     hours: Annotated[
         float | None,
-        typer.Option(min=0.01, max=8760, help="How long it serves; else the controller's default."),
+        typer.Option(
+            min=0.01,
+            max=8760,
+            callback=number,
+            help="How long it serves; else the controller's default.",
+        ),
     ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print the token and nothing else.")
