@@ -61,6 +61,8 @@ class WebServer:
             ssl_certfile=str(self._certificate),
             lifespan="off",
             http=ApiConnection,
+            ws="none",
+            loop="asyncio",  # whatever else is installed: Flower brings uvloop and websockets
             log_config=None,
             access_log=False,
             server_header=False,

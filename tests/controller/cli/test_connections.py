@@ -28,7 +28,7 @@ def closed_port() -> Iterator[int]:
 @pytest.fixture
 def plain_port() -> Iterator[int]:
     """One on which a web server answers without TLS."""
-    config = uvicorn.Config(strange(), log_config=None, host="127.0.0.1", port=0)
+    config = uvicorn.Config(strange(), log_config=None, ws="none", host="127.0.0.1", port=0)
     listening = config.bind_socket()
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -109,7 +109,9 @@ def test_a_controller_that_was_just_started_is_waited_for(
     environment: dict[str, str], office: Office
 ) -> None:
     key = office.home.certificates / "server.pem"
-    config = uvicorn.Config(application(office.services), log_config=None, ssl_certfile=key)
+    config = uvicorn.Config(
+        application(office.services), log_config=None, ws="none", ssl_certfile=key
+    )
     ours, theirs = pty.openpty()
     with socket.socket() as held:  # whose port nobody listens on until the server does
         held.bind(("127.0.0.1", 0))
@@ -189,7 +191,7 @@ def test_the_version_and_the_completion_of_a_shell_are_told(
     typed = {"COMP_WORDS": "muster dev", "COMP_CWORD": "1"}
     assert shell("$MUSTER", {**settings, **typed}).stdout.split() == ["device"]
     for line in ("$MUSTER --show-completion bash", "$MUSTER --install-completion bash"):
-        done = shell(line, home)
+        done = shell(f"{line} || exit 1; exit 0", home)  # a shell that stays, and can be found
         assert done.returncode == 0, done
     script = tmp_path / ".bash_completions" / "muster.sh"
     assert "complete -o default -F" in script.read_text()
