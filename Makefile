@@ -15,11 +15,11 @@ $(VENV)/bin/uv:
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo,federated]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo]' --group dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo,federated]' --group dev
 	@touch $@ $(VENV)/.demo
 
 # The protocol's own clients live apart: their messages and ours bear the same names.
