@@ -68,8 +68,12 @@ class ExampleStore(Protocol):
     Every method raises ``StoreError`` if the disk can't be read or written, ``DiskFull`` if it is full.
     """
 
-    def add(self, model: str, layout: Layout, examples: Sequence[Example]) -> None:
-        """Keeps them, and lets go what is beyond the store's ``Retention`` for the model."""
+    def add(self, model: str, layout: Layout, examples: Sequence[Example]) -> float:
+        """Keeps them, and lets go what is beyond the store's ``Retention`` for the model.
+
+        Returns the rank below which an example of the largest group would go at once; minus infinity
+        while there is room.
+        """
         ...
 
     def held(self, model: str, layout: Layout) -> Held:

@@ -21,6 +21,7 @@ from protos.train_step import Loss, TrainStepSpec
 
 TRUTH: Final = "train/truth"
 VARIABLE: Final = -1
+MOST_TOLD: Final = 20
 CLASSES: Final = frozenset({Loss.SOFTMAX_CROSS_ENTROPY, Loss.NLL})
 """Losses whose target is a class's index."""
 
@@ -48,16 +49,18 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         truth: the target; None where the model is its own target.
         classes: how many there are, if the target is a class's index and that is known; else 0.
             Not a part of ``key``: a version with one class more goes on with the same examples.
+        labels: of the classes, by index, as people and models name them; empty if that is the index.
     """
 
     inputs: tuple[Field, ...]
     truth: Field | None
     classes: int = 0
+    labels: tuple[int | str, ...] = ()
 
     @property
     def key(self) -> str:
         """The same for versions that can learn from each other's examples."""
-        return msgspec.json.encode((self.inputs, self.truth)).decode()
+        return msgspec.json.encode((self.inputs, self.truth, self.labels)).decode()
 
     @property
     def row_bytes(self) -> int:
@@ -98,7 +101,12 @@ def layout_of(manifest: Manifest, spec: TrainStepSpec, classes: int = 0) -> Layo
                 "come in rows of one size"
             )
         inputs.append(Field(name, tensor.dtype, tensor.shape[1:]))
-    return Layout(inputs=tuple(inputs), truth=_truth(manifest, spec), classes=classes)
+    return Layout(
+        inputs=tuple(inputs),
+        truth=_truth(manifest, spec),
+        classes=len(spec.classes) or classes,
+        labels=spec.classes,
+    )
 
 
 def _truth(manifest: Manifest, spec: TrainStepSpec) -> Field | None:
@@ -150,7 +158,7 @@ def _rows(layout: Layout, inputs: Tensors) -> int:
 def truth_of(layout: Layout, values: Sequence[Any] | Array, rows: int) -> Array:
     """The truth of so many rows: INT64 or FP32, shape [rows, *layout.truth.shape].
 
-    ``values`` are numbers, flat or nested as the shape says.
+    ``values`` are the model's labels, if it has such; else numbers, flat or nested as the shape says.
 
     Raises:
         TruthUnfit: of another shape, no numbers, not finite, or no class of the model.
@@ -159,6 +167,8 @@ def truth_of(layout: Layout, values: Sequence[Any] | Array, rows: int) -> Array:
     if field is None:
         raise TruthUnfit("truth: the model is its own target; there is no truth to be told")
     shape = (rows, *field.shape)
+    if layout.labels:
+        values = _indices(layout.labels, values)
     try:
         given = np.asarray(values)
     except ValueError as error:
@@ -172,6 +182,19 @@ def truth_of(layout: Layout, values: Sequence[Any] | Array, rows: int) -> Array:
     return (
         _class_indices(layout, given, shape) if field.datatype == "INT64" else _floats(given, shape)
     )
+
+
+def _indices(labels: tuple[int | str, ...], values: Sequence[Any] | Array) -> list[int]:
+    index = {label: at for at, label in enumerate(labels)}
+    found = []
+    for one in values.tolist() if isinstance(values, np.ndarray) else values:
+        # To a dictionary True is 1, and to JSON it is not.
+        at = index.get(one) if type(one) in {int, float, str} else None
+        if at is None:
+            known = ", ".join(repr(label) for label in labels[:MOST_TOLD])
+            raise TruthUnfit(f"truth: a value is no label of the model; there are {known}")
+        found.append(at)
+    return found
 
 
 def _floats(given: Array, shape: tuple[int, ...]) -> Array:

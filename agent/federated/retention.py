@@ -1,6 +1,5 @@
 """How many examples a device keeps, for how long, and which of them goes first."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,10 +48,16 @@ def group_to_go(totals: Totals, retention: Retention) -> int | None:
 
     So a class that is rarely seen keeps its examples while a common one renews its own.
     """
-    if totals.examples <= retention.examples and totals.size <= retention.size:
-        return None
-    return _largest(totals.groups)
+    over = totals.examples > retention.examples or totals.size > retention.size
+    return largest(totals) if over else None
 
 
-def _largest(groups: Mapping[int, int]) -> int | None:
-    return max(groups, key=lambda group: (groups[group], -group)) if any(groups.values()) else None
+def is_full(totals: Totals, retention: Retention) -> bool:
+    """Whether one example more, as large as those that are kept, would have another go."""
+    mean = totals.size / max(1, totals.examples)
+    return totals.examples >= retention.examples or totals.size + mean > retention.size
+
+
+def largest(totals: Totals) -> int:
+    """The group with the most examples, of several the first. There are some."""
+    return max(totals.groups, key=lambda group: (totals.groups[group], -group))
