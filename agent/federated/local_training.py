@@ -3,7 +3,7 @@
 The same parameters, rows, plan and generator give the same bits, on the same runtime and processor.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -52,10 +52,6 @@ class Step(Protocol):
         ...
 
 
-Between = Callable[[], None]
-"""Called before every step; what it raises ends the training."""
-
-
 @dataclass(frozen=True, slots=True)
 class Trained:
     """After the last step. Losses as in ``agent.federated.trainer.TrainResult``."""
@@ -96,12 +92,7 @@ def known_classes(spec: TrainStepSpec, classes: int, rows: Array) -> Array:
 
 
 def train(
-    step: Step,
-    parameters: Parameters,
-    rows: Array,
-    plan: Plan,
-    rng: np.random.Generator,
-    between: Between,
+    step: Step, parameters: Parameters, rows: Array, plan: Plan, rng: np.random.Generator
 ) -> Trained:
     """The parameters after ``plan``; ``rows`` are at least one, as ``Layout`` packs them.
 
@@ -114,7 +105,6 @@ def train(
     fixed = _constants(spec, parameters, plan.learning_rate, plan.momentum, plan.proximal)
     losses: list[float] = []
     for batch in _batches(spec, rows, plan, rng):
-        between()
         loss, *values = step.run({**state, **fixed, **batch}, outputs)
         losses.append(float(loss))
         if not np.isfinite(losses[-1]):
@@ -127,7 +117,7 @@ def train(
     return Trained(moved, len(losses), losses[0], float(np.mean(losses[-LAST_STEPS:])))
 
 
-def evaluate(step: Step, parameters: Parameters, rows: Array, between: Between) -> Evaluation:
+def evaluate(step: Step, parameters: Parameters, rows: Array) -> Evaluation:
     """How good ``parameters`` are on ``rows``: what the step says before it steps, by nothing.
 
     Raises:
@@ -138,7 +128,6 @@ def evaluate(step: Step, parameters: Parameters, rows: Array, between: Between) 
     state = _first_state(spec, parameters)
     found = nothing(spec.loss, step.classes)
     for start in range(0, len(rows), EVALUATION_BATCH):
-        between()
         index = np.arange(start, min(start + EVALUATION_BATCH, len(rows)))
         feeds = {**state, **fixed, **_batch(spec, rows, index, len(index))}
         loss, output = step.run(feeds, (LOSS, OUTPUT))

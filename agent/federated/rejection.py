@@ -5,18 +5,25 @@ from agent.federated.evaluation import Evaluation
 from agent.federated.trainer import Bounds
 
 
-def check_enough(bounds: Bounds, training: int, held_out: int) -> None:
-    """Passes if there are examples enough to learn from and to check on.
+def check_training(bounds: Bounds, examples: int) -> None:
+    """Passes if there are examples enough to learn from.
 
     Raises:
         TooFewExamples: there are not; says how many.
     """
-    if training < max(1, bounds.fewest_examples):
-        raise TooFewExamples(
-            f"{training} examples to learn from; {max(1, bounds.fewest_examples)} are asked for"
-        )
-    if held_out < bounds.fewest_held_out:
-        raise TooFewExamples(f"{held_out} held out; {bounds.fewest_held_out} are asked for")
+    fewest = max(1, bounds.fewest_examples)
+    if examples < fewest:
+        raise TooFewExamples(f"{examples} examples to learn from; {fewest} are asked for")
+
+
+def check_held_out(bounds: Bounds, examples: int) -> None:
+    """Passes if there are held-out examples enough to check on.
+
+    Raises:
+        TooFewExamples: there are not; says how many.
+    """
+    if examples < bounds.fewest_held_out:
+        raise TooFewExamples(f"{examples} held out; {bounds.fewest_held_out} are asked for")
 
 
 def check_no_worse(bounds: Bounds, before: Evaluation, after: Evaluation) -> None:

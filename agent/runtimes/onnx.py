@@ -17,17 +17,18 @@ from agent.runtimes.runtime import Tensors
 from protos.documents import sha256
 from protos.manifest import Manifest, Tensor
 
-_FATAL: Final = 4  # of onnxruntime's severities: nothing below goes to stderr
+FATAL: Final = 4  # of onnxruntime's severities: nothing below goes to stderr
 
 
-def _onnxruntime() -> ModuleType:
+def library() -> ModuleType:
+    """The library, imported by who asks first."""
     import onnxruntime  # type: ignore[import-untyped]  # noqa: PLC0415 - it weighs 40 MB
 
     module: ModuleType = onnxruntime
     return module
 
 
-def _errors(ort: ModuleType) -> tuple[type[Exception], ...]:
+def library_errors(ort: ModuleType) -> tuple[type[Exception], ...]:
     """All that onnxruntime raises; its own errors have no base of their own."""
     state = ort.capi.onnxruntime_pybind11_state
     own = [
@@ -85,14 +86,14 @@ class OnnxRuntime:
     @property
     def version(self) -> str:
         """The library's own version."""
-        return str(_onnxruntime().__version__)
+        return str(library().__version__)
 
     def highest_opset(self) -> int:
         """Of ONNX's own operators; found out once. 0 if it can't be known now."""
         if not self._opset:
-            ort = _onnxruntime()
-            ort.set_default_logger_severity(_FATAL)
-            errors = _errors(ort)
+            ort = library()
+            ort.set_default_logger_severity(FATAL)
+            errors = library_errors(ort)
 
             def takes(model: bytes) -> bool:
                 try:
@@ -116,9 +117,9 @@ class OnnxRuntime:
             ModelLoadFailed: no model that onnxruntime can run, or its inputs and outputs are not
                 the manifest's; says all that differs.
         """
-        ort = _onnxruntime()
-        ort.set_default_logger_severity(_FATAL)
-        errors = _errors(ort)
+        ort = library()
+        ort.set_default_logger_severity(FATAL)
+        errors = library_errors(ort)
         try:
             session = ort.InferenceSession(
                 model, self._options(ort), providers=["CPUExecutionProvider"]
@@ -138,7 +139,7 @@ class OnnxRuntime:
 
     def _options(self, ort: ModuleType) -> Any:
         options = ort.SessionOptions()
-        options.log_severity_level = _FATAL
+        options.log_severity_level = FATAL
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         # The arena and the patterns keep what the largest request ever needed.
