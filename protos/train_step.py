@@ -28,28 +28,31 @@ PROXIMAL: Final = "train/proximal"
 LOSS: Final = "train/loss"
 OUTPUT: Final = "train/output"
 
-_TRAINING: Final = (
-    "Abs Add And AveragePool BatchNormalization Cast CastLike Clip Concat ConstantOfShape Conv "
-    "ConvTranspose Cos Div Dropout Elu Erf Exp Expand Flatten Gather Gelu Gemm GlobalAveragePool "
-    "Greater GreaterOrEqual HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Less "
-    "LessOrEqual Log LogSoftmax MatMul Max MaxPool MaxUnpool Min Mul Neg OneHot PRelu Pad Pow "
-    "Reciprocal ReduceMean ReduceSum ReduceSumSquare Relu Reshape ScatterElements ScatterND Shape "
-    "Sigmoid Sign Sin Size Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose "
-    "Unsqueeze Where"
-)
+_TRAINING: Final = """
+    Abs Add And AveragePool BatchNormalization Cast CastLike Clip Concat ConstantOfShape Conv
+    ConvTranspose Cos Div Dropout Elu Erf Exp Expand Flatten Gather Gelu Gemm
+    GlobalAveragePool Greater GreaterOrEqual HardSigmoid HardSwish Identity LayerNormalization
+    LeakyRelu Less LessOrEqual Log LogSoftmax MatMul Max MaxPool MaxUnpool Min Mul Neg OneHot
+    PRelu Pad Pow Reciprocal ReduceMean ReduceSum ReduceSumSquare Relu Reshape ScatterElements
+    ScatterND Shape Sigmoid Sign Sin Size Slice Softmax Softplus Split Sqrt Squeeze Sub Sum
+    Tanh Transpose Unsqueeze Where
+"""
+TRAINING_OPERATORS: Final = frozenset(_TRAINING.split())
 """What can be trained through, and what computes the gradients of it."""
 
-_FROZEN: Final = (
-    "ArgMax ArgMin Ceil Celu ConvInteger CumSum DepthToSpace DequantizeLinear "
-    "DynamicQuantizeLinear Einsum Equal Floor GRU GatherElements GatherND GlobalMaxPool "
-    "GroupNormalization InstanceNormalization IsInf IsNaN LRN LSTM LpNormalization LpPool "
-    "MatMulInteger MeanVarianceNormalization Mish Mod Not Or QLinearConv QLinearMatMul "
-    "QuantizeLinear RNN RMSNormalization Range ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMin "
-    "ReduceProd Resize Round Selu Softsign SpaceToDepth Swish ThresholdedRelu Tile TopK Trilu Xor"
-)
+_FROZEN: Final = """
+    ArgMax ArgMin Ceil Celu ConvInteger CumSum DepthToSpace DequantizeLinear
+    DynamicQuantizeLinear Einsum Equal Floor GRU GatherElements GatherND GlobalMaxPool
+    GroupNormalization InstanceNormalization IsInf IsNaN LRN LSTM LpNormalization LpPool
+    MatMulInteger MeanVarianceNormalization Mish Mod Not Or QLinearConv QLinearMatMul
+    QuantizeLinear RNN Range ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax
+    ReduceMin ReduceProd Resize Round Selu Softsign SpaceToDepth ThresholdedRelu Tile
+    TopK Trilu Xor
+"""
+FROZEN_OPERATORS: Final = frozenset(_FROZEN.split())
 """What may stand before the trained layers only: it has no gradient here."""
 
-OPERATORS: Final = frozenset(f"{_TRAINING} {_FROZEN}".split())
+OPERATORS: Final = TRAINING_OPERATORS | FROZEN_OPERATORS
 """The operators that a train-step graph may have, all of ONNX's own domain: none with graphs inside,
 none that draws lots, none that unpacks text. A device refuses a graph with any other."""
 

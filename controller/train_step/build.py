@@ -16,19 +16,17 @@ from controller.train_step.emitter import FLOAT, Emitter
 from controller.train_step.errors import FixedBatch, NoParameters, NotConvertible, UnknownOutput
 from controller.train_step.graph import (
     ancestors,
-    elem_type,
     initializers,
-    is_standard,
     minimal_ir_version,
     model_inputs,
     names,
     opset,
     ordered,
-    producers,
 )
 from controller.train_step.losses import CLASSES, append_loss
 from controller.train_step.optimizer import Descent, StateNames, append_descent
 from controller.train_step.options import TrainOptions
+from controller.train_step.output import output_of
 from controller.train_step.parameters import parameters_of, with_parameters
 from controller.train_step.refusals import (
     refuse_forward,
@@ -61,11 +59,6 @@ __all__ = [
 ]
 
 LARGEST_CONSTANT: Final = 4096  # elements of an initializer that a rule may look into
-
-_PEELED: Final[Mapping[Loss, tuple[str, ...]]] = {
-    Loss.SOFTMAX_CROSS_ENTROPY: ("Softmax", "LogSoftmax"),
-    Loss.BCE_WITH_LOGITS: ("Sigmoid",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +114,7 @@ def build_train_step(
 def _planned(model: ModelProto, options: TrainOptions, runtime: Runtime) -> _Plan:
     if opset(model) < OPSET:
         raise NotConvertible(f"operator set {opset(model)}: make the model canonical first")
-    output = _output(model, options)
+    output = output_of(model, options)
     forward = [_copy(node) for node in ancestors(model.graph, [output])]
     parameters = select(model.graph, options.trainable, output)
     refuse_parameters(model, forward, parameters)
@@ -138,8 +131,7 @@ def _planned(model: ModelProto, options: TrainOptions, runtime: Runtime) -> _Pla
         raise UnknownOutput(
             f"{output!r} has {len(shape)} axes; {options.loss} takes [batch, classes]"
         )
-    if options.loss is Loss.SOFTMAX_CROSS_ENTROPY:
-        refuse_probabilities(output, seen.values[output])
+    refuse_probabilities(options, output, seen.values[output])
     return _Plan(model, output, parameters, forward, seen)
 
 
@@ -147,23 +139,6 @@ def _copy(node: NodeProto) -> NodeProto:
     copied = NodeProto()
     copied.CopyFrom(node)
     return copied
-
-
-def _output(model: ModelProto, options: TrainOptions) -> str:
-    """What the loss takes: logits, where the model ends in what the loss has of its own."""
-    floats = [one.name for one in model.graph.output if elem_type(one) == FLOAT]
-    if not floats and not options.output:
-        raise UnknownOutput("the model has no float32 output")
-    output = options.output or floats[0]
-    made_by = producers(model.graph.node)
-    if output not in made_by:
-        raise UnknownOutput(f"the model computes no {output!r}")
-    node = made_by.get(output)
-    while node is not None and is_standard(node, "Identity"):
-        node = made_by.get(node.input[0])
-    if node is not None and is_standard(node, *_PEELED.get(options.loss, ("",))):
-        return node.input[0]
-    return output
 
 
 def _append_step(

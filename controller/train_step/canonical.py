@@ -11,6 +11,7 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from agent.runtimes.runtime import Runtime
+from controller.registry.onnx_graph import OPERATOR_DOMAINS
 from controller.train_step.batch import with_open_batch
 from controller.train_step.errors import NotConvertible
 from controller.train_step.folding import fold, lift_constants
@@ -43,6 +44,7 @@ def canonical(model: bytes, runtime: Runtime) -> bytes:
     graph.ClearField("value_info")  # tells of shapes that no longer hold
     made = with_open_batch(made, runtime)
     _store_raw(made.graph)
+    _import_once(made)
     made.ir_version = minimal_ir_version(made)
     return bytes(made.SerializeToString(deterministic=True))
 
@@ -60,6 +62,20 @@ def _lifted(model: ModelProto) -> ModelProto:
         raise NotConvertible(
             f"operator set {opset(model)} can't be lifted to {OPSET}: {error}"
         ) from error
+
+
+def _import_once(model: ModelProto) -> None:
+    """Each operator set that is used, once: converters name some twice."""
+    used = {OPERATOR_DOMAINS.get(node.domain, node.domain) for node in model.graph.node}
+    versions = {"": opset(model)}
+    for one in model.opset_import:
+        domain = OPERATOR_DOMAINS.get(one.domain, one.domain)
+        if domain in used:
+            versions.setdefault(domain, int(one.version))
+    model.ClearField("opset_import")
+    model.opset_import.extend(
+        onnx.helper.make_opsetid(domain, version) for domain, version in versions.items()
+    )
 
 
 def _untie_vectors(graph: GraphProto) -> None:

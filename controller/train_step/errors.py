@@ -48,7 +48,10 @@ class ProbabilityOutput(NotTrainable):
     """The loss takes logits and the output has probabilities that no final Softmax made."""
 
     code = "probability-output"
-    remedy = "Name the tensor that holds the logits as `output`, or export the model with logits."
+    remedy = (
+        "Name the tensor that holds the logits as `output`, or export the model with logits; a "
+        "classifier of two classes with one logit takes the loss `bce_with_logits`."
+    )
 
 
 class NotFloat32(NotTrainable):

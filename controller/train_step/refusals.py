@@ -18,7 +18,8 @@ from controller.train_step.errors import (
     TreeEnsemble,
 )
 from controller.train_step.graph import Attributes, is_standard
-from protos.train_step import OPERATORS
+from controller.train_step.options import TrainOptions
+from protos.train_step import OPERATORS, Loss
 
 TREES: Final = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"})
 QUANTIZED: Final = frozenset(
@@ -33,6 +34,7 @@ QUANTIZED: Final = frozenset(
     }
 )
 _HALVES: Final = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+_OF_LOGITS: Final = frozenset({Loss.SOFTMAX_CROSS_ENTROPY, Loss.BCE_WITH_LOGITS})
 _SUM_TOLERANCE: Final = 1e-3
 
 
@@ -87,13 +89,20 @@ def refuse_parameters(model: ModelProto, nodes: Sequence[NodeProto], names: Sequ
     raise NoParameters("the model has no trainable parameters")
 
 
-def refuse_probabilities(name: str, seen: Array) -> None:
-    """Nothing, if the rows of a tensor [B, C] are not probabilities.
+def refuse_probabilities(options: TrainOptions, name: str, seen: Array) -> None:
+    """Nothing, if a tensor from which the loss would take logits has no probabilities.
+
+    Training on them does not fail: it learns badly. Rows that sum to 1 are some; for a yes or no,
+    all numbers between 0 and 1 are, unless a person has named that tensor.
 
     Raises:
-        ProbabilityOutput: they are not negative and sum to 1.
+        ProbabilityOutput: it has.
     """
-    if seen.ndim != 2 or seen.shape[1] < 2 or seen.min() < 0:
+    if options.loss not in _OF_LOGITS:
         return
-    if np.allclose(seen.sum(axis=-1), 1.0, atol=_SUM_TOLERANCE):
+    rows = seen.ndim == 2 and seen.shape[1] > 1 and seen.min() >= 0
+    if rows and np.allclose(seen.sum(axis=-1), 1.0, atol=_SUM_TOLERANCE):
         raise ProbabilityOutput(f"the rows of {name!r} sum to 1, and no final Softmax made them")
+    between = seen.min() > 0 and seen.max() < 1
+    if options.loss is Loss.BCE_WITH_LOGITS and between and not options.output:
+        raise ProbabilityOutput(f"all of {name!r} is between 0 and 1, and no final Sigmoid made it")
