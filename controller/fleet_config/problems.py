@@ -1,4 +1,7 @@
-"""What is wrong with a fleet's file: each problem with its line, its key and what to do."""
+"""What is wrong with a file that people write: each problem with its line, its key and what to do.
+
+``root`` is what stands in the whole file: a fleet's, unless another kind of file is read.
+"""
 
 import difflib
 import json
@@ -48,15 +51,12 @@ class Problem:
         return "\n".join([first, *(f"    {line}" for line in rest)])
 
 
-class BadFleetFile(InvalidInput):
-    """A fleet's file can't be used; the message names every line that is wrong.
+class BadFile(InvalidInput):
+    """A file that people write can't be used; the message names every line that is wrong.
 
     Attributes:
         problems: all of them, by line.
     """
-
-    code = "fleet-file"
-    remedy = "Correct what is named; `muster fleet check FILE` looks again and changes nothing."
 
     def __init__(self, file: str, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
@@ -68,9 +68,16 @@ class BadFleetFile(InvalidInput):
         super().__init__("\n".join([head, *lines]))
 
 
-def shown_key(path: Path) -> str:
+class BadFleetFile(BadFile):
+    """A fleet's file can't be used."""
+
+    code = "fleet-file"
+    remedy = "Correct what is named; `muster fleet check FILE` looks again and changes nothing."
+
+
+def shown_key(path: Path, root: type[BaseModel] = FleetFile) -> str:
     """``("stages", 1, "soak")`` as ``[[stages]] soak``."""
-    table: type[BaseModel] = FleetFile
+    table = root
     header, names = "", ""
     for part in path:
         if isinstance(part, int):
@@ -85,43 +92,47 @@ def shown_key(path: Path) -> str:
     return header
 
 
-def problem_of(error: ErrorDetails, path: Path, line: int) -> Problem:
+def problem_of(
+    error: ErrorDetails, path: Path, line: int, root: type[BaseModel] = FleetFile
+) -> Problem:
     """What pydantic found at ``path``, in plain words."""
     kind = error["type"]
     if kind == "extra_forbidden":
         if isinstance(error["input"], Mapping):
             header = ".".join(_name(one) for one in path if isinstance(one, str))
-            return Problem(line, f"[{header}]", "there is no such table", _meant(path))
-        return Problem(line, shown_key(path), "there is no such key", _meant(path))
+            return Problem(line, f"[{header}]", "there is no such table", _meant(path, root))
+        return Problem(line, shown_key(path, root), "there is no such key", _meant(path, root))
     what = _WORDS[kind](error) if kind in _WORDS else error["msg"]
-    _, field = described(path)
+    _, field = described(path, root)
     if field is not None and kind in _BOUNDS and is_duration(field):
         words, key = _BOUNDS[kind]
         is_now = written(seconds_of(error["input"]))
         what = f"must be {words} {written(error['ctx'][key])}, and is {is_now}"
-    return Problem(line, shown_key(path), what, _remedy(error, path))
+    return Problem(line, shown_key(path, root), what, _remedy(error, path, root))
 
 
-def _remedy(error: ErrorDetails, path: Path) -> str:
+def _remedy(error: ErrorDetails, path: Path, root: type[BaseModel]) -> str:
     kind, value = error["type"], error["input"]
-    table, field = described(path)
+    table, field = described(path, root)
     if kind == "policy":
         return ""
     if kind in _OBJECT_TYPES and isinstance(value, list):
-        return f"write {shown_key(path)}, once"
+        return f"write {shown_key(path, root)}, once"
     if kind == "tuple_type" and isinstance(value, Mapping):
-        return f"write {shown_key(path)} for each"
+        return f"write {shown_key(path, root)} for each"
     if kind == "enum" and isinstance(value, str):
         return _nearest(value, _choices(error))
     if field is not None:
         return f"write it like `{example(str(path[-1]), field)}`"
     needed = [name for name, one in table.model_fields.items() if one.is_required()]
-    return f"write {shown_key(path)} with {' and '.join(needed) or 'its keys'}"
+    return f"write {shown_key(path, root)} with {' and '.join(needed) or 'its keys'}"
 
 
-def described(path: Path) -> tuple[type[BaseModel], FieldInfo | None]:
+def described(
+    path: Path, root: type[BaseModel] = FleetFile
+) -> tuple[type[BaseModel], FieldInfo | None]:
     """The table that ``path`` leads into, and its key; None where that is the table itself."""
-    table: type[BaseModel] = FleetFile
+    table = root
     field: FieldInfo | None = None
     for part in path:
         if isinstance(part, int):
@@ -159,21 +170,21 @@ def keys_of(table: type[BaseModel]) -> Mapping[str, FieldInfo]:
     return dict(sorted(table.model_fields.items(), key=lambda one: one[0] not in own))
 
 
-def _meant(path: Path) -> str:
+def _meant(path: Path, root: type[BaseModel]) -> str:
     wrong = str(path[-1])
-    if wrong in MOVED:
+    if root is FleetFile and wrong in MOVED:
         table_name, key = MOVED[wrong]
         return f"write `{key}` under [{table_name}]"
-    table, _ = described(path[:-1])
+    table, _ = described(path[:-1], root)
     if near := _near(wrong, table.model_fields):
         return f"did you mean `{near}`?"
     elsewhere = [
         name
-        for name, field in FleetFile.model_fields.items()
+        for name, field in root.model_fields.items()
         if (inner := table_of(field.annotation)) and wrong in inner.model_fields
     ]
     if elsewhere and len(path) <= 2:
-        return f"it belongs under {' or '.join(shown_key((name,)) for name in elsewhere)}"
+        return f"it belongs under {' or '.join(shown_key((name,), root) for name in elsewhere)}"
     return f"the keys here are {', '.join(keys_of(table))}"
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of a fleet's file: editors complete and check with it as one types."""
+"""The JSON Schema of files that people write: editors complete and check with it as one types."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,13 @@ FILE_NAME: Final = "fleet.schema.json"
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schema_text() -> str:
-    """The schema as a file's text."""
-    found = FleetFile.model_json_schema()
-    _make_plain(found, FleetFile)
-    for table in tables_within(FleetFile):
+def schema_text(root: type[BaseModel] = FleetFile, title: str = "A fleet of Muster") -> str:
+    """The schema as a file's text; of a fleet's file, or of another kind."""
+    found = root.model_json_schema()
+    _make_plain(found, root)
+    for table in tables_within(root):
         _make_plain(found["$defs"][table.__name__], table)
-    kept = {"$schema": _DIALECT, "title": "A fleet of Muster", **_plain(found)}
+    kept = {"$schema": _DIALECT, "title": title, **_plain(found)}
     return json.dumps(kept, indent=2) + "\n"
 
 
