@@ -14,6 +14,7 @@ from controller.cli import (
     device,
     drift,
     fleet,
+    incident,
     key,
     mirror,
     model,
@@ -73,6 +74,7 @@ for command in steering.COMMANDS:
 app.add_typer(rollout.app, name="rollout", rich_help_panel=MODELS)
 app.add_typer(fleet.app, name="fleet", rich_help_panel=MODELS)
 app.add_typer(drift.app, name="drift", rich_help_panel=MODELS)
+app.add_typer(incident.app, name="incident", rich_help_panel=MODELS)
 app.command("predict", rich_help_panel=MODELS)(predict.predict)
 app.add_typer(device.app, name="device", rich_help_panel=FLEET)
 app.add_typer(token.app, name="token", rich_help_panel=FLEET)

@@ -18,7 +18,6 @@ from controller.registry.version import State as VersionState
 from controller.rollout.rollout import State as RolloutState
 
 _AT_WORK: Final = frozenset({RunState.RUNNING, RunState.STOPPING})
-_PUBLISHED: Final = frozenset({VersionState.PUBLISHED, VersionState.RECALLED})
 _LOST: Final = frozenset({VersionState.REJECTED, VersionState.RECALLED})
 _GIVEN_UP: Final = frozenset(
     {RolloutState.ABORTED, RolloutState.ROLLED_BACK, RolloutState.SUPERSEDED}
@@ -50,14 +49,20 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class CandidateFacts:
-    """The version that came of the run. ``signed_by`` are names of approvers, in no order."""
+    """The version that came of the run.
+
+    Attributes:
+        signed_ms: by name of the approver, when they signed it.
+        threshold: so many must.
+        published_ms: when enough had; 0 if not yet.
+    """
 
     version: int
     state: VersionState
     registered_ms: int
-    signed_by: tuple[str, ...]
     threshold: int
-    sentence: str = ""
+    signed_ms: Mapping[str, int]
+    published_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +186,16 @@ def _of_candidate(incident: Incident, facts: Facts) -> Iterator[StoryEntry]:
         return
     subject = f"{incident.model}/{candidate.version}"
     key = f"candidate-{candidate.version}"
-    made = candidate.sentence or f"made of {incident.model}/{incident.version} by {incident.run}"
+    made = f"made of {incident.model}/{incident.version} by {incident.run}"
     yield _entry(key, candidate.registered_ms, EntryKind.CANDIDATE, subject, made)
-    for number, name in enumerate(sorted(candidate.signed_by), 1):
+    in_order = sorted(candidate.signed_ms.items(), key=lambda one: (one[1], one[0]))
+    for number, (name, signed_ms) in enumerate(in_order, 1):
         text = f"signed by {name}: {number} of {candidate.threshold}"
-        yield _entry(f"{key}-by-{name}", facts.now_ms, EntryKind.APPROVAL, subject, text)
-    if candidate.state in _PUBLISHED:
+        yield _entry(f"{key}-by-{name}", signed_ms, EntryKind.APPROVAL, subject, text)
+    if candidate.published_ms:
         text = "published: devices may run it"
-        yield _entry(f"{key}-published", facts.now_ms, EntryKind.APPROVAL, subject, text)
+        at_ms = candidate.published_ms
+        yield _entry(f"{key}-published", at_ms, EntryKind.APPROVAL, subject, text)
     if candidate.state in _LOST:
         text = f"is {candidate.state}"
         yield _entry(f"{key}-{candidate.state}", facts.now_ms, EntryKind.CANDIDATE, subject, text)

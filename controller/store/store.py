@@ -17,6 +17,7 @@ from controller.fleet_config.applied import AppliedFleet
 from controller.monitor.estimator import Estimator
 from controller.registry.version import Model, Pending, Version
 from controller.store.federated_tables import Runs, Tasks
+from controller.store.incident_tables import Incidents
 from controller.store.rollout_tables import Changes, Rollouts, Stages
 from controller.telemetry.record import (
     Rejections,
@@ -305,6 +306,8 @@ class Transaction(Protocol):
     def runs(self) -> Runs: ...  # noqa: D102
     @property
     def tasks(self) -> Tasks: ...  # noqa: D102
+    @property
+    def incidents(self) -> Incidents: ...  # noqa: D102
 
 
 class Store(Protocol):

@@ -12,6 +12,7 @@ from simulations.memory_store.changes import MemoryChanges
 from simulations.memory_store.federated import MemoryRuns, MemoryTasks
 from simulations.memory_store.fleet import MemoryDevices, MemoryOperators, MemoryTokens
 from simulations.memory_store.fleets import MemoryFleets
+from simulations.memory_store.incidents import MemoryIncidents
 from simulations.memory_store.journal import Journal
 from simulations.memory_store.leases import MemoryLeases
 from simulations.memory_store.models import MemoryImageMetadata, MemoryRegistry
@@ -70,6 +71,7 @@ class MemoryTransaction:
         self.leases = MemoryLeases(journal)
         self.runs = MemoryRuns(journal)
         self.tasks = MemoryTasks(journal)
+        self.incidents = MemoryIncidents(journal)
 
 
 class MemoryStore:

@@ -27,6 +27,7 @@ from controller.store.sql.audit import SqlAudit
 from controller.store.sql.changes import SqlChanges
 from controller.store.sql.fleet import SqlDevices, SqlOperators, SqlTokens
 from controller.store.sql.fleets import SqlFleets
+from controller.store.sql.incidents import SqlIncidents
 from controller.store.sql.leases import SqlLeases
 from controller.store.sql.migration import upgrade
 from controller.store.sql.models import SqlImageMetadata, SqlRegistry
@@ -65,6 +66,7 @@ class SqlTransaction:
         self.leases = SqlLeases(session)
         self.runs = SqlRuns(session)
         self.tasks = SqlTasks(session)
+        self.incidents = SqlIncidents(session)
 
 
 class SqlStore:

@@ -28,6 +28,7 @@ LOWER = {
     "GET /operators": Role.ADMIN,
     "POST /fleets/plan": Role.VIEWER,  # changes nothing
     "POST /fleets/apply": Role.OPERATOR,
+    "POST /incidents/{incident}/close": Role.OPERATOR,
 }
 
 

@@ -1,0 +1,160 @@
+"""Looks at every model that devices run, and opens an incident where its world has changed; blocks."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from controller.audit import Entry
+from controller.errors import InvalidInput
+from controller.fleet_config.problems import BadFleetFile
+from controller.fleet_config.reading import read_fleet
+from controller.incident.actions import watched
+from controller.incident.incident import Incident, IncidentState
+from controller.incident.story import Watched, found
+from controller.registry.version import State
+from controller.retraining.proposal import (
+    Act,
+    Decision,
+    RetrainPolicy,
+    Situation,
+    decided,
+    has_moved,
+    run_file,
+)
+from controller.store.blob_store import BlobStore
+from controller.store.store import Store, Transaction
+from protos.manifest import Role, read_manifest
+
+ACTOR = "muster"
+"""Who proposes, in the audit record."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A run that is to be made for an incident.
+
+    Attributes:
+        file: TOML.
+        start: whether it starts at once.
+    """
+
+    model: str
+    version: int
+    file: str
+    reasons: tuple[str, ...]
+    incident: str
+    start: bool
+
+
+Propose = Callable[[Transaction, Wish, float], str]
+"""Makes the run; returns its id. Raises ``InvalidInput`` or ``Conflict`` if it can't be."""
+
+
+@dataclass
+class Memory:
+    """What a controller remembers between turns; a restart only makes it wait anew.
+
+    Attributes:
+        since_ms: by model, since when its data have moved over most devices.
+        files: fleets' files that were read, by their digest.
+    """
+
+    since_ms: dict[str, int] = field(default_factory=dict)
+    files: dict[str, tuple[RetrainPolicy, ...]] = field(default_factory=dict)
+
+
+def policies(tx: Transaction, memory: Memory) -> Mapping[str, RetrainPolicy]:
+    """What holds for each model that has a published version; what no file names is only proposed."""
+    said: dict[str, RetrainPolicy] = {}
+    applied = tx.fleets.all()
+    memory.files = {
+        one.sha256: memory.files.get(one.sha256) or _read(one.text, one.name) for one in applied
+    }
+    for one in applied:
+        said.update({policy.model: policy for policy in memory.files[one.sha256]})
+    published = {one.model for one in tx.registry.versions() if one.state is State.PUBLISHED}
+    return {model: said.get(model, RetrainPolicy(model)) for model in sorted(published)}
+
+
+def look(
+    store: Store,
+    blobs: BlobStore,
+    policy: RetrainPolicy,
+    memory: Memory,
+    propose: Propose,
+    now: float,
+) -> Decision | None:
+    """Looks at one model, and acts; None where no device has told anything of it.
+
+    Raises:
+        StoreError: nothing was written.
+        InvalidInput: its windows can't be read.
+    """
+    seen = watched(store, blobs, policy.model, None)
+    if seen is None:
+        return None
+    now_ms = int(now * 1000)
+    if has_moved(seen, policy.share) is None:
+        memory.since_ms.setdefault(policy.model, now_ms)
+    else:
+        memory.since_ms.pop(policy.model, None)
+    with store.read() as tx:
+        situation = _situation(tx, policy, seen, memory)
+    decision = decided(policy, situation, now_ms)
+    if decision.act is Act.NOTHING:
+        return decision
+    with store.begin() as tx:
+        if _is_open(tx, policy.model):
+            return decided(policy, _situation(tx, policy, seen, memory), now_ms)
+        _open(tx, policy, seen, decision, propose, now)
+    return decision
+
+
+def _situation(tx: Transaction, policy: RetrainPolicy, seen: Watched, memory: Memory) -> Situation:
+    version = tx.registry.version(policy.model, seen.version)
+    trainable = version is not None and Role.TRAIN_STEP in read_manifest(version.manifest).files
+    since_ms = memory.since_ms.get(policy.model, 0)
+    return Situation(seen, since_ms, _is_open(tx, policy.model), trainable)
+
+
+def _is_open(tx: Transaction, model: str) -> bool:
+    return any(one.model == model for one in tx.incidents.open())
+
+
+def _open(
+    tx: Transaction,
+    policy: RetrainPolicy,
+    seen: Watched,
+    decision: Decision,
+    propose: Propose,
+    now: float,
+) -> None:
+    model = policy.model
+    name, now_ms = f"{model}-i{len(tx.incidents.all(model)) + 1}", int(now * 1000)
+    run = ""
+    if decision.act in {Act.PROPOSE, Act.START}:
+        file, start = run_file(policy, seen.version), decision.act is Act.START
+        run = propose(tx, Wish(model, seen.version, file, decision.reasons, name, start), now)
+    incident = Incident(
+        id=name,
+        model=model,
+        version=seen.version,
+        state=IncidentState.OPEN,
+        opened_ms=now_ms,
+        run=run,
+    )
+    tx.incidents.put(incident)
+    tx.incidents.tell(name, found(incident, seen))
+    detail = {"version": str(seen.version), "run": run, "act": decision.act.value}
+    tx.audit.append(Entry(ACTOR, "incident.open", name, detail), now_ms)
+    log.warning("incident.opened id=%s model=%s run=%s", name, model, run or "none")
+
+
+def _read(text: str, name: str) -> tuple[RetrainPolicy, ...]:
+    try:
+        return read_fleet(text, name).retraining
+    except (BadFleetFile, InvalidInput) as error:  # an older version of Muster took it
+        log.warning("retraining.fleet-unread fleet=%s detail=%s", name, error.detail)
+        return ()
