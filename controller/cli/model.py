@@ -13,6 +13,14 @@ from controller.cli.approval import ModelArgument, VersionArgument
 from controller.cli.arguments import model_name, named, pairs, require_plain, version_of
 from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
+from controller.cli.model_training import (
+    LossOption,
+    OptimizerOption,
+    ProximalOption,
+    TrainableOption,
+    TrainOutputOption,
+    training_options,
+)
 from controller.cli.output import (
     CommandFailed,
     Output,
@@ -36,9 +44,10 @@ for signed in (approval.create, approval.approve, approval.recall, approval.rene
 
 
 @app.command()
-def register(
+def register(  # noqa: PLR0913 - each is an option that people have
     name: ModelArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The model.")],
+    *,
     reference: Annotated[
         Path,
         typer.Option(help=".npz with an array for each input, and `y` with the truth, if known."),
@@ -58,6 +67,11 @@ def register(
     ] = None,
     card: Annotated[Path | None, typer.Option(help="Text for the card: .toml or .md.")] = None,
     git_commit: Annotated[str, typer.Option(help="Where its code stands.")] = "",
+    trainable: TrainableOption = "",
+    loss: LossOption = "",
+    optimizer: OptimizerOption = "",
+    proximal: ProximalOption = False,
+    train_output: TrainOutputOption = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
     r"""Register a version: check the file, build its monitor and golden vectors, run the gates.
@@ -69,6 +83,7 @@ def register(
     muster model register digits digits.onnx --reference holdout.npz
     muster model register digits digits.onnx --reference holdout.npz \
         --at-least accuracy=0.95 --card card.md --semantic image=image
+    muster model register digits digits.onnx --reference holdout.npz --trainable all
     ```
     """
     model_name(name)
@@ -76,6 +91,8 @@ def register(
     options["metrics_at_least"] = _bounds(at_least or ())
     if git_commit:
         options["git_commit"] = git_commit
+    if training := training_options(trainable, loss, optimizer, train_output, proximal=proximal):
+        options["training"] = training
     paths = {"model": file, "reference": reference, **({"text": card} if card else {})}
     made = _upload(name, paths, options)
     if output is Output.JSON:

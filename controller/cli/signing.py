@@ -20,8 +20,9 @@ from controller.signing.keyring import PublicKeyFile, encode
 from controller.signing.metadata import parse
 from controller.signing.repository import named
 from controller.store.key_files import KeyFiles, read_public_key
+from protos.errors import DocumentError
 from protos.keys import Signer
-from protos.manifest import parse_reference, role_name
+from protos.manifest import Role, parse_reference, read_manifest, role_name
 from protos.tuf import Root, Targets
 
 MOST_FORMER: Final = 20
@@ -136,10 +137,13 @@ def sign_pending(
     signer = signer_at(key)
     pending = _pending(api, place, model, version)
     manifest = api.download(f"{place}/manifest")
+    train_step = b""
+    if change is Change.ADD and names_train_step(manifest):
+        train_step = api.download(f"{place}/files/train_step")
     checked = approval.check_version(
         trusted_image(api, model),
         pending["metadata"].encode(),
-        approval.Shown(model, version, change, manifest, floor),
+        approval.Shown(model, version, change, manifest, floor, train_step),
         datetime.now(UTC),
     )
     confirm(checked, ask=ask)
@@ -148,6 +152,14 @@ def sign_pending(
         f"{place}/signatures", {"keyid": signature.keyid, "sig": signature.signature}
     )
     return answer
+
+
+def names_train_step(manifest: bytes) -> bool:
+    """Whether a version's devices may train it: then who signs for it must see how."""
+    try:
+        return Role.TRAIN_STEP in read_manifest(manifest).files
+    except DocumentError:
+        return False  # checked below, and said there
 
 
 def _pending(api: ApiClient, place: str, model: str, version: int) -> Any:

@@ -225,11 +225,12 @@ def _card_facts(
         version=version,
         registered_at=now,
         onnx=prepared.onnx,
-        model_sha256=sha256(request.onnx),
+        model_sha256=sha256(prepared.files[Role.MODEL]),
         reference_rows=prepared.reference_rows,
         signature=prepared.signature,
         metrics=prepared.metrics,
         lineage=known,
+        training=prepared.training,
     )
 
 

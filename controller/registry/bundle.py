@@ -163,6 +163,7 @@ def _essence(manifest: Manifest, demands: Demands) -> tuple[object, ...]:
     return (
         manifest.files[Role.MODEL],
         manifest.files[Role.GOLDEN],
+        manifest.files.get(Role.TRAIN_STEP),
         manifest.inputs,
         manifest.outputs,
         dict(manifest.metrics),

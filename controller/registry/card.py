@@ -15,15 +15,20 @@ import msgspec
 from controller.registry.author_text import AuthorText
 from controller.registry.onnx_file import OnnxFile
 from controller.registry.signature import Signature
+from controller.registry.training_text import described as trained
 from protos.documents import sha256
 from protos.manifest import Tensor
+from protos.train_step import TrainStepSpec
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What a card says that was not written by a person. ``registered_at`` is Unix seconds."""
+    """What a card says that was not written by a person. ``registered_at`` is Unix seconds.
+
+    ``training`` says how devices may train it; None if they may not.
+    """
 
     model: str
     version: int
@@ -34,6 +39,7 @@ class CardFacts:
     signature: Signature
     metrics: Mapping[str, float]
     lineage: Mapping[str, str]
+    training: TrainStepSpec | None = None
 
 
 def card(facts: CardFacts, text: AuthorText) -> bytes:
@@ -136,6 +142,8 @@ def _properties(facts: CardFacts) -> list[dict[str, str]]:
         "muster:producer": onnx.producer,
         **{f"muster:lineage:{name}": value for name, value in facts.lineage.items()},
     }
+    if facts.training is not None:
+        found |= {f"muster:training:{name}": one for name, one in trained(facts.training).items()}
     return [{"name": name, "value": value} for name, value in sorted(found.items()) if value]
 
 

@@ -1,12 +1,13 @@
 """From a request's bytes to everything of a bundle but its place among the model's versions.
 
-Steps: read the file, read the reference, run the one over the other with the device's own runtime,
-infer the signature, measure how right it is and how right its parent, choose golden vectors, build
-the calibrated profile, judge. Nothing is stored.
+Steps: read the file, bring it into its canonical form if devices are to train it, read the reference,
+run the one over the other with the device's own runtime, infer the signature, measure how right it is
+and how right its parent, choose golden vectors, build the train step, build the calibrated profile,
+judge. Nothing is stored.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,11 @@ from controller.registry.onnx_file import OnnxFile, read_onnx
 from controller.registry.reference import ReferenceData, read_reference
 from controller.registry.registration import Registration
 from controller.registry.signature import Signature, infer
+from controller.registry.training import Shown, train_step
 from controller.registry.trial import Gauges, Progress, Subject, Trial, answers, load, run
+from controller.train_step.canonical import canonical
 from protos.manifest import Manifest, Role
+from protos.train_step import TrainStepSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class Parent:
 class Prepared:
     """A bundle's parts, and what the gates shall judge.
 
-    ``reference_rows`` were run; ``parent`` is the number of the version that this one follows.
+    ``reference_rows`` were run; ``parent`` is the number of the version that this one follows;
+    ``training`` is what the train step says, if there is one.
     """
 
     onnx: OnnxFile
@@ -53,6 +58,7 @@ class Prepared:
     notes: tuple[str, ...]
     parent: int | None
     estimator: Estimator | None = None
+    training: TrainStepSpec | None = None
 
 
 def prepare(
@@ -70,10 +76,10 @@ def prepare(
             be; the message names it.
     """
     progress("check the model", 0.0)
-    onnx = read_onnx(request.onnx, request.onnx_name)
+    subject, said = _subject(runtime, request, progress)
+    onnx = subject.onnx
     progress("read the reference data", 0.0)
     data = read_reference(request.reference, onnx, request.reference_name)
-    subject = Subject(request.model, request.onnx_name, request.onnx, onnx)
     model, trial = run(runtime, subject, data.inputs, gauges, progress)
     try:
         signature = infer(onnx, data.inputs, trial.outputs, request.semantics, request.onnx_name)
@@ -84,29 +90,49 @@ def prepare(
     load(runtime, subject, signature).close()
     measures = _metrics(signature, trial.outputs, data)
     candidate, notes = _candidate(runtime, parent, data, trial, measures, progress)
+    trained = None
+    if request.training is not None:
+        progress("build the train step and try it", 0.0)
+        shown = Shown(request.onnx, subject.data, signature, data.inputs, trial.outputs)
+        trained = train_step(request.training, shown, runtime, rng)
     progress("build the profile and calibrate its thresholds", 0.0)
     profile = monitor.build_reference(
         signature.inputs, signature.outputs, data.inputs, trial.outputs, rng, request.policy
     )
     right = _right(signature, trial.outputs, data)
+    files = {Role.MODEL: subject.data, Role.REFERENCE: profile.encode(), Role.GOLDEN: vectors}
     return Prepared(
         onnx=onnx,
         signature=signature,
-        files={
-            Role.MODEL: request.onnx,
-            Role.REFERENCE: profile.encode(),
-            Role.GOLDEN: vectors,
-        },
+        files=files | ({Role.TRAIN_STEP: trained.graph} if trained else {}),
         measured=Measured(
             trial.latency_p99_seconds, trial.memory_bytes, runtime.name, runtime.version
         ),
         metrics=measures,
         reference_rows=data.rows,
         candidate=candidate,
-        notes=(*data.notes, *notes, *monitor.notes(profile)),
+        notes=(*said, *data.notes, *notes, *monitor.notes(profile)),
         parent=parent.manifest.version if parent else None,
         estimator=estimator_of(profile, data.inputs, trial.outputs, right),
+        training=trained.spec if trained else None,
     )
+
+
+def _subject(
+    runtime: Runtime, request: Registration, progress: Progress
+) -> tuple[Subject, Sequence[str]]:
+    """The model as it is shipped, and notes: the file as it came, unless devices are to train it."""
+    onnx = read_onnx(request.onnx, request.onnx_name)
+    subject = Subject(request.model, request.onnx_name, request.onnx, onnx)
+    if request.training is None:
+        return subject, ()
+    progress("bring the model into its canonical form", 0.0)
+    data = canonical(request.onnx, runtime)
+    if data == request.onnx:
+        return subject, ()
+    note = "devices get the model in its canonical form, from which train steps are built"
+    onnx = read_onnx(data, request.onnx_name)
+    return replace(subject, data=data, onnx=onnx), (note,)
 
 
 def _golden(

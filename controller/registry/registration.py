@@ -7,9 +7,11 @@ from typing import Final
 
 from agent.monitor.reference import Policy
 from controller.errors import InvalidInput
+from controller.registry import training as train
 from controller.registry.author_text import AuthorText
 from controller.registry.bundle import Demands
 from controller.registry.gates import Gate, default_gates
+from controller.registry.training import Training
 from controller.registry.version import Version
 from protos.limits import MODEL_NAME
 from protos.manifest import Manifest, Semantic
@@ -26,6 +28,7 @@ class Registration:
         semantics: by tensor name, what it means where that should not be inferred.
         parent: the version it follows and is compared with; None for the newest published one.
         policy: how the version is watched; None for the defaults.
+        training: how devices may train it; None for a version that they may not.
     """
 
     model: str
@@ -38,6 +41,7 @@ class Registration:
     demands: Demands = field(default_factory=Demands)
     gates: Gate = field(default_factory=default_gates)
     policy: Policy | None = None
+    training: Training | None = None
     parent: int | None = None
     training_run: str = ""
     round: int | None = None
@@ -72,3 +76,5 @@ def check(request: Registration) -> None:
         raise InvalidInput(f"latency budget {latency!r}: seconds above 0 and below 3600")
     if memory is not None and not 0 < memory < 2**50:
         raise InvalidInput(f"memory budget {memory!r}: bytes above 0")
+    if request.training is not None:
+        train.check(request.training)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -15,9 +15,11 @@ import psutil
 
 from controller import errors
 from controller.errors import BadModel, ControllerError
+from controller.registry.class_labels import UnknownLabels
 from controller.registry.preparation import Parent, Prepared
 from controller.registry.registration import Registration
 from controller.runtimes.preparation_job import Answer, Job
+from controller.train_step.errors import NotTrainable
 from protos.limits import MIB
 
 SECONDS: Final = 900
@@ -26,10 +28,15 @@ AT_ONCE: Final = 2
 """So many models are tried at the same time; whoever asks for more waits."""
 
 _TIME_SIGNALS: Final = {signal.SIGXCPU, signal.SIGALRM}
-_REFUSALS: Final[dict[str, type[ControllerError]]] = {
-    one.code: one
-    for one in (errors.BadModel, errors.BadReference, errors.InvalidInput, errors.TooLarge)
-}
+_REFUSALS: Final[Sequence[type[ControllerError]]] = (
+    errors.BadModel,
+    errors.BadReference,
+    errors.InvalidInput,
+    errors.TooLarge,
+    NotTrainable,
+    UnknownLabels,
+    *NotTrainable.__subclasses__(),
+)
 
 
 class ProcessPreparation:
@@ -68,6 +75,7 @@ class ProcessPreparation:
             reference_name=request.reference_name,
             semantics=request.semantics,
             policy=request.policy,
+            training=request.training,
             parent=parent,
             seed=seed,
             seconds=self._seconds,
@@ -80,7 +88,8 @@ class ProcessPreparation:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise BadModel(f"{request.onnx_name}: {_death(status, job)}") from None
         if answer.prepared is None:
-            raise _REFUSALS.get(answer.code, BadModel)(answer.detail)
+            refusals = {one.code: one for one in _REFUSALS}
+            raise refusals.get(answer.code, BadModel)(answer.detail)
         return answer.prepared
 
 

@@ -10,11 +10,12 @@ import msgspec
 from agent.monitor.reference import Policy
 from controller.registry.preparation import Parent, Prepared
 from controller.registry.registration import Registration
+from controller.registry.training import Training
 from protos.manifest import Semantic
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What to prepare, and within which limits. The first seven are as a registration's.
+    """What to prepare, and within which limits. The first eight are as a registration's.
 
     Attributes:
         seed: of the randomness that thresholds are calibrated with.
@@ -29,6 +30,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     reference_name: str
     semantics: Mapping[str, Semantic]
     policy: Policy | None
+    training: Training | None
     parent: Parent | None
     seed: int
     seconds: int
@@ -45,6 +47,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             reference_name=self.reference_name,
             semantics=self.semantics,
             policy=self.policy,
+            training=self.training,
         )
 
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from controller.errors import ConfigError, ControllerError, NotWhatWasShown
+from controller.registry import training_text
 from controller.registry.version import Change
 from controller.signing import repository
 from controller.signing.metadata import parse, require_signed, signers_of
@@ -65,13 +66,17 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the person was told that the signature will do. ``release_floor`` is for a recall."""
+    """What the person was told that the signature will do.
+
+    ``release_floor`` is for a recall; ``train_step`` is the file of a version that has one.
+    """
 
     model: str
     version: int
     change: Change
     manifest: bytes
     release_floor: int = 0
+    train_step: bytes = b""
 
 
 def trusted_image(
@@ -227,6 +232,8 @@ def _manifest_objections(shown: Shown) -> tuple[Manifest | None, list[str]]:
         return None, [f"the manifest can't be read: {error}"]
     if (manifest.model, manifest.version) != (shown.model, shown.version):
         return manifest, [f"the manifest is of {manifest.reference}"]
+    if shown.change is Change.ADD:
+        return manifest, list(training_text.objections(manifest, shown.train_step))
     return manifest, []
 
 
@@ -306,6 +313,7 @@ def _says(shown: Shown, manifest: Manifest, signed: Targets, *, inherited: bool)
         case Change.ADD:
             yield f"publishes {manifest.reference}"
             yield from _facts(manifest)
+            yield from training_text.sentences(manifest, shown.train_step)
         case Change.RECALL:
             yield f"recalls {manifest.reference} for ever"
         case Change.RENEW:

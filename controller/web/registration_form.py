@@ -14,8 +14,10 @@ from controller.registry.gates import AllOf, Gate, MetricAtLeast, default_gates
 from controller.registry.npz_file import REFERENCE_DATA_BYTES
 from controller.registry.onnx_file import MODEL_BYTES
 from controller.registry.registration import Registration
+from controller.registry.training import CLIP_NORM, Training
 from protos.limits import KIB
 from protos.manifest import Semantic
+from protos.train_step import Loss, Optimizer
 
 OPTIONS_BYTES: Final = 256 * KIB
 FORM_BYTES: Final = MODEL_BYTES + REFERENCE_DATA_BYTES + AUTHOR_TEXT_BYTES + 2 * OPTIONS_BYTES
@@ -55,7 +57,10 @@ FORM: Final[dict[str, Any]] = {
                         "options": {
                             "type": "string",
                             "description": "a JSON object: semantics, demands, metrics_at_least, "
-                            "policy, parent, training_run, round, git_commit; all optional",
+                            "policy, training, parent, training_run, round, git_commit; all optional. "
+                            "`training` lets devices train the version: trainable (all, head, last:K, or "
+                            "names of initializers), loss, optimizer, proximal, output, weight_decay, "
+                            "clip_norm; all but `trainable` optional",
                         },
                     },
                 }
@@ -66,6 +71,23 @@ FORM: Final[dict[str, Any]] = {
 """The form, for the API's description."""
 
 
+class TrainingOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How devices may train the version; see ``controller.registry.training.Training``."""
+
+    trainable: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
+    loss: Loss | None = None
+    optimizer: Optimizer = Optimizer.SGD
+    proximal: bool = False
+    output: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    weight_decay: float = 0.0
+    clip_norm: float | None = CLIP_NORM
+
+    @property
+    def training(self) -> Training:
+        """The same for a registration."""
+        return Training(**msgspec.structs.asdict(self))
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is not a file. Every key is optional; ``Registration`` says what they mean."""
 
@@ -73,6 +95,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     demands: Demands = Demands()
     metrics_at_least: Mapping[str, float] = msgspec.field(default_factory=dict)
     policy: Policy | None = None
+    training: TrainingOptions | None = None
     parent: Annotated[int, msgspec.Meta(ge=1)] | None = None
     training_run: Annotated[str, msgspec.Meta(max_length=256)] = ""
     round: Annotated[int, msgspec.Meta(ge=0)] | None = None
@@ -107,6 +130,7 @@ def read_form(model: str, form: FormData) -> Registration:
         demands=options.demands,
         gates=_gates(options.metrics_at_least),
         policy=options.policy,
+        training=options.training.training if options.training else None,
         parent=options.parent,
         training_run=options.training_run,
         round=options.round,

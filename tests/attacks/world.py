@@ -23,7 +23,7 @@ from controller.signing.roles import DEFAULT_LIFETIMES
 from protos.documents import Assignment, Directive
 from protos.envelope import seal
 from protos.keys import CryptoSigner, Signer
-from protos.manifest import Budgets, File, Manifest, Needs, Role, role_name
+from protos.manifest import REQUIRED_FILES, Budgets, File, Manifest, Needs, role_name
 from protos.tuf import Metadata
 from simulations.memory_device_store import MemoryDeviceStore
 from simulations.memory_store.store import MemoryStore
@@ -82,7 +82,7 @@ def new_keys() -> Keys:
 
 
 def manifest(model: str, version: int, counter: int | None = None, agent: str = "") -> Manifest:
-    files = {role: File(sha256=f"{version:064x}", length=1000) for role in Role}
+    files = {role: File(sha256=f"{version:064x}", length=1000) for role in REQUIRED_FILES}
     return Manifest(
         model=model,
         version=version,

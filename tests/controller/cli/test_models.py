@@ -27,14 +27,18 @@ def registered_before_anybody_approves(muster: Muster, office: Office) -> None:
     card = office.file("card.md", b"Tells digits apart.")
     words = ("model", "register", MODEL, office.model_file(), "--reference", office.reference())
     gates = ("--at-least", "accuracy=0.9", "--semantic", "x=numeric", "--git-commit", "c0ffee")
-    done = muster.ok(*words, *gates, "--card", card)
+    lone = muster.refused(*words, "--loss", "mse", status=2)
+    assert "--loss goes with --trainable" in lone
+    training = ("--trainable", "all", "--optimizer", "momentum")
+    done = muster.ok(*words, *gates, *training, "--card", card)
     assert done.lines[0].split() == ["version", "digits/1"]
     assert "validated" in done.lines[1]
     assert done.lines[-1] == "next: say who approves it: `muster model create digits --help`"
     shown = json.loads(muster.ok("model", "card", "digits/1").out)
     assert shown["bomFormat"] == "CycloneDX"
     assert "Tells digits apart." in json.dumps(shown)
-    assert "digits/1 already (validated) [conflict]" in muster.refused(*words, *gates)
+    again = muster.refused(*words, *gates, *training)
+    assert "digits/1 already (validated) [conflict]" in again
 
 
 def appointed(muster: Muster, office: Office) -> None:
@@ -66,6 +70,7 @@ def approved_by_two(muster: Muster, office: Office) -> None:
     first = muster.ok(*words, office.key("ann").with_suffix(".json"), "--yes")
     assert "1 version listed afterwards" in first.out
     assert "publishes digits/1" in first.out
+    assert "devices may train 12 numbers of it (w): softmax_cross_entropy by momentum" in first.out
     assert first.lines[-1] == "signed: 1 of 2; 1 more must sign"
     assert muster.ok(*words, office.key("bob"), stdin=b"y\n").lines[-1].endswith("is published")
     again = muster.refused(*words, office.key("ann"), "--yes")
