@@ -8,7 +8,7 @@ TRANSPORT ?= grpc
 PYTEST_ARGS ?= -n 3 --dist worksteal
 SOAK_SEEDS ?= 20
 
-.PHONY: demo test soak check format bench protos clean mosquitto
+.PHONY: demo test soak check format bench oracle protos clean mosquitto
 
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,14 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/uv
 $(VENV)-conformance/.installed: pyproject.toml | $(VENV)/bin/uv
 	$(PYTHON) -m venv $(VENV)-conformance
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)-conformance/bin/python --group conformance
+	@touch $@
+
+# PyTorch lives apart: gradients are compared with what it said once. pip, unlike uv, takes a build without CUDA
+# from where pip's own settings say.
+$(VENV)-oracle/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-oracle
+	$(VENV)-oracle/bin/pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)-oracle/bin/pip install --quiet --group oracle
 	@touch $@
 
 demo: $(VENV)/.demo $(if $(filter mqtt,$(TRANSPORT)),mosquitto)  ## A controller and five agents on this machine, from joining to refused attacks; TRANSPORT=mqtt
@@ -55,6 +63,9 @@ format: $(VENV)/.dev  ## Format and mend what can be mended
 bench: $(VENV)/.dev mosquitto  ## The numbers, as ratios against the bare thing in the same run
 	$(BIN)/python -m simulations.bench
 
+oracle: $(VENV)-oracle/.installed  ## PyTorch's gradients anew, with which train steps are compared; ONLY="models losses"
+	$(VENV)-oracle/bin/python -m tests.controller.train_step.oracle.generate $(ONLY)
+
 protos: $(VENV)/.dev  ## Generate the wire code anew
 	$(BIN)/python -m protos.generate
 
@@ -62,4 +73,4 @@ mosquitto:  ## The MQTT broker that tests run; installed where it is missing and
 	@.ci/install_mosquitto
 
 clean:
-	rm -rf $(VENV) $(VENV)-conformance build *.egg-info
+	rm -rf $(VENV) $(VENV)-conformance $(VENV)-oracle build *.egg-info
