@@ -72,6 +72,25 @@ class Reporting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     spool_records: Count = 20_000
 
 
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether examples are kept here to learn from, how many, and what learning may take."""
+
+    collect: bool = False  # nothing of a request is kept without this
+    examples: Count = 2000  # of a model, at most; then the oldest of the commonest class goes
+    example_bytes: Count = 64 * 1024 * 1024  # of a model, at most
+    days: Annotated[float, msgspec.Meta(gt=0, le=3660)] = 30.0  # none is kept for longer
+    hold_out: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.2  # the share that is never trained on
+    remember_requests: Count = 1000  # whose inputs wait in memory for their truth
+    remember_bytes: Count = 16 * 1024 * 1024
+    remember_seconds: Seconds = 3600.0
+    threads: Threads = 1
+    seconds: Seconds = 300.0  # of running, for one task
+    waiting_seconds: Seconds = 900.0  # while requests are answered it stands still: so long in all
+    quiet_seconds: Seconds = 0.02  # it goes on when nothing was asked for so long
+    memory_bytes: Count = 256 * 1024 * 1024
+    steps: Count = 100_000
+
+
 class Connecting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the agent keeps in touch."""
 
@@ -107,6 +126,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     installing: Installing = Installing()
     watching: Watching = Watching()
     reporting: Reporting = Reporting()
+    training: Training = Training()
     connecting: Connecting = Connecting()
     mqtt: Mqtt = Mqtt()
     mirror: Mirroring = Mirroring()
