@@ -44,8 +44,13 @@ ROUND = PhaseRecord(
     surplus=0, silent=0, reasons={"norm": 1, "power": 1}, metrics={}, bytes_down=0, bytes_up=0,
     began_ms=1_200, ended_ms=1_500, why="everybody answered",
 )  # fmt: skip
-CANDIDATE = CandidateFacts(2, VersionState.VALIDATED, 2_000, (), 2)
-SIGNED = replace(CANDIDATE, state=VersionState.PUBLISHED, signed_by=("bob", "alice"))
+CANDIDATE = CandidateFacts(2, VersionState.VALIDATED, 2_000, 2, {})
+SIGNED = replace(
+    CANDIDATE,
+    state=VersionState.PUBLISHED,
+    signed_ms={"bob": 2_600, "alice": 2_500},
+    published_ms=2_600,
+)
 ROLLOUT = RolloutFacts("digits-2-1", RolloutState.RUNNING, 3_000, 0, 5, 1)
 DONE = replace(
     ROLLOUT,
