@@ -33,6 +33,24 @@ from controller.cli.output import (
 )
 from protos.limits import MIB
 
+ReferenceOption = Annotated[
+    Path,
+    typer.Option(help=".npz with an array for each input, and `y` with the truth, if known."),
+]
+SemanticOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What a tensor means: NAME=numeric, categorical, image, label, probability or score."
+    ),
+]
+AtLeastOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A gate: METRIC=VALUE, or it is rejected. accuracy and macro_f1, of a classifier, "
+        "must be at least that; mae and rmse, errors of a regression, at most that."
+    ),
+]
+
 app = typer.Typer(no_args_is_help=True, help="Models: create, register, approve, recall, alias, …")
 
 MOST_BYTES: Final = 512 * MIB  # as the controller: better told before the upload than after
@@ -48,23 +66,9 @@ def register(  # noqa: PLR0913 - each is an option that people have
     name: ModelArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The model.")],
     *,
-    reference: Annotated[
-        Path,
-        typer.Option(help=".npz with an array for each input, and `y` with the truth, if known."),
-    ],
-    semantic: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What a tensor means: NAME=numeric, categorical, image, label, probability or score."
-        ),
-    ] = None,
-    at_least: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A gate: METRIC=VALUE, or it is rejected. accuracy and macro_f1, of a classifier, "
-            "must be at least that; mae and rmse, errors of a regression, at most that."
-        ),
-    ] = None,
+    reference: ReferenceOption,
+    semantic: SemanticOption = None,
+    at_least: AtLeastOption = None,
     card: Annotated[Path | None, typer.Option(help="Text for the card: .toml or .md.")] = None,
     git_commit: Annotated[str, typer.Option(help="Where its code stands.")] = "",
     trainable: TrainableOption = "",

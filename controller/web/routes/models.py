@@ -14,9 +14,9 @@ from controller.errors import InvalidInput, NotFound
 from controller.registry import actions
 from controller.registry.registration import Registered, Registration
 from controller.registry.version import State
+from controller.signing.proposals import propose_if_possible
 from controller.web.access import Operating, Services, Viewer
 from controller.web.model_views import ModelAnswer, VersionAnswer
-from controller.web.proposals import propose_if_possible
 from controller.web.registration_form import FORM, OPTIONS_BYTES, read_form
 from controller.web.services import ControllerServices
 from protos.manifest import Role, read_manifest

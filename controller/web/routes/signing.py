@@ -15,11 +15,11 @@ from controller.errors import BadSignature, InvalidInput, NotFound
 from controller.registry.version import Pending
 from controller.signing import actions, keyring, repository
 from controller.signing.metadata import parse
+from controller.signing.proposals import propose_all
 from controller.signing.publication import require_root
 from controller.signing.roles import TARGETS
 from controller.store.store import Transaction
 from controller.web.access import Admin, Approver, Operating, Services, Viewer
-from controller.web.proposals import propose_all
 from protos.keys import Key
 from protos.tuf import Targets
 

@@ -124,7 +124,8 @@ def test_another_train_step_than_the_manifests_is_objected_to(
 def test_the_same_model_trained_otherwise_is_another_version(
     prepared: Prepared, registry: Registry
 ) -> None:
-    without = {role: one for role, one in prepared.files.items() if role is not Role.TRAIN_STEP}
+    without = dict(prepared.files)
+    del without[Role.TRAIN_STEP]
     registry.insert(
         dataclasses.replace(prepared, files=without, training=None), looked_up([3, 5, 9])
     )
