@@ -15,13 +15,13 @@ from agent.runtimes.runtime import Runtime
 from controller.audit import Entry
 from controller.errors import Conflict, InvalidInput, NotFound
 from controller.registry import bundle, card
+from controller.registry.card_facts import card_facts, lineage_of
 from controller.registry.preparation import Parent, Prepared, prepare
 from controller.registry.registration import Registered, Registration, check
 from controller.registry.trial import Gauges, Progress
 from controller.registry.version import Event, Model, Pending, State, Version, step
 from controller.store.blob_store import BlobStore
 from controller.store.store import Store, Transaction
-from protos.documents import sha256
 from protos.limits import MODEL_NAME
 from protos.manifest import Lineage, Manifest, Role, read_manifest
 
@@ -122,14 +122,7 @@ def insert(
     """
     for data in prepared.files.values():
         blobs.put(data)
-    lineage = Lineage(
-        parent=prepared.parent,
-        training_run=request.training_run,
-        round=request.round,
-        data_profile=sha256(prepared.files[Role.REFERENCE]),
-        git_commit=request.git_commit,
-        registered_by=actor,
-    )
+    lineage = lineage_of(request, prepared, actor)
     with store.begin() as tx:
         registered = _insert(tx, blobs, request, prepared, lineage, now)
     version = registered.version
@@ -166,7 +159,7 @@ def _insert(
 ) -> Registered:
     versions = tx.registry.versions(request.model)
     place = bundle.next_place(versions)
-    page = card.card(_card_facts(request, prepared, place.version, lineage, now), request.text)
+    page = card.card(card_facts(request, prepared, place.version, lineage, now), request.text)
     parts = bundle.Parts(
         model=request.model,
         onnx=prepared.onnx,
@@ -207,31 +200,6 @@ def _insert(
     detail = {"state": version.state.value, "manifest": version.manifest_sha256}
     _audit(tx, lineage.registered_by, "version.register", manifest.reference, detail, now)
     return Registered(version, manifest, prepared.notes)
-
-
-def _card_facts(
-    request: Registration, prepared: Prepared, version: int, lineage: Lineage, now: float
-) -> card.CardFacts:
-    known = {
-        "parent": "" if lineage.parent is None else f"{request.model}/{lineage.parent}",
-        "training_run": lineage.training_run,
-        "round": "" if lineage.round is None else str(lineage.round),
-        "git_commit": lineage.git_commit,
-        "data_profile": lineage.data_profile,
-        "registered_by": lineage.registered_by,
-    }
-    return card.CardFacts(
-        model=request.model,
-        version=version,
-        registered_at=now,
-        onnx=prepared.onnx,
-        model_sha256=sha256(prepared.files[Role.MODEL]),
-        reference_rows=prepared.reference_rows,
-        signature=prepared.signature,
-        metrics=prepared.metrics,
-        lineage=known,
-        training=prepared.training,
-    )
 
 
 def list_models(tx: Transaction) -> tuple[ModelView, ...]:

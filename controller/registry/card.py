@@ -5,20 +5,23 @@ measured stands here by measurement; what the model is for and whom it may harm 
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from controller.registry.author_text import AuthorText
+from controller.registry.author_text import AuthorText, Risk
 from controller.registry.onnx_file import OnnxFile
+from controller.registry.origin import Origin
 from controller.registry.signature import Signature
 from controller.registry.training_text import described as trained
 from protos.documents import sha256
 from protos.manifest import Tensor
 from protos.train_step import TrainStepSpec
+
+_SAME_ROWS: Final = " on the same rows"
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -27,7 +30,11 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 class CardFacts:
     """What a card says that was not written by a person. ``registered_at`` is Unix seconds.
 
-    ``training`` says how devices may train it; None if they may not.
+    Attributes:
+        parent: the version it is compared with, "digits/2"; empty if there is none.
+        parent_metrics: of the parent, on the same rows.
+        training: how devices may train it; None if they may not.
+        origin: of what devices have trained, and where its metrics were measured.
     """
 
     model: str
@@ -40,6 +47,9 @@ class CardFacts:
     metrics: Mapping[str, float]
     lineage: Mapping[str, str]
     training: TrainStepSpec | None = None
+    parent: str = ""
+    parent_metrics: Mapping[str, float] = field(default_factory=dict)
+    origin: Origin | None = None
 
 
 def card(facts: CardFacts, text: AuthorText) -> bytes:
@@ -94,7 +104,7 @@ def _model_card(facts: CardFacts, text: AuthorText) -> dict[str, Any]:
         "datasets": [
             {
                 "type": "dataset",
-                "name": text.data or "reference data",
+                "name": facts.origin.data if facts.origin else text.data or "reference data",
                 "description": f"{facts.reference_rows} rows, on which the metrics were measured",
             }
         ],
@@ -105,15 +115,18 @@ def _model_card(facts: CardFacts, text: AuthorText) -> dict[str, Any]:
         parameters["task"] = signature.task
     found: dict[str, Any] = {"modelParameters": parameters}
     if facts.metrics:
-        found["quantitativeAnalysis"] = {
-            "performanceMetrics": [
-                {"type": name, "value": f"{value:.6g}"}
-                for name, value in sorted(facts.metrics.items())
-            ]
-        }
+        found["quantitativeAnalysis"] = {"performanceMetrics": list(_performance(facts))}
     if considerations := _considerations(text):
         found["considerations"] = considerations
     return found
+
+
+def _performance(facts: CardFacts) -> Iterator[dict[str, str]]:
+    """The version's metrics; then its parent's on the same rows, which are called a slice."""
+    for name, value in sorted(facts.metrics.items()):
+        yield {"type": name, "value": f"{value:.6g}"}
+    for name, value in sorted(facts.parent_metrics.items()):
+        yield {"type": name, "value": f"{value:.6g}", "slice": facts.parent + _SAME_ROWS}
 
 
 def _considerations(text: AuthorText) -> dict[str, Any]:
@@ -142,6 +155,8 @@ def _properties(facts: CardFacts) -> list[dict[str, str]]:
         "muster:producer": onnx.producer,
         **{f"muster:lineage:{name}": value for name, value in facts.lineage.items()},
     }
+    if facts.origin is not None:
+        found |= {f"muster:federated:{name}": one for name, one in facts.origin.facts.items()}
     if facts.training is not None:
         found |= {f"muster:training:{name}": one for name, one in trained(facts.training).items()}
     return [{"name": name, "value": value} for name, value in sorted(found.items()) if value]
@@ -168,7 +183,7 @@ def markdown(document: bytes) -> str:
     lines += [f"Task: {parameters.get('task', 'not told')}", ""]
     lines += _section("Inputs", [one["format"] for one in parameters["inputs"]])
     lines += _section("Outputs", [one["format"] for one in parameters["outputs"]])
-    lines += _section("Metrics", [f"{one['type']}: {one['value']}" for one in metrics])
+    lines += _section("Metrics", [_measured(one) for one in metrics])
     lines += _section(
         "Data", [f"{one['name']}: {one['description']}" for one in parameters["datasets"]]
     )
@@ -179,6 +194,42 @@ def markdown(document: bytes) -> str:
     ]
     lines += _section("File", [f"SHA-256: {component['hashes'][0]['content']}", *facts])
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _measured(metric: Mapping[str, str]) -> str:
+    whose = f" ({metric['slice']})" if "slice" in metric else ""
+    return f"{metric['type']}: {metric['value']}{whose}"
+
+
+def parent_metrics(document: bytes) -> Mapping[str, float]:
+    """What the version's parent had on the same rows, by metric; empty if it was not compared."""
+    component = msgspec.json.decode(document)["metadata"]["component"]
+    analysis = component["modelCard"].get("quantitativeAnalysis", {})
+    return {
+        one["type"]: float(one["value"])
+        for one in analysis.get("performanceMetrics", [])
+        if one.get("slice", "").endswith(_SAME_ROWS)
+    }
+
+
+def author_text(document: bytes) -> AuthorText:
+    """What an author wrote into a card, to be said of the version that follows, too."""
+    component = msgspec.json.decode(document)["metadata"]["component"]
+    said = component["modelCard"].get("considerations", {})
+    licenses = component.get("licenses", [])
+    return AuthorText(
+        description=component.get("description", ""),
+        authors=tuple(one["name"] for one in component.get("authors", [])),
+        license=licenses[0]["license"]["name"] if licenses else "",
+        users=tuple(said.get("users", ())),
+        use_cases=tuple(said.get("useCases", ())),
+        limitations=tuple(said.get("technicalLimitations", ())),
+        tradeoffs=tuple(said.get("performanceTradeoffs", ())),
+        ethical_considerations=tuple(
+            Risk(name=one["name"], mitigation=one.get("mitigationStrategy", ""))
+            for one in said.get("ethicalConsiderations", ())
+        ),
+    )
 
 
 _TITLES = {

@@ -22,6 +22,7 @@ from controller.registry.bundle import Measured
 from controller.registry.gates import Candidate
 from controller.registry.metrics import metrics, predictions
 from controller.registry.onnx_file import OnnxFile, read_onnx
+from controller.registry.origin import Origin
 from controller.registry.reference import ReferenceData, read_reference
 from controller.registry.registration import Registration
 from controller.registry.signature import Signature, infer
@@ -45,7 +46,7 @@ class Prepared:
     """A bundle's parts, and what the gates shall judge.
 
     ``reference_rows`` were run; ``parent`` is the number of the version that this one follows;
-    ``training`` is what the train step says, if there is one.
+    ``training`` is what the train step says, if there is one; ``origin`` is of what devices trained.
     """
 
     onnx: OnnxFile
@@ -59,6 +60,7 @@ class Prepared:
     parent: int | None
     estimator: Estimator | None = None
     training: TrainStepSpec | None = None
+    origin: Origin | None = None
 
 
 def prepare(

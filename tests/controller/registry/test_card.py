@@ -1,6 +1,7 @@
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from cyclonedx.schema import SchemaVersion
@@ -8,7 +9,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from controller.errors import InvalidInput, TooLarge
 from controller.registry.author_text import AuthorText, Risk, read_author_text
-from controller.registry.card import CardFacts, card, markdown
+from controller.registry.card import CardFacts, author_text, card, markdown, parent_metrics
+from controller.registry.origin import Origin
 from controller.registry.signature import infer
 from protos.documents import sha256
 from tests.controller.registry.building import WEIGHTS, classifier, examined, rows_and_truth
@@ -109,6 +111,40 @@ def test_people_read_a_card_as_a_page() -> None:
         "* lineage:parent: things/2",
     ):
         assert line in page.splitlines()
+
+
+COMPARED: dict[str, Any] = {
+    "parent": "things/2",
+    "parent_metrics": {"accuracy": 0.4, "macro_f1": 0.3},
+}
+ORIGIN = Origin("examples that 5 devices hold out", {"run": "fl-7", "devices": "5"})
+
+
+def test_parent_and_version_stand_side_by_side_on_the_same_rows() -> None:
+    document = card(facts(**COMPARED), AuthorText())
+
+    assert objections(document) is None
+    assert parent_metrics(document) == COMPARED["parent_metrics"]
+    assert "* accuracy: 0.95" in markdown(document).splitlines()
+    assert "* accuracy: 0.4 (things/2 on the same rows)" in markdown(document).splitlines()
+    assert parent_metrics(card(facts(), AuthorText())) == {}
+
+
+def test_a_card_says_on_what_and_by_whom_a_version_was_trained() -> None:
+    document = card(facts(origin=ORIGIN), AuthorText())
+
+    assert objections(document) is None
+    page = markdown(document).splitlines()
+    assert "* federated:run: fl-7" in page
+    data = "* examples that 5 devices hold out: 40 rows, on which the metrics were measured"
+    assert data in page
+
+
+def test_what_an_author_wrote_can_be_read_back_but_for_the_data() -> None:
+    text = read_author_text(TEXT, "card.toml")
+
+    assert author_text(card(facts(), text)) == msgspec.structs.replace(text, data="")
+    assert author_text(card(facts(), AuthorText())) == AuthorText()
 
 
 def test_an_authors_markdown_is_the_description_as_it_stands() -> None:

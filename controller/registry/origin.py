@@ -1,0 +1,17 @@
+"""Where a version comes from that devices have trained: for its card."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a run has left to be told.
+
+    Attributes:
+        data: what the metrics were measured on: "examples that 5 devices hold out".
+        facts: what else there is to know of the run, by name.
+    """
+
+    data: str
+    facts: Mapping[str, str]
