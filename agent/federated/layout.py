@@ -5,7 +5,7 @@ Nothing is pickled, and no length stands in the bytes: a row has ``Layout.row_by
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -218,6 +218,10 @@ def records(layout: Layout, data: bytes | bytearray | memoryview) -> Array:
     return np.frombuffer(data, layout.dtype)
 
 
-def columns(layout: Layout, rows: Array) -> Mapping[str, Array]:
-    """Views of the inputs, and of ``TRUTH`` where there is one, each with a batch axis."""
-    return {name: rows[name] for name in layout.dtype.names or ()}
+def finite(layout: Layout, rows: Array) -> Array:
+    """Those rows whose inputs are all finite: one that is not would make every loss NaN."""
+    good = np.ones(len(rows), np.bool_)
+    for field in layout.inputs:
+        if rows[field.name].dtype.kind == "f":
+            good &= np.isfinite(rows[field.name]).reshape(len(rows), -1).all(axis=1)
+    return rows[good]

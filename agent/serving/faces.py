@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from agent.config import Serving
+from agent.serving.collecting import NOTHING, Collecting
 from agent.serving.description import Hosting
 from agent.serving.rest_server import RestServer
 from agent.serving.server import Server
@@ -12,16 +13,24 @@ from agent.serving.workers import Workers
 class Faces:
     """All of them: they start and stop together."""
 
-    def __init__(self, hosting: Hosting, workers: Workers, serving: Serving) -> None:
+    def __init__(
+        self,
+        hosting: Hosting,
+        workers: Workers,
+        serving: Serving,
+        collecting: Collecting = NOTHING,
+    ) -> None:
         self._serving = serving
         remote = serving.allow_remote
         self._servers: dict[str, Server] = {
-            "rest": RestServer(hosting, workers, allow_remote=remote)
+            "rest": RestServer(hosting, workers, allow_remote=remote, collecting=collecting)
         }
         if serving.grpc:
             from agent.serving.grpc_server import GrpcServer  # noqa: PLC0415 - 10 MiB, if not used
 
-            self._servers["grpc"] = GrpcServer(hosting, workers, allow_remote=remote)
+            self._servers["grpc"] = GrpcServer(
+                hosting, workers, allow_remote=remote, collecting=collecting
+            )
 
     async def start(self) -> Mapping[str, int]:
         """They answer from now on; returns the port of each.

@@ -16,6 +16,7 @@ from agent.errors import (
     UnknownModel,
 )
 from agent.inference.actions import infer
+from agent.serving.collecting import NOTHING, Collecting
 from agent.serving.description import (
     EXTENSIONS,
     PLATFORM,
@@ -53,9 +54,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class _Service(rpc.GRPCInferenceServiceServicer):
     """Answers RPCs; the base class only says which there are."""
 
-    def __init__(self, hosting: Hosting, workers: Workers) -> None:
+    def __init__(self, hosting: Hosting, workers: Workers, collecting: Collecting) -> None:
         self._hosting = hosting
         self._workers = workers
+        self._collecting = collecting
 
     async def ServerLive(  # noqa: N802 - the protocol's name, as those below
         self, _request: pb.ServerLiveRequest, _context: Context
@@ -106,7 +108,10 @@ class _Service(rpc.GRPCInferenceServiceServicer):
         model = request.model_name
         version = version_of(model, request.model_version)
         wanted = [output.name for output in request.outputs]
-        return of_answer(request, infer(self._hosting, model, version, inputs_of(request), wanted))
+        inputs = inputs_of(request)
+        answer = infer(self._hosting, model, version, inputs, wanted)
+        self._collecting.answered(model, answer.version, request.id, inputs)
+        return of_answer(request, answer)
 
 
 async def _abort(context: Context, error: AgentError) -> NoReturn:
@@ -133,8 +138,9 @@ class GrpcServer:
         *,
         allow_remote: bool = False,
         limit: int = INFER_BYTES,
+        collecting: Collecting = NOTHING,
     ) -> None:
-        self._service = _Service(hosting, workers)
+        self._service = _Service(hosting, workers, collecting)
         self._allow_remote = allow_remote
         self._limit = limit
         self._server: grpc.aio.Server | None = None

@@ -3,15 +3,14 @@
 No framework: it would weigh more than all of this, and answer no faster.
 """
 
-import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any, Final
 
-from agent.errors import AgentError, InvalidRequest, Overloaded, RequestTooLarge
+from agent.errors import AgentError, InvalidRequest
 from agent.inference.actions import infer
 from agent.serving.browser import objection
+from agent.serving.collecting import NOTHING, Collecting
 from agent.serving.description import (
     EXTENSIONS,
     PLATFORM,
@@ -21,6 +20,8 @@ from agent.serving.description import (
     described,
     version_of,
 )
+from agent.serving.rest_body import COMPRESSED, IDENTITY, Bodies, Receive
+from agent.serving.rest_examples import of_examples, of_feedback
 from agent.serving.rest_request import parse
 from agent.serving.rest_response import Response, as_error, as_json, of_answer, of_error
 from agent.serving.workers import Workers
@@ -28,17 +29,14 @@ from protos.limits import INFER_BYTES
 from protos.manifest import Tensor
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Answering = Callable[[Scope, Receive], Awaitable[Response | None]]
+Posted = Callable[[bytes, int | None], Response]
+"""Answers a body, of whose head so many bytes are JSON; None: all of it."""
+
 ModelAnswering = Callable[[str, str, Scope, Receive], Awaitable[Response | None]]
 
-BODIES: Final = 4
-"""So many bodies of the largest size are held at once, however many requests they are of."""
-
 _LENGTH_HEADER: Final = b"inference-header-content-length"
-_COMPRESSED: Final = frozenset({b"gzip", b"x-gzip", b"deflate"})
-_ANY_ZLIB: Final = zlib.MAX_WBITS | 32  # gzip or zlib, by the data's own header
 
 
 class RestApplication:
@@ -47,6 +45,7 @@ class RestApplication:
     Args:
         limit: of a body, in bytes, compressed and not.
         any_host: see ``agent.serving.browser``.
+        collecting: keeps what is learnt from.
     """
 
     def __init__(
@@ -56,12 +55,13 @@ class RestApplication:
         limit: int = INFER_BYTES,
         *,
         any_host: bool = False,
+        collecting: Collecting = NOTHING,
     ) -> None:
         self._any_host = any_host
-        self._held = 0
         self._hosting = hosting
         self._workers = workers
-        self._limit = limit
+        self._bodies = Bodies(limit)
+        self._collecting = collecting
         self._routes: dict[tuple[str, ...], tuple[str, Answering]] = {
             ("v2",): ("GET", self._server),
             ("v2", "health", "live"): ("GET", self._live),
@@ -73,6 +73,8 @@ class RestApplication:
             (): ("GET", self._metadata),
             ("ready",): ("GET", self._model_ready),
             ("infer",): ("POST", self._infer),
+            ("feedback",): ("POST", self._feedback),
+            ("examples",): ("POST", self._examples),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,8 +134,8 @@ class RestApplication:
         return as_json(200, {"models": names})
 
     async def _index(self, _: Scope, receive: Receive) -> Response | None:
-        with self._holding() as hold:
-            if await self._body(receive, hold) is None:
+        with self._bodies.holding() as hold:
+            if await self._bodies.read(receive, hold) is None:
                 return None
         index = [
             {
@@ -163,81 +165,53 @@ class RestApplication:
         self._hosting.get(model, version_of(model, version))  # raises what is the matter
         return as_json(200, {"name": model, "ready": True})
 
-    # --- Inference --------------------------------------------------------------------------------
+    # --- Inference, and what is learnt from ---------------------------------------------------------
 
     async def _infer(
         self, model: str, version: str, scope: Scope, receive: Receive
     ) -> Response | None:
-        headers = dict(scope["headers"])
-        encoding = headers.get(b"content-encoding", b"identity").lower()
-        if encoding != b"identity" and encoding not in _COMPRESSED:
-            return as_error(415, f"Content-Encoding: {encoding!r} is none of gzip, deflate")
         number = version_of(model, version)
-        header_length = _header_length(headers)
 
-        def answer(body: bytes) -> Response:
-            data = body if encoding == b"identity" else self._inflated(body)
-            request = parse(data, header_length)
+        def answer(body: bytes, header_length: int | None) -> Response:
+            request = parse(body, header_length)
             given = infer(self._hosting, model, number, request.inputs, request.outputs)
+            self._collecting.answered(model, given.version, request.id or "", request.inputs)
             return of_answer(model, request, given)
 
-        with self._holding() as hold:
-            body = await self._body(receive, hold, headers.get(b"content-length"))
-            return None if body is None else await self._workers.run(partial(answer, body))
+        return await self._posted(scope, receive, answer)
 
-    @contextmanager
-    def _holding(self) -> Iterator[Callable[[int], None]]:
-        """Counts what one request holds of the memory that all of them may; called with lengths."""
-        held = 0
+    async def _feedback(
+        self, model: str, version: str, scope: Scope, receive: Receive
+    ) -> Response | None:
+        number = version_of(model, version)
+        return await self._posted(
+            scope, receive, lambda body, _: of_feedback(self._collecting, model, number, body)
+        )
 
-        def hold(length: int) -> None:
-            nonlocal held
-            if self._held + length > BODIES * self._limit:
-                raise Overloaded("too many large requests at once")
-            self._held += length
-            held += length
+    async def _examples(
+        self, model: str, version: str, scope: Scope, receive: Receive
+    ) -> Response | None:
+        number = version_of(model, version)
+        return await self._posted(
+            scope,
+            receive,
+            lambda body, length: of_examples(self._collecting, model, number, body, length),
+        )
 
-        try:
-            yield hold
-        finally:
-            self._held -= held
+    async def _posted(self, scope: Scope, receive: Receive, answer: Posted) -> Response | None:
+        """What ``answer`` returns on a thread; None if the client went away."""
+        headers = dict(scope["headers"])
+        encoding = headers.get(b"content-encoding", IDENTITY).lower()
+        if encoding != IDENTITY and encoding not in COMPRESSED:
+            return as_error(415, f"Content-Encoding: {encoding!r} is none of gzip, deflate")
+        header_length = _header_length(headers)
 
-    async def _body(
-        self, receive: Receive, hold: Callable[[int], None], announced: bytes | None = None
-    ) -> bytes | None:
-        """The whole body; None if the client went away before it was whole."""
-        if announced is not None and (not announced.isdigit() or int(announced) > self._limit):
-            raise self._too_large()
-        chunks: list[bytes] = []
-        length = 0
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            chunk = message.get("body", b"")
-            length += len(chunk)
-            if length > self._limit:
-                raise self._too_large()
-            hold(len(chunk))
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        def answered(body: bytes) -> Response:
+            return answer(self._bodies.inflated(body, encoding), header_length)
 
-    def _inflated(self, body: bytes) -> bytes:
-        """The body as it was before compression, as long as that is within the limit."""
-        inflater = zlib.decompressobj(_ANY_ZLIB)
-        try:
-            data = inflater.decompress(body, self._limit + 1)
-        except zlib.error as error:
-            raise InvalidRequest(f"request: the compressed body can't be read: {error}") from error
-        if len(data) > self._limit:
-            raise self._too_large()
-        if not inflater.eof or inflater.unused_data:
-            raise InvalidRequest("request: the compressed body is cut off, or more follows it")
-        return data
-
-    def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(f"request: more than {self._limit} bytes")
+        with self._bodies.holding() as hold:
+            body = await self._bodies.read(receive, hold, headers.get(b"content-length"))
+            return None if body is None else await self._workers.run(partial(answered, body))
 
 
 def _header_length(headers: dict[bytes, bytes]) -> int | None:

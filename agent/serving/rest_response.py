@@ -13,6 +13,7 @@ from agent.errors import (
     RequestTooLarge,
     UnknownModel,
 )
+from agent.federated.errors import NotCollecting, UnknownRequest
 from agent.inference.actions import Answer
 from agent.inference.datatypes import DATATYPES, datatype_of, to_json, to_raw
 from agent.serving.rest_request import RestRequest
@@ -28,6 +29,8 @@ _STATUS: Final[tuple[tuple[type[AgentError], int], ...]] = (
     (RequestTooLarge, 413),
     (InvalidRequest, 400),
     (UnknownModel, 404),
+    (UnknownRequest, 404),
+    (NotCollecting, 409),
     (NotReady, 503),
     (Overloaded, 503),
 )

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from agent.errors import ConfigError
+from agent.serving.collecting import NOTHING, Collecting
 from agent.serving.description import Hosting
 from agent.serving.rest import RestApplication
 from agent.serving.server import check_host
@@ -33,12 +34,16 @@ class RestServer:
         *,
         allow_remote: bool = False,
         limit: int = INFER_BYTES,
+        collecting: Collecting = NOTHING,
     ) -> None:
         self._allow_remote = allow_remote
         self._state = ServerState()
         self._server: asyncio.Server | None = None
+        application = RestApplication(
+            hosting, workers, limit, any_host=allow_remote, collecting=collecting
+        )
         self._config = Config(
-            cast("Any", RestApplication(hosting, workers, limit, any_host=allow_remote)),
+            cast("Any", application),
             http="h11",
             ws="none",
             lifespan="off",

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from agent.serving.rest import BODIES, RestApplication
+from agent.serving.rest import RestApplication
+from agent.serving.rest_body import BODIES
 from agent.serving.rest_server import RestServer
 from agent.serving.workers import Workers
 from tests.agent.serving.rest_requests import asked

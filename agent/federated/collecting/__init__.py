@@ -1,0 +1,1 @@
+"""Keeping what a model may learn from: inputs of answered requests, and their truths."""

@@ -1,0 +1,48 @@
+"""A fair sample of all rows that a model was ever shown, for one that is its own target.
+
+Every row draws a rank; the store keeps the highest. That is a uniform sample without replacement of
+however many rows came, and none must be counted (Efraimidis and Spirakis 2006,
+https://doi.org/10.1016/j.ipl.2005.11.003, with equal weights).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final
+
+import numpy as np
+
+from agent.federated.layout import Array, Layout
+
+AT_ONCE: Final = 32
+"""Rows that are written together: no request waits for the disk alone."""
+
+
+@dataclass
+class Drawn:
+    """Rows of one layout that wait to be written, with their ranks.
+
+    Attributes:
+        floor: a row of a lower rank would go at once: the store said so.
+    """
+
+    layout: Layout
+    floor: float = -inf
+    rows: list[Array] = field(default_factory=list)
+    ranks: list[float] = field(default_factory=list)
+
+    def draw(self, rows: Array, ranks: Sequence[float]) -> bool:
+        """Takes those above the floor; says whether it is time to write."""
+        for index, rank in enumerate(ranks):
+            if rank >= self.floor:
+                self.rows.append(
+                    rows[index : index + 1].copy()
+                )  # a view would keep all of its request
+                self.ranks.append(rank)
+        return len(self.rows) >= AT_ONCE
+
+    def taken(self) -> tuple[Array, list[float]]:
+        """What waits: some, which are to be written now."""
+        rows, ranks = np.concatenate(self.rows), self.ranks
+        self.rows, self.ranks = [], []
+        return rows, ranks
