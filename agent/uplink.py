@@ -20,7 +20,7 @@ from agent.trust.actions import ImageTrust
 from agent.trust.verify import VerifiedVersion
 from protos.documents import Assignment
 from protos.methods import METADATA
-from protos.v1 import telemetry_pb2
+from protos.v1 import federated_pb2, telemetry_pb2
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ MIRROR_REST_SECONDS: Final = 60.0
 
 
 class Uplink:
-    """The seams of trust, install and telemetry, carried out over one connection."""
+    """The seams of trust, install, telemetry and training, carried out over one connection."""
 
     def __init__(
         self,
@@ -76,6 +76,22 @@ class Uplink:
             TransportError, Refused: they were not taken.
         """
         return await controller_client.upload(await self._link(), request)
+
+    async def reply(self, piece: federated_pb2.ReplyPiece) -> federated_pb2.ReplyReceipt:
+        """Sends a piece of the reply to a federated task; the receipt says which is next.
+
+        Raises:
+            TransportError: no answer; Refused: the controller said no.
+        """
+        return await controller_client.reply(await self._link(), piece)
+
+    async def publish_readiness(self, readiness: federated_pb2.Readiness) -> None:
+        """Tells whether the device would train now, if there is a link at this moment.
+
+        Raises:
+            TransportError: it was not heard; Refused: the controller said no.
+        """
+        await controller_client.publish_readiness(await self._link(0.0), readiness)
 
     async def fetch(self, sha256: str, length: int) -> None:
         """Brings a blob into the blob store, from where it stopped before.

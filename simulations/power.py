@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 
+from agent.federated.record import Journal
 from agent.store.blob_store import BlobWriter
 from agent.store.device_store import (
     DeviceStore,
     IdentityStore,
     InstallStore,
+    JournalStore,
     Spool,
     TrustStore,
     WindowStore,
@@ -75,6 +77,11 @@ class PoweredStore:
         """See ``DeviceStore``."""
         return self._store.windows
 
+    @property
+    def journal(self) -> "PoweredJournal":
+        """See ``DeviceStore``."""
+        return PoweredJournal(self._store.journal, self._power)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All of the block is durable, or, if power goes before the end, nothing."""
@@ -86,6 +93,24 @@ class PoweredStore:
     def close(self) -> None:
         """See ``DeviceStore``."""
         self._store.close()
+
+
+class PoweredJournal:
+    """A ``JournalStore`` that power may leave before or after it has written."""
+
+    def __init__(self, journal: JournalStore, power: Power) -> None:
+        self._journal = journal
+        self._power = power
+
+    def load(self) -> Journal:
+        """See ``JournalStore``."""
+        return self._journal.load()
+
+    def save(self, journal: Journal) -> None:
+        """See ``JournalStore``."""
+        self._power.step("journal: before it is written")
+        self._journal.save(journal)
+        self._power.step("journal: after it is written")
 
 
 class PoweredBlobs(MemoryBlobs):

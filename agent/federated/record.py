@@ -116,7 +116,9 @@ def moved(journal: Journal, event: Event, now: float) -> Journal:
     after = step(task.state, event)
     if after is not task.state:
         task = replace(task, state=after, since=now)
-    if after is State.GIVEN_UP:
+    if after is State.TOLD:
+        task = replace(task, code="", detail="")
+    elif after is State.GIVEN_UP:
         task = replace(task, reply="", reply_bytes=0, carry="")
     elif event is Event.OK and after is State.DONE:
         if task.carry:  # only now: what was rounded away of an update that nobody took is not owed

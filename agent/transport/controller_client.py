@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError
 from agent.errors import TransportError
 from agent.store.blob_store import BlobWriter
 from agent.transport.link import Link
-from protos.methods import FACTS, METADATA, UPLOAD
-from protos.v1 import common_pb2, device_pb2, telemetry_pb2
+from protos.methods import FACTS, METADATA, READINESS, REPLY, UPLOAD
+from protos.v1 import common_pb2, device_pb2, federated_pb2, telemetry_pb2
 
 
 def metadata_request(name: str) -> bytes:
@@ -42,6 +42,15 @@ async def upload(link: Link, request: telemetry_pb2.UploadRequest) -> telemetry_
         return telemetry_pb2.UploadReply.FromString(reply)
     except DecodeError as error:
         raise TransportError("upload: an answer that can't be read") from error
+
+
+async def reply(link: Link, piece: federated_pb2.ReplyPiece) -> federated_pb2.ReplyReceipt:
+    """Sends a piece of the reply to a federated task; the receipt says which is next."""
+    answer = await link.call(REPLY.name, piece.SerializeToString())
+    try:
+        return federated_pb2.ReplyReceipt.FromString(answer)
+    except DecodeError as error:
+        raise TransportError("reply: a receipt that can't be read") from error
 
 
 class BlobSource(Protocol):
@@ -80,3 +89,8 @@ def _finished(writer: BlobWriter) -> None:
 async def publish_facts(link: Link, facts: common_pb2.DeviceFacts) -> None:
     """Tells what this device is."""
     await link.publish(FACTS, facts.SerializeToString())
+
+
+async def publish_readiness(link: Link, readiness: federated_pb2.Readiness) -> None:
+    """Tells whether the device would train now."""
+    await link.publish(READINESS, readiness.SerializeToString())
