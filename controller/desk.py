@@ -11,12 +11,13 @@ from agent.clock import Clock
 from controller.enrolment import actions as enrolment
 from controller.enrolment.terms import Terms
 from controller.errors import InvalidInput, NotFound
+from controller.federated.intake.actions import Intake
 from controller.fleet import actions as fleet
 from controller.store.blob_store import BlobStore
 from controller.store.store import Store, Transaction
 from controller.telemetry import actions as telemetry
 from controller.transport.dispatch import Dispatch, stream
-from protos.methods import FACTS, METADATA, RENEW, UPLOAD
+from protos.methods import FACTS, METADATA, READINESS, RENEW, REPLY, UPLOAD
 from protos.v1 import device_pb2, enrolment_pb2
 
 Result = TypeVar("Result")
@@ -32,14 +33,23 @@ class Rollouts(Protocol):
     async def connected(self, device: str) -> None: ...  # noqa: D102
 
 
+class Orders(Protocol):
+    """Who tells devices what they shall do in federated runs."""
+
+    async def connected(self, device: str) -> None: ...  # noqa: D102
+
+
 class DeviceDesk:
     """Answers devices.
 
-    ``rollouts`` is set once, before any transport is started, and so is ``linked``: whether this
-    controller holds the device's link, asked on any thread.
+    What it tells of them is set once, before any transport is started: ``rollouts``; ``linked``,
+    whether this controller holds the device's link, asked on any thread; and, where there are
+    federated runs, ``intake`` of what devices send in them and ``orders``.
     """
 
     rollouts: Rollouts
+    intake: Intake | None = None
+    orders: Orders | None = None
 
     def __init__(self, store: Store, blobs: BlobStore, clock: Clock, terms: Terms) -> None:
         self._store = store
@@ -55,8 +65,9 @@ class DeviceDesk:
                 METADATA.name: self.metadata,
                 UPLOAD.name: self.upload,
                 RENEW.name: self.renewal,
+                REPLY.name: self.reply,
             },
-            listeners={FACTS: self.facts},
+            listeners={FACTS: self.facts, READINESS: self.readiness},
             admission=self.admit,
             arrival=self.arrived,
             departure=self.departed,
@@ -107,14 +118,28 @@ class DeviceDesk:
         if await self._within(lambda tx: fleet.update_facts(tx, device, payload)):
             self.rollouts.wake()
 
+    async def reply(self, device: str, request: bytes) -> bytes:
+        """Takes a piece of a reply to a federated task."""
+        if self.intake is None:
+            raise NotFound("there are no federated runs here")
+        return await asyncio.to_thread(self.intake.reply, device, request, int(self._now() * 1000))
+
+    async def readiness(self, device: str, payload: bytes) -> None:
+        """Takes what the device says of whether it would train."""
+        if self.intake is not None:
+            now_ms = int(self._now() * 1000)
+            await asyncio.to_thread(self.intake.readiness, device, payload, now_ms)
+
     async def admit(self, device: str, certificate_serial: str) -> None:
         """Returns if the device may connect."""
         await self._reading(lambda tx: enrolment.admit(tx, device, certificate_serial))
 
     async def arrived(self, device: str) -> None:
-        """Notes the device's presence, and has it told its newest directive."""
+        """Notes the device's presence, and has it told its newest directive and its task."""
         await self._within(lambda tx: tx.devices.touch(device, self._now(), connected=True))
         await self.rollouts.connected(device)
+        if self.orders is not None:
+            await self.orders.connected(device)
 
     async def departed(self, device: str) -> None:
         """Notes the device's absence."""

@@ -1,0 +1,1 @@
+"""What devices send in federated runs: pieces of replies, and whether they would train."""

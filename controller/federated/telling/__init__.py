@@ -1,0 +1,1 @@
+"""Devices are told what they shall do in federated runs just now."""
