@@ -17,10 +17,15 @@ from controller.train_step.site import Rule, Site
 def active_values(
     forward: Iterable[NodeProto], parameters: Iterable[str], types: Mapping[str, int]
 ) -> set[str]:
-    """The parameters, and every float value that depends on one."""
+    """The parameters, and every float value that depends on one.
+
+    Raises:
+        QuantizedBody: one is made an integer on the way, where its gradient would be lost.
+    """
     active = set(parameters)
     for node in forward:
         if any(name in active for name in node.input):
+            refuse_operator(node)
             active.update(name for name in node.output if types.get(name) in FLOATS)
     return active
 
