@@ -1,0 +1,1 @@
+"""All that runs in the process of one run's coordinator, and nowhere else; Flower comes in here only."""

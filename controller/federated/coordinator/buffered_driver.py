@@ -1,0 +1,242 @@
+"""The asynchronous mode: one phase a version, whose tasks outlive it until they are answered or stale.
+
+A version's tasks are posted in its own step, as devices become free; what is closed with a version are
+the tasks that were answered in it, of whichever step.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.federated.coordinator import buffered, checkpoint, selection
+from controller.federated.coordinator.admission import (
+    Admitted,
+    Code,
+    Judgement,
+    judged_update,
+    update_of,
+)
+from controller.federated.coordinator.app_reply import terms_of
+from controller.federated.coordinator.buffered import Arrival, Buffer, Taken
+from controller.federated.coordinator.collecting import (
+    Story,
+    outcome_of,
+    pause,
+    record_of,
+    require_running,
+)
+from controller.federated.coordinator.driver import MOST_ATTEMPTS
+from controller.federated.coordinator.errors import NoAggregate, TooFewDevices
+from controller.federated.coordinator.fleet import Fleet, training_config
+from controller.federated.coordinator.mean import mean_metrics
+from controller.federated.coordinator.request import (
+    ARRAYS,
+    Group,
+    arrays_of,
+    request,
+    written_arrays,
+)
+from controller.federated.coordinator.schedule import (
+    Place,
+    Work,
+    evaluated,
+    failed,
+    next_work,
+    trained,
+)
+from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
+from controller.federated.plan import Plan
+from controller.federated.task import OPEN, Phase, Task, TaskState
+
+Float32s = NDArray[np.float32]
+NOBODY: Final = Taken((), (), "")
+
+
+class BufferedDriver:
+    """One run in the asynchronous mode, from where its newest checkpoint has it."""
+
+    def __init__(self, exchange: Exchange, plan: Plan, initial: bytes) -> None:
+        self._fleet = Fleet(exchange, plan)
+        self._exchange = exchange
+        self._plan = plan
+        self._terms = terms_of(plan.admission, ARRAYS)
+        self._place = Place()
+        self._record = initial
+        self._versions: dict[int, int] = {}  # step of training -> version that its tasks began with
+        self._judgements: dict[str, Judgement] = {}
+        stored = exchange.checkpoint()
+        if stored is not None and stored.state:
+            state = checkpoint.read(stored.state)
+            self._place = Place(**state["place"])
+            self._versions = {int(step): version for step, version in state["versions"].items()}
+            self._record = exchange.arrays(stored.arrays_sha256)
+        if self._place.attempts >= MOST_ATTEMPTS:
+            self._place = Place(**{**asdict(self._place), "attempts": 0})
+
+    def drive(self) -> None:
+        """Goes on until the run is done, and says so. Raises as ``Driver.drive``."""
+        while True:
+            match next_work(self._place, self._plan.run.rounds, self._plan.evaluation):
+                case Work.EVALUATE:
+                    self._evaluate()
+                case Work.TRAIN:
+                    self._train()
+                case Work.NOTHING:
+                    self._exchange.finish(self._exchange.put_arrays(self._record))
+                    return
+
+    def _evaluate(self) -> None:
+        busy = frozenset(task.node for task in self._tasks() if task.state in OPEN)
+        record, outcomes = self._fleet.evaluate(self._place, self._record, busy)
+        self._close(evaluated(self._place), record, outcomes)
+
+    def _train(self) -> None:
+        exchange, step = self._exchange, self._place.step + 1
+        self._versions[step] = self._place.round
+        began_ms = exchange.now_ms()
+        while True:
+            require_running(exchange)
+            now_ms = exchange.now_ms()  # first: what came until then is in the tasks
+            tasks = self._tasks()
+            if any(task.step == step for task in tasks):
+                began_ms = min(task.posted_ms for task in tasks if task.step == step)
+            deadline_ms = began_ms + round(1000 * self._plan.round.deadline)
+            found = buffered.taken(
+                self._arrivals(tasks),
+                self._plan.round.buffer,
+                self._plan.round.minimum_cohort,
+                deadline_ms,
+                now_ms,
+            )
+            if found is not None:
+                self._take(step, tasks, found, began_ms)
+                return
+            self._ask(step, tasks)
+            pause(
+                exchange,
+                min(deadline_ms + 1, now_ms + 1) if self._waits(tasks) else deadline_ms + 1,
+            )
+
+    def _waits(self, tasks: Sequence[Task]) -> bool:
+        """Whether a reply came in this very millisecond: it is over in the next."""
+        return any(
+            task.state is TaskState.REPLIED and task.replied_ms >= self._exchange.now_ms()
+            for task in tasks
+        )
+
+    def _tasks(self) -> list[Task]:
+        """Those that are not done with, of all versions."""
+        return [
+            task
+            for step in sorted(self._versions)
+            for task in self._exchange.tasks(step)
+            if task.state in OPEN or task.state is TaskState.REPLIED
+        ]
+
+    def _arrivals(self, tasks: Sequence[Task]) -> list[Arrival]:
+        arrivals = []
+        for task in tasks:
+            if task.state is not TaskState.REPLIED:
+                continue
+            if task.id not in self._judgements:
+                base = arrays_of(self._exchange.arrays(task.arrays[0].sha256))
+                data = self._exchange.reply(task.id)
+                self._judgements[task.id] = judged_update(data, task, self._terms, base)
+            good = isinstance(self._judgements[task.id], Admitted)
+            version = self._versions[task.step]
+            arrivals.append(Arrival(task.id, task.node, version, task.replied_ms, good))
+        return arrivals
+
+    def _ask(self, step: int, tasks: Sequence[Task]) -> None:
+        """Whoever is free, until so many are at work as may be."""
+        plan, exchange = self._plan, self._exchange
+        now_ms = exchange.now_ms()
+        busy = frozenset(
+            task.node for task in tasks if task.state in OPEN and now_ms <= task.deadline_ms
+        )
+        asked = frozenset(task.node for task in exchange.tasks(step))
+        ready = selection.ready(exchange.nodes())
+        candidates = buffered.free(ready, busy, asked)
+        places = plan.round.concurrency - len(busy)
+        if not candidates or places < 1:
+            return
+        draw = selection.generator(plan.run.seed, step, len(asked))
+        nodes = selection.drawn(candidates, places, draw)
+        config = training_config(plan, self._place.round + 1)
+        requests = [request(Phase.TRAIN, node, self._record, config) for node in nodes]
+        self._fleet.ask(step, requests, Group(len(ready), plan.round.buffer))
+
+    def _take(self, step: int, tasks: Sequence[Task], found: Taken, began_ms: int) -> None:
+        """Closes the version with what was taken in."""
+        by_id = {task.id: task for task in tasks}
+        counted = frozenset(one.task for one in found.counted)
+        if found.counted:
+            self._record, metrics = self._next(found, by_id)
+            place = trained(self._place)
+        else:
+            metrics, place = {}, failed(self._place)
+        outcomes = [
+            outcome_of(by_id[one.task], self._judgements[one.task], frozenset({one.node}))
+            for one in found.judged
+        ]
+        done = counted | {one.task for one in found.judged}
+        outcomes += self._given_up([task for task in tasks if task.id not in done], place)
+        told = [by_id[outcome.task] for outcome in outcomes]
+        eligible = len(selection.ready(self._exchange.nodes()))
+        story = Story(eligible, found.why, metrics, began_ms, self._exchange.now_ms())
+        record = record_of(step, self._place.round + 1, Phase.TRAIN, told, outcomes, story)
+        self._close(place, record, outcomes)
+        for outcome in outcomes:
+            self._judgements.pop(outcome.task, None)
+        if place.attempts >= MOST_ATTEMPTS:
+            raise TooFewDevices(f"version {place.round + 1}, {MOST_ATTEMPTS} times: {found.why}")
+
+    def _next(self, found: Taken, tasks: Mapping[str, Task]) -> tuple[bytes, Mapping[str, float]]:
+        """The next parameters, and the mean of what devices told."""
+        buffer, metrics = Buffer(), []
+        for one in found.counted:
+            task, judgement = tasks[one.task], self._judgements[one.task]
+            base = arrays_of(self._exchange.arrays(task.arrays[0].sha256))
+            after = update_of(self._exchange.reply(task.id), self._terms, base)
+            buffer.add(after, base, buffered.discount(self._place.round - one.version))
+            if isinstance(judgement, Admitted):
+                metrics.append((judgement.weight, judgement.metrics))
+        with np.errstate(over="ignore"):
+            moved = buffer.moved(arrays_of(self._record))
+        if not all(np.isfinite(array).all() for array in moved.values()):
+            raise NoAggregate("the updates together move a parameter to where no float32 is")
+        return written_arrays(moved), mean_metrics(metrics)
+
+    def _given_up(self, tasks: Sequence[Task], place: Place) -> list[Outcome]:
+        """Tasks that are too late or too old for the next version, or that none waits for."""
+        last, now_ms = place.round >= self._plan.run.rounds, self._exchange.now_ms()
+        outcomes = []
+        for task in tasks:
+            age = place.round - self._versions[task.step]
+            stale = age > self._plan.round.staleness
+            if task.state in OPEN and (last or stale or now_ms > task.deadline_ms):
+                outcomes.append(Outcome(task.id, TaskState.SILENT))
+            elif task.state is TaskState.REPLIED and last:
+                nobody: frozenset[int] = frozenset()
+                outcomes.append(outcome_of(task, self._judgements.get(task.id), nobody))
+            elif task.state is TaskState.REPLIED and stale:
+                words = f"it is {age} versions old; {self._plan.round.staleness} at most"
+                outcomes.append(Outcome(task.id, TaskState.REFUSED, Code.STALE, words))
+        return outcomes
+
+    def _close(self, place: Place, record: PhaseRecord, outcomes: Sequence[Outcome]) -> None:
+        self._place = place
+        oldest = place.round - self._plan.round.staleness
+        self._versions = {
+            step: version
+            for step, version in self._versions.items()
+            if version >= oldest and place.round < self._plan.run.rounds
+        }
+        state = checkpoint.written(
+            {"place": asdict(place), "versions": {str(k): v for k, v in self._versions.items()}}
+        )
+        digest = self._exchange.put_arrays(self._record)
+        self._exchange.close(outcomes, record, Checkpoint(place.step, place.round, digest, state))

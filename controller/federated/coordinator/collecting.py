@@ -1,0 +1,178 @@
+"""One phase from its tasks to what was decided of each: it waits, judges what comes, and decides.
+
+Nothing here is durable by itself: the same tasks and replies give the same decisions again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from controller.federated.coordinator.admission import (
+    Admitted,
+    Declined,
+    Judgement,
+    Refused,
+)
+from controller.federated.coordinator.errors import Stopped
+from controller.federated.coordinator.phase import Answer, Bounds, Close, verdict
+from controller.federated.exchange import Exchange, Outcome, PhaseRecord
+from controller.federated.run import RunState
+from controller.federated.task import Phase, Task, TaskState
+
+LONGEST_WAIT_SECONDS: Final = 5.0
+
+Judge = Callable[[bytes, Task], Judgement]
+Cohort = Callable[[Mapping[int, Admitted]], Mapping[int, Refused]]
+"""Which of the nodes whose replies would count are out of the way, seen beside the others."""
+
+
+def everybody(_: Mapping[int, Admitted]) -> Mapping[int, Refused]:
+    """Nobody is out of the way."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A phase that is over, and not yet closed.
+
+    Attributes:
+        tasks: all of them, by node id.
+        judgements: by task, of those that replied.
+        counted: tasks whose replies count, by node id.
+        outcomes: of every task.
+    """
+
+    tasks: tuple[Task, ...]
+    judgements: Mapping[str, Judgement]
+    counted: tuple[Task, ...]
+    outcomes: tuple[Outcome, ...]
+    why: str
+
+    def admitted(self, task: Task) -> Admitted:
+        """What was found of a reply that counts."""
+        judgement = self.judgements[task.id]
+        if not isinstance(judgement, Admitted):
+            raise TypeError(f"{task.id} does not count")
+        return judgement
+
+
+def require_running(exchange: Exchange) -> None:
+    """Raises ``Stopped`` if the run shall not go on."""
+    if exchange.run.state is not RunState.RUNNING:
+        raise Stopped
+
+
+def pause(exchange: Exchange, until_ms: int) -> None:
+    """Until something came, or that moment is there, or a while has passed."""
+    left = (until_ms - exchange.now_ms()) / 1000
+    exchange.wait(min(max(left, 0.001), LONGEST_WAIT_SECONDS))
+
+
+def collect(
+    exchange: Exchange, step: int, wanted: int, judge: Judge, cohort: Cohort = everybody
+) -> Collected:
+    """Waits until the posted phase is over.
+
+    Args:
+        exchange: where its tasks are.
+        step: its number.
+        wanted: so many good replies are enough.
+        judge: whether a reply counts by itself.
+        cohort: what is looked at when all have come.
+
+    Raises:
+        Stopped: somebody has stopped the run.
+    """
+    judgements: dict[str, Judgement] = {}
+    while True:
+        require_running(exchange)
+        now_ms = exchange.now_ms()  # first: what came until then is in the tasks
+        tasks = tuple(exchange.tasks(step))
+        for task in tasks:
+            if task.state is TaskState.REPLIED and task.id not in judgements:
+                judgements[task.id] = judge(exchange.reply(task.id), task)
+        answers = [
+            Answer(task.node, task.replied_ms, isinstance(judgements[task.id], Admitted))
+            for task in tasks
+            if task.id in judgements
+        ]
+        deadline_ms = max((task.deadline_ms for task in tasks), default=0)
+        found = verdict(Bounds(len(tasks), wanted, deadline_ms), answers, now_ms)
+        if isinstance(found, Close):
+            return _decided(tasks, judgements, found, cohort)
+        pause(exchange, found.until_ms)
+
+
+def _decided(
+    tasks: tuple[Task, ...], judgements: Mapping[str, Judgement], close: Close, cohort: Cohort
+) -> Collected:
+    together = {
+        task.node: judgement
+        for task in tasks
+        if task.node in close.counted and isinstance(judgement := judgements.get(task.id), Admitted)
+    }
+    out = cohort(together)
+    judged = dict(judgements) | {task.id: out[task.node] for task in tasks if task.node in out}
+    counted = tuple(task for task in tasks if task.node in together and task.node not in out)
+    outcomes = tuple(outcome_of(task, judged.get(task.id), close.counted) for task in tasks)
+    return Collected(tasks, judged, counted, outcomes, close.why)
+
+
+def outcome_of(task: Task, judgement: Judgement | None, counted: frozenset[int]) -> Outcome:
+    """What is decided of a task, if the replies of those nodes count."""
+    match judgement:
+        case None:
+            return Outcome(task.id, TaskState.SILENT)
+        case Declined(code, reason):
+            return Outcome(task.id, TaskState.DECLINED, code, reason)
+        case Refused(code, reason):
+            return Outcome(task.id, TaskState.REFUSED, code, reason)
+        case Admitted():
+            state = TaskState.ADMITTED if task.node in counted else TaskState.SURPLUS
+            return Outcome(task.id, state)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is told of a phase besides its tasks."""
+
+    eligible: int
+    why: str
+    metrics: Mapping[str, float]
+    began_ms: int
+    ended_ms: int
+
+
+def record_of(
+    step: int,
+    round_: int,
+    phase: str,
+    tasks: Sequence[Task],
+    outcomes: Sequence[Outcome],
+    story: Story,
+) -> PhaseRecord:
+    """The phase as it is shown. ``tasks`` are those that the outcomes are of."""
+    counts = Counter(outcome.state for outcome in outcomes)
+    reasons = Counter(outcome.code for outcome in outcomes if outcome.code)
+    return PhaseRecord(
+        step=step,
+        round=round_,
+        phase=Phase(phase),
+        eligible=story.eligible,
+        selected=len(outcomes),
+        admitted=counts[TaskState.ADMITTED],
+        declined=counts[TaskState.DECLINED],
+        refused=counts[TaskState.REFUSED],
+        surplus=counts[TaskState.SURPLUS],
+        silent=counts[TaskState.SILENT],
+        reasons=dict(reasons),
+        metrics=dict(story.metrics),
+        bytes_down=sum(
+            len(task.message) + sum(one.length for one in task.arrays) for task in tasks
+        ),
+        bytes_up=sum(task.reply_length for task in tasks),
+        began_ms=story.began_ms,
+        ended_ms=story.ended_ms,
+        why=story.why,
+    )

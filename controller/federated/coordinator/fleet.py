@@ -1,0 +1,138 @@
+"""What both kinds of drivers do with the fleet: they wait for nodes, ask them, evaluate, and close."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from agent.federated.evaluation import Evaluation
+from controller.federated.coordinator import selection
+from controller.federated.coordinator.admission import judged_evaluation
+from controller.federated.coordinator.collecting import (
+    Story,
+    collect,
+    pause,
+    record_of,
+    require_running,
+)
+from controller.federated.coordinator.phase import size
+from controller.federated.coordinator.request import (
+    ROUND,
+    Group,
+    Posting,
+    Request,
+    Scalar,
+    group_of,
+    request,
+    tasks_of,
+)
+from controller.federated.coordinator.schedule import Place
+from controller.federated.exchange import Exchange, Outcome, PhaseRecord
+from controller.federated.plan import Plan
+from controller.federated.task import Phase, Task
+
+EVALUATION_DRAW: Final = 1
+"""Beside the seed and the step: what is drawn, so that no two draws are the same."""
+
+
+def training_config(plan: Plan, round_: int) -> dict[str, Scalar]:
+    """What devices are told of how to train: the keys that Flower's own examples use."""
+    one = plan.training
+    return {
+        ROUND: round_,
+        "local-epochs": one.epochs,
+        "batch-size": one.batch_size,
+        "lr": one.learning_rate,
+        "momentum": one.momentum,
+        "proximal-mu": one.proximal,
+        "max-steps": one.max_steps,
+    }
+
+
+class Fleet:
+    """One run's devices."""
+
+    def __init__(self, exchange: Exchange, plan: Plan) -> None:
+        self.exchange = exchange
+        self.plan = plan
+
+    def ready(self, needed: int) -> tuple[int, ...]:
+        """Nodes that would take part; fewer than ``needed`` after as long as a phase may take.
+
+        Raises:
+            Stopped: somebody has stopped the run.
+        """
+        until_ms = self.exchange.now_ms() + round(1000 * self.plan.round.deadline)
+        while True:
+            require_running(self.exchange)
+            found = selection.ready(self.exchange.nodes())
+            if len(found) >= needed or self.exchange.now_ms() > until_ms:
+                return found
+            pause(self.exchange, until_ms)
+
+    def ask(self, step: int, requests: Sequence[Request], group: Group) -> list[Task]:
+        """Posts the requests as tasks of the step; they may be there already."""
+        now_ms = self.exchange.now_ms()
+        run = self.exchange.run
+        posting = Posting(
+            run=run.id,
+            number=run.number,
+            step=step,
+            encoding=self.plan.update.wire,
+            now_ms=now_ms,
+            deadline_ms=now_ms + round(1000 * self.plan.round.deadline),
+            reply_bytes=self.plan.admission.reply_bytes,
+            group=str(group),
+        )
+        nodes = {one.id: one for one in self.exchange.nodes()}
+        tasks = tasks_of(requests, posting, nodes, self.exchange)
+        self.exchange.post(tasks)
+        return tasks
+
+    def evaluate(
+        self, place: Place, arrays: bytes, busy: frozenset[int] = frozenset()
+    ) -> tuple[PhaseRecord, Sequence[Outcome]]:
+        """How good the parameters are on what devices hold out: counts, merged by node id.
+
+        Nodes that are ``busy`` are not asked. Nobody need be ready: then nothing is known.
+
+        Raises:
+            Stopped: somebody has stopped the run.
+        """
+        exchange, step = self.exchange, place.step + 1
+        began_ms = exchange.now_ms()
+        tasks = exchange.tasks(step)
+        if not tasks:
+            free = tuple(one for one in self.ready(1) if one not in busy)
+            sizes = size(len(free), self.plan.evaluation.fraction, 1.0, self.plan.round.quorum, 1)
+            draw = selection.generator(self.plan.run.seed, step, EVALUATION_DRAW)
+            nodes = selection.drawn(free, sizes.asked, draw)
+            config = {ROUND: place.round}
+            requests = [request(Phase.EVALUATE, one, arrays, config) for one in nodes]
+            tasks = self.ask(step, requests, Group(len(free), sizes.wanted))
+        group = group_of(tasks[0]) if tasks else Group(0, 0)
+        found = collect(exchange, step, group.wanted, judged_evaluation)
+        merged = Evaluation()
+        for task in found.counted:
+            told = found.admitted(task).evaluation
+            if told is not None:
+                merged = _merged(merged, told)
+        why = found.why if tasks else "nobody was ready to evaluate"
+        story = Story(group.eligible, why, metrics_of(merged), began_ms, exchange.now_ms())
+        record = record_of(step, place.round, Phase.EVALUATE, found.tasks, found.outcomes, story)
+        return record, found.outcomes
+
+
+def _merged(one: Evaluation, other: Evaluation) -> Evaluation:
+    """Both together; one of a device with other classes than the ones before says nothing here."""
+    try:
+        return one.merge(other)
+    except ValueError:
+        return one
+
+
+def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
+    """What is shown of an evaluation; nothing if nobody has told."""
+    if not evaluation.examples:
+        return {}
+    found = {"examples": float(evaluation.examples), "loss": evaluation.loss}
+    found["accuracy"] = evaluation.accuracy
+    return {key: value for key, value in found.items() if value is not None}

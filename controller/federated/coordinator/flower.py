@@ -1,0 +1,335 @@
+"""The one adapter to Flower: its strategies behind ``Strategy``, and a ``Grid`` over the exchange.
+
+Everything else of a coordinator knows messages as ``muster.flower.v1`` and arrays as numpy's.
+"""
+
+import io
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+import flwr.serverapp.strategy as flower
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from agent.federated.reply import EXAMPLES, METRICS
+from controller.federated.coordinator import flower_private
+from controller.federated.coordinator.checkpoint import State, keeps
+from controller.federated.coordinator.errors import AppUnfit, NoAggregate, TooFewDevices
+from controller.federated.coordinator.journal import Journal
+from controller.federated.coordinator.request import ARRAYS, Request, Scalar, arrays_of
+from controller.federated.coordinator.strategy import Aggregate, Update
+from controller.federated.plan import Plan, StrategyName
+from protos.flower import message_pb2
+from protos.flower.arrays import NPY, npy
+
+logging.getLogger("flwr").setLevel(logging.WARNING)  # its import sets another level
+
+_CLASSES: Final[Mapping[StrategyName, Callable[..., flower.Strategy]]] = {
+    StrategyName.FED_AVG: flower.FedAvg,
+    StrategyName.FED_PROX: flower.FedProx,
+    StrategyName.FED_AVG_M: flower.FedAvgM,
+    StrategyName.FED_ADAM: flower.FedAdam,
+    StrategyName.FED_YOGI: flower.FedYogi,
+    StrategyName.FED_ADAGRAD: flower.FedAdagrad,
+    StrategyName.TRIMMED_MEAN: flower.FedTrimmedAvg,
+    StrategyName.MEDIAN: flower.FedMedian,
+    StrategyName.KRUM: flower.Krum,
+    StrategyName.MULTI_KRUM: flower.MultiKrum,
+    StrategyName.BULYAN: flower.Bulyan,
+}
+_SUMS: Final = frozenset(
+    {
+        StrategyName.FED_AVG,
+        StrategyName.FED_PROX,
+        StrategyName.FED_AVG_M,
+        StrategyName.FED_ADAM,
+        StrategyName.FED_YOGI,
+        StrategyName.FED_ADAGRAD,
+    }
+)
+"""Flower's own code does their server's step; of the replies it needs no more than the mean."""
+
+ENOUGH_LOOKS: Final = 8
+"""A strategy that looks so often for nodes while it configures a round waits for more of them."""
+
+RECORD: Final = "flower.ArrayRecord"
+INNER: Final = "flower.Strategy"
+
+
+def strategy_of(plan: Plan, run: int) -> "FlowerStrategy":
+    """The strategy that the run file names, with its parameters."""
+    flower_private.identify(run)
+    name = plan.strategy.name
+    given: dict[str, Any] = dict(plan.strategy.parameters())
+    if name is StrategyName.FED_PROX:
+        given["proximal_mu"] = plan.training.proximal
+    # Who is asked is decided outside: it asks all nodes that it is shown.
+    everybody = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
+    return FlowerStrategy(_CLASSES[name](**everybody, **given), sums=name in _SUMS, chooses=False)
+
+
+def users_strategy(strategy: flower.Strategy, run: int) -> "FlowerStrategy":
+    """A strategy object of a user's own."""
+    flower_private.identify(run)
+    return FlowerStrategy(strategy, sums=False, chooses=True)
+
+
+class FlowerStrategy:
+    """A Flower strategy, driven through its public hooks; see ``Strategy``."""
+
+    def __init__(self, strategy: flower.Strategy, *, sums: bool, chooses: bool) -> None:
+        self._strategy = strategy
+        self._asked: dict[int, Message] = {}
+        self.sums = sums
+        self.chooses = chooses
+
+    def configure(
+        self,
+        round_: int,
+        arrays: bytes,
+        config: Mapping[str, Scalar],
+        nodes: Sequence[int],
+        seed: int,
+    ) -> Sequence[Request]:
+        """The requests of ``configure_train``."""
+        _seed(seed)
+        record = _record(arrays_of(arrays))
+        messages = self._strategy.configure_train(
+            round_, record, ConfigRecord(dict(config)), _Listed(nodes)
+        )
+        asked = list(messages)
+        self._asked = {one.metadata.dst_node_id: one for one in asked}
+        return requests_of(asked)
+
+    def aggregate(self, round_: int, updates: Iterable[Update], seed: int) -> Aggregate:
+        """What ``aggregate_train`` makes of the updates."""
+        _seed(seed)
+        replies = [self._reply(one) for one in updates]
+        try:
+            arrays, metrics = self._strategy.aggregate_train(round_, replies)
+        except (
+            flower_private.FlowerFailed,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
+            name = type(self._strategy).__name__
+            raise NoAggregate(f"{name} makes nothing of {len(replies)} replies: {error}") from error
+        if arrays is None:
+            raise NoAggregate(f"{type(self._strategy).__name__} has left the round out")
+        own = {
+            key: float(value)
+            for key, value in (metrics or {}).items()
+            if not isinstance(value, list)
+        }
+        return Aggregate({key: array.numpy() for key, array in arrays.items()}, own)
+
+    def _reply(self, update: Update) -> Message:
+        metrics = MetricRecord({**update.metrics, EXAMPLES: update.weight})
+        content = RecordDict({ARRAYS: _record(update.arrays), METRICS: metrics})
+        # Of a mean there is no node: whichever was asked first.
+        asked = self._asked.get(update.node) or next(iter(self._asked.values()))
+        return Message(content, reply_to=asked)
+
+    def state(self) -> Mapping[str, State]:
+        """All attributes that are numbers, texts, arrays, or made of them."""
+        return _state_of(self._strategy)
+
+    def restore(self, state: Mapping[str, State]) -> None:
+        """Sets them."""
+        _set_state(self._strategy, state)
+
+
+def _state_of(strategy: flower.Strategy) -> dict[str, State]:
+    state: dict[str, State] = {}
+    for name, value in vars(strategy).items():
+        if isinstance(value, ArrayRecord):
+            state[name] = {RECORD: {key: one.numpy() for key, one in value.items()}}
+        elif isinstance(value, flower.Strategy):
+            state[name] = {INNER: _state_of(value)}
+        elif keeps(value):
+            state[name] = value
+    return state
+
+
+def _set_state(strategy: flower.Strategy, state: Mapping[str, State]) -> None:
+    for name, value in state.items():
+        if isinstance(value, dict) and set(value) == {RECORD}:
+            arrays = cast("Mapping[str, Any]", value[RECORD])
+            setattr(strategy, name, ArrayRecord({key: Array(one) for key, one in arrays.items()}))
+        elif isinstance(value, dict) and set(value) == {INNER}:
+            _set_state(getattr(strategy, name), cast("Mapping[str, State]", value[INNER]))
+        else:
+            setattr(strategy, name, value)
+
+
+def _record(arrays: Mapping[str, Any]) -> ArrayRecord:
+    return ArrayRecord({key: Array(np.asarray(one)) for key, one in arrays.items()})
+
+
+def _seed(seed: int) -> None:
+    """Flower draws from the process's generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def requests_of(messages: Iterable[Message]) -> list[Request]:
+    """The messages without Flower; what messages share is written once."""
+    written: dict[int, tuple[Any, bytes]] = {}
+    requests = []
+    for one in messages:
+        content = one.content
+        if id(content) not in written:  # kept, so that no other gets its id
+            written[id(content)] = (content, flower_private.written(one))
+        message = message_pb2.Message.FromString(written[id(content)][1])
+        fresh = one.metadata
+        message.metadata.dst_node_id = fresh.dst_node_id
+        message.metadata.message_type = fresh.message_type
+        message.metadata.group_id = fresh.group_id
+        arrays = tuple(
+            (item.key, _pinned(item.array_record))
+            for item in message.content.items
+            if item.WhichOneof("value") == "array_record"
+        )
+        others = [i for i in message.content.items if i.WhichOneof("value") != "array_record"]
+        bare = message_pb2.Message(
+            metadata=message.metadata, content=message_pb2.RecordDict(items=others)
+        )
+        requests.append(Request(fresh.dst_node_id, bare, arrays))
+    return requests
+
+
+def _pinned(record: message_pb2.ArrayRecord) -> bytes:
+    """The record's bytes, with float32 for float64: some of Flower's own strategies widen arrays."""
+    for item in record.items:
+        if item.value.dtype == "float64" and item.value.stype == NPY:
+            array = np.load(io.BytesIO(item.value.data), allow_pickle=False)
+            item.value.CopyFrom(npy(np.asarray(array, np.float32)))
+    return record.SerializeToString(deterministic=True)
+
+
+class _Listed(Grid):
+    """What a strategy sees while it configures a round: these nodes."""
+
+    def __init__(self, nodes: Sequence[int]) -> None:
+        self._nodes = nodes
+        self._looks = 0
+
+    def get_node_ids(self) -> Iterable[int]:
+        self._looks += 1
+        if self._looks > ENOUGH_LOOKS:
+            raise TooFewDevices(f"{len(self._nodes)} are ready, and the strategy waits for more")
+        return list(self._nodes)
+
+    @property
+    def run(self) -> Any:
+        return SimpleNamespace(run_id=0)
+
+    def set_run(self, run: Any) -> None:
+        """There is one only."""
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise NotImplementedError
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        raise NotImplementedError
+
+
+class FleetGrid(_Listed):
+    """Flower's ``Grid`` over the exchange, for an app of a user's own: see ``Journal``."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(())
+        self._journal = journal
+        self._steps: dict[str, int] = {}
+        self._replies: dict[str, Message] = {}
+
+    @property
+    def run(self) -> Any:
+        """Its id, which is all that strategies and apps look at."""
+        return SimpleNamespace(run_id=self._journal.number)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Devices that would take part now; the same again when the run is resumed."""
+        return list(self._journal.node_ids())
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Asks; the replies are there for ``pull_messages`` when the phase is over."""
+        sent = self._journal.send(requests_of(messages))
+        for task, data in sent.replies.items():
+            self._replies[task] = flower_private.read(data)
+        return list(sent.ids)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies that there are, each once."""
+        return [self._replies.pop(one) for one in message_ids if one in self._replies]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Asks, and returns what came until quorum or deadline, by node id."""
+        sent = self._journal.send(requests_of(messages), timeout)
+        return [flower_private.read(data) for data in sent.replies.values()]
+
+
+def run_app(app: ServerApp, journal: Journal, plan: Plan, initial: bytes) -> bytes | None:
+    """Runs a user's own app from its start; the parameters that it has left, if it has.
+
+    Its phases that are closed already are answered as they were. It finds the parent's parameters in
+    ``context.state["arrays"]``, and may leave its own there; else they are the ``Result`` of its last
+    ``Strategy.start``.
+    """
+    flower_private.identify(journal.number)
+    _seed(plan.run.seed)
+    state = RecordDict({ARRAYS: _record(arrays_of(initial))})
+    before = state[ARRAYS]
+    context = Context(
+        run_id=journal.number,
+        node_id=flower_private.SERVER,
+        node_config={},
+        state=state,
+        run_config=dict(plan.config),
+    )
+    with flower_private.results() as results:
+        app(FleetGrid(journal), context)
+    left = context.state.get(ARRAYS)
+    if isinstance(left, ArrayRecord) and left is not before:
+        return _serialised(left)
+    return _serialised(results[-1].arrays) if results and results[-1].arrays else None
+
+
+def _serialised(record: ArrayRecord) -> bytes:
+    message = Message(RecordDict({ARRAYS: record}), flower_private.SERVER, "query")
+    read = message_pb2.Message.FromString(flower_private.written(message))
+    return _pinned(read.content.items[0].array_record)
+
+
+def app_of(found: object, name: str) -> ServerApp | flower.Strategy:
+    """The app or strategy that ``module:app`` names.
+
+    Raises:
+        AppUnfit: it is neither.
+    """
+    if isinstance(found, ServerApp | flower.Strategy):
+        return found
+    raise AppUnfit(f"{name}: {type(found).__name__} is neither a ServerApp nor a Strategy")
