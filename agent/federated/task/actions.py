@@ -9,7 +9,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from agent.errors import EndlessData, HashMismatch, Refused
 from agent.federated.eligibility import Condition, Terms, objection_to
@@ -22,9 +22,10 @@ from agent.federated.errors import (
     ReplyTooLarge,
     TooLate,
 )
+from agent.federated.ledger.actions import Offload
 from agent.federated.machine import MAX_RESUMPTIONS
 from agent.federated.order import Order, Request, message_of, plan_of, read_request
-from agent.federated.record import TRAIN, Journal, Task
+from agent.federated.record import TRAIN, Journal
 from agent.federated.reply import evaluate_reply, train_reply
 from agent.federated.task.subject import Subject, Subjects
 from agent.federated.trainer import Bounds, EvaluateJob, Plan, Trainer, TrainJob
@@ -48,16 +49,6 @@ LEAST_SECONDS: Final = 0.5
 
 HOPELESS: Final = 2.0
 """A training that took so many times what is left, at the pace of the last one, is not begun."""
-
-T = TypeVar("T")
-
-
-class Offload(Protocol):
-    """Runs what waits for the disk, off the event loop: ``asyncio.to_thread``, or a twin of it."""
-
-    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
-        """What ``work`` returns or raises."""
-        ...
 
 
 class Uplink(Protocol):
@@ -272,8 +263,3 @@ def kept(blobs: BlobStore, data: bytes) -> str:
         finally:
             writer.close()
     return sha256
-
-
-def as_it_stands(task: Task) -> str:
-    """The task in one line, for the log."""
-    return f"task={task.id} run={task.run} round={task.round} phase={task.phase} state={task.state}"

@@ -1,23 +1,55 @@
-"""What is tried again for one task for as long as the link is away: fetching, and sending."""
+"""Carries one task out in the time that it has, and tries again what fails for the want of a link."""
 
 import asyncio
 import logging
 import random
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from agent.clock import Clock
-from agent.errors import Refused, TransportError
-from agent.federated.record import Task
-from agent.federated.task.actions import Job, Means, bring
+from agent.errors import AgentError, Refused, StoreError, TransportError
+from agent.federated.errors import TooLate
+from agent.federated.ledger.actions import Ledger, as_it_stands
+from agent.federated.machine import Event, State
+from agent.federated.order import Order, message_of
+from agent.federated.record import TRAIN, Rest, Task
+from agent.federated.reply import FlowerError, error_reply
+from agent.federated.task.actions import Job, Means, Result, bring, carried_out, examine, kept
+from agent.federated.task.declining import flower_error
 from agent.federated.task.pieces import GoOn, Taken, Unwanted, meant, piece_of
 from agent.transport.backoff import Backoff
 from agent.waiting import sleep_unless
+from protos.v1 import federated_pb2
 
 log = logging.getLogger(__name__)
 
 MOST_SENDING_SECONDS: Final = 86_400.0
 """A reply that nobody has taken for so long is dropped."""
+
+MOST_REST_SECONDS: Final = 30 * 86_400.0
+"""No controller sends a device to sleep for longer."""
+
+JITTER: Final = 0.25
+"""A rest is longer by up to that share of it, so that a fleet does not come back together."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something that the controller's log shall tell of a task.
+
+    Attributes:
+        name: "federated.trained", ….
+        code: why it was declined, or refused; empty if it went well.
+    """
+
+    name: str
+    task: Task
+    code: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +101,7 @@ class Tries:
         began = self.clock.monotonic()
         while True:
             self._up.clear()
-            piece = piece_of(task, reply, offset)
-            seconds = 0.0
-            try:
-                receipt = await means.uplink.reply(piece)
-                step, seconds = meant(receipt, piece), max(0.0, receipt.next_after_ms / 1000)
-            except TransportError as error:
-                log.info("federated.unsent attempt=%d detail=%s", attempt, error.detail)
-                step = GoOn(offset, forward=False)
-            except Refused as error:
-                step = Unwanted(error.code, error.detail)
+            step, seconds = await _sent(means, piece_of(task, reply, offset))
             if not isinstance(step, GoOn):
                 return Receipt(step, seconds)
             offset = step.offset
@@ -92,3 +115,136 @@ class Tries:
 
     async def _pause(self, attempt: int) -> None:
         await sleep_unless(self.clock, self.backoff.delay(attempt, self.rng), self._up)
+
+
+async def _sent(
+    means: Means, piece: federated_pb2.ReplyPiece
+) -> tuple[GoOn | Taken | Unwanted, float]:
+    try:
+        receipt = await means.uplink.reply(piece)
+    except TransportError as error:
+        log.info("federated.unsent detail=%s", error.detail)
+        return GoOn(piece.offset, forward=False), 0.0
+    except Refused as error:
+        return Unwanted(error.code, error.detail), 0.0
+    return meant(receipt, piece), max(0.0, receipt.next_after_ms / 1000)
+
+
+@dataclass(eq=False)
+class TaskWork:
+    """The work of the task in hand, from when it is told to when nothing is owed.
+
+    Attributes:
+        deadline: until when the work itself must be done; monotonic seconds. It may be moved.
+        on_happened: called after something is durable.
+        on_settled: called when nothing is owed for a task any more.
+    """
+
+    ledger: Ledger
+    means: Means
+    tries: Tries
+    clock: Clock
+    rng: random.Random
+    on_happened: Callable[[Happened], None]
+    on_settled: Callable[[], None]
+    deadline: float = field(init=False, default=0.0)
+
+    async def reply_to(self, order: Order) -> None:
+        """Returns when a reply is durable: what came of the task, or why nothing did.
+
+        Raises:
+            DiskFull, StoreError: it can't be made durable.
+        """
+        try:
+            result = await self._in_time(self._attempt(order))
+        except AgentError as error:
+            await self._decline(order, flower_error(error), error.code, error.detail)
+        except Exception:
+            log.exception("federated.broke task=%s", order.id)
+            await self._decline(order, FlowerError.APP_RAISED, "internal", "see the device's log")
+        else:
+            await self._conclude(result)
+
+    async def send(self) -> None:
+        """Returns when the controller has all of the reply, or does not want it."""
+        task = self.ledger.task
+        try:
+            reply = await self.means.offload(partial(self.means.blobs.read, task.reply))
+        except StoreError as error:
+            log.error("federated.reply-lost %s detail=%s", as_it_stands(task), error.detail)
+            lost = Unwanted("reply-lost", "the device's disk has lost the reply")
+            await self._settle(Receipt(lost))
+            return
+        await self._settle(await self.tries.send(self.means, task, reply))
+
+    async def _attempt(self, order: Order) -> Result:
+        ledger, left = self.ledger, self.deadline - self.clock.monotonic()
+        job = await examine(self.means, ledger.journal, order, left)
+        await ledger.move_from(State.TOLD)
+        await self.tries.bring(self.means, job)
+        await ledger.move_from(State.FETCHING, arrays=job.request.sha256)
+        return await carried_out(self.means, ledger.journal, order, job)
+
+    async def _conclude(self, result: Result) -> None:
+        def keep() -> tuple[str, str]:
+            blobs = self.means.blobs
+            return kept(blobs, result.reply), kept(blobs, result.carry) if result.carry else ""
+
+        reply, carry = await self.means.offload(keep)
+        size, pace = len(result.reply), result.pace or self.ledger.journal.pace
+        what = {"reply": reply, "reply_bytes": size, "carry": carry, "examples": result.examples}
+        await self.ledger.move(Event.OK, {"pace": pace}, **what)
+        done = "trained" if self.ledger.task.phase == TRAIN else "evaluated"
+        self._tell(f"federated.{done}", "", result.words)
+
+    async def _decline(self, order: Order, error: FlowerError, code: str, detail: str) -> None:
+        reply = error_reply(message_of(order), error, code, detail)
+        sha256 = await self.means.offload(partial(kept, self.means.blobs, reply))
+        size, said = len(reply), detail[:500]
+        await self.ledger.move(
+            Event.DECLINE, reply=sha256, reply_bytes=size, code=code, detail=said
+        )
+        self._tell("federated.declined", code, detail)
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """What ``work`` returns, which is ended when there is only time left for sending.
+
+        Raises:
+            TooLate: it was.
+        """
+        doing = asyncio.ensure_future(work)
+        try:
+            while not doing.done():
+                left = self.deadline - self.clock.monotonic()
+                if left <= 0:
+                    raise TooLate("the time for it is up")
+                asleep = asyncio.ensure_future(self.clock.sleep(left))
+                await asyncio.wait({doing, asleep}, return_when=asyncio.FIRST_COMPLETED)
+                asleep.cancel()
+            return doing.result()
+        finally:
+            await ended(doing)
+
+    async def _settle(self, receipt: Receipt) -> None:
+        rest, now = self.ledger.journal.rest, self.ledger.now()
+        if receipt.rest_seconds > 0:
+            seconds = min(receipt.rest_seconds, MOST_REST_SECONDS)
+            rest = Rest(now, now + seconds * (1 + JITTER * self.rng.random()))
+        match receipt.verdict:
+            case Taken():
+                await self.ledger.move(Event.OK, {"rest": rest})
+            case Unwanted(code=code, words=words):
+                beside = {"rest": rest}
+                await self.ledger.move(Event.REFUSE, beside, code=code, detail=words[:500])
+                self._tell("federated.refused", code, words)
+        await self.ledger.collect()
+        self.on_settled()
+
+    def _tell(self, name: str, code: str, detail: str) -> None:
+        self.on_happened(Happened(name, self.ledger.task, code, detail))
+
+
+async def ended(work: "asyncio.Future[Any]") -> None:
+    """Returns when it has ended, by itself or because it is cancelled here."""
+    work.cancel()
+    await asyncio.wait({work})

@@ -1,0 +1,1 @@
+"""The journal of federated runs, in memory and on the disk."""
