@@ -174,52 +174,45 @@ class Collector:
             return error.detail
 
     def _sample(self, model: str, layout: Layout, rows: Array) -> None:
+        now = self._now()
         with self._lock:
             drawn = self._drawn.get(model)
             if drawn is None or drawn.layout.key != layout.key:
                 drawn = self._drawn[model] = Drawn(layout)
             kept = finite(layout, rows)
-            due = drawn.draw(kept, [self._rng.random() for _ in kept])
-        if due:
+            due = drawn.draw(kept, [self._rng.random() for _ in kept], now)
+        if due or now >= self._expires_at:
             self._write_samples(model, drawn)
 
     def _write_samples(self, model: str, drawn: Drawn) -> None:
         with self._lock:
-            if not drawn.rows:
-                return
-            rows, ranks = drawn.taken()
+            waiting = drawn.taken()
             source = f"sample/{self._now()!r}/{self._rng.random()!r}"
-        expired = self._expire()
-        floor = self._add(model, drawn.layout, rows, source, ranks)
-        with self._lock:
-            for one in self._drawn.values() if expired else ():
-                one.floor = -math.inf
-            drawn.floor = floor
+        if waiting is not None:
+            retention = self._retention
+            examples = examples_of(
+                drawn.layout, waiting.rows, retention, waiting.since, source, waiting.ranks
+            )
+            drawn.floor = self._examples.add(model, drawn.layout, examples)
+        self._expire()
 
     def _keep(self, model: str, layout: Layout, rows: Array, source: str) -> int:
         self._expire()
         kept = finite(layout, rows)
-        self._add(model, layout, kept, source)
+        examples = examples_of(layout, kept, self._retention, self._now(), source)
+        self._examples.add(model, layout, examples)
         return len(kept)
 
-    def _add(
-        self,
-        model: str,
-        layout: Layout,
-        rows: Array,
-        source: str,
-        ranks: Sequence[float] | None = None,
-    ) -> float:
-        examples = examples_of(layout, rows, self._retention, self._now(), source, ranks)
-        return self._examples.add(model, layout, examples)
-
-    def _expire(self) -> bool:
-        """Lets go what is too old, now and then; says whether it did."""
+    def _expire(self) -> None:
+        """Lets go what is too old, now and then."""
         now = self._now()
         if now < self._expires_at:
-            return False
+            return
         self._expires_at = now + EXPIRE_SECONDS
-        return self._examples.expire(now) > 0
+        if self._examples.expire(now):
+            with self._lock:
+                for one in self._drawn.values():
+                    one.floor = -math.inf  # there is room again
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

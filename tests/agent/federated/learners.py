@@ -14,6 +14,7 @@ from agent.federated.layout import Layout, layout_of, packed
 from agent.federated.retention import Retention
 from agent.federated.step_file import read_step
 from agent.federated.trainer import Float32s
+from agent.inference.golden import Golden, encode
 from agent.runtimes.onnx import OnnxRuntime
 from controller.train_step.build import (
     TrainOptions,
@@ -27,6 +28,7 @@ from protos.train_step import Loss, TrainStepSpec
 from tests.agent.onnx_models import manifest_of, model_bytes, tensor
 
 FEATURES, CLASSES = 4, 3
+GOLDEN = encode(Golden({"x": np.zeros((1, FEATURES), np.float32)}, {}, {}))
 HALF = Retention(hold_out=0.25)
 
 Floats = NDArray[np.float32]
@@ -52,7 +54,7 @@ class Learner:
 
     @property
     def blobs(self) -> dict[str, bytes]:
-        return {sha256(one): one for one in (self.model, self.step)}
+        return {sha256(one): one for one in (self.model, self.step, GOLDEN, b"")}
 
 
 def classifier(hidden: int = 8, **options: Any) -> Learner:
@@ -97,7 +99,9 @@ def _learner(model: bytes, output: Any, options: dict[str, Any]) -> Learner:
     ready = canonical(model, runtime)
     step = build_train_step(ready, TrainOptions(**options), runtime)
     manifest = with_step(
-        manifest_of(ready, [tensor("x", "FP32", -1, FEATURES)], [output], name="learner"),
+        manifest_of(
+            ready, [tensor("x", "FP32", -1, FEATURES)], [output], name="learner", golden=GOLDEN
+        ),
         step.graph,
     )
     names = [one.name for one in step.spec.parameters]
