@@ -1,11 +1,13 @@
 """A machine that is made a device: its command line, and the controller's door to join at."""
 
 import asyncio
+import contextlib
 import io
+import logging
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +32,19 @@ class Done:
     err: str
 
 
+@contextlib.contextmanager
+def own_logging() -> Iterator[None]:
+    """What is set up within, for a process of its own, ends with it: others look at what is logged."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    root.handlers[:] = [logging.NullHandler()]  # lest those are closed
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+
+
 class Agent:
     """The command `muster-agent` in this process, with streams that are no terminal."""
 
@@ -43,7 +58,7 @@ class Agent:
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
-            with pytest.raises(SystemExit) as ended:
+            with pytest.raises(SystemExit) as ended, own_logging():
                 main(["--home", str(home or self.home), *words])
         texts = []
         for stream in (out, err):
