@@ -1,6 +1,7 @@
 """Names, sizes and exceptions: the tail is what makes a code base hard to live in."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ MAX_FUNCTION_LINES = 60
 MAX_METHODS = 16
 
 
+@functools.cache
 def sources() -> list[Path]:
     return [
         path
@@ -24,12 +26,19 @@ def sources() -> list[Path]:
     ]
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All that matters here, of a file: every law looks at every file."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, ast.Global)
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+
+
 def test_no_file_or_class_is_named_for_nothing() -> None:
     named = [path for path in sources() if BANNED_NAMES.search(path.stem)]
     classes = [
         f"{path.relative_to(ROOT)}: {node.name}"
         for path in sources()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef) and BANNED_NAMES.search(node.name)
     ]
 
@@ -41,11 +50,11 @@ def test_files_functions_and_classes_stay_small(path: Path) -> None:
     text = path.read_text()
 
     assert len(text.splitlines()) <= MAX_FILE_LINES
-    assert list(oversized(ast.parse(text))) == []
+    assert list(oversized(nodes(path))) == []
 
 
-def oversized(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def oversized(nodes: list[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > MAX_FUNCTION_LINES:
@@ -67,7 +76,7 @@ def test_everything_is_caught_only_at_the_top_of_a_loop() -> None:
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sources()
         if path.name not in allowed
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or getattr(node.type, "id", "") in {"Exception", "BaseException"})
     ]
@@ -79,7 +88,7 @@ def test_no_globals_and_no_type_checking_escape_per_module() -> None:
     globals_used = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sources()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.Global)
     ]
 
