@@ -21,7 +21,7 @@ def tell(ledger: Ledger, new: Facts) -> None:
         ledger.tell(found.get(device) or DeviceFacts(device), members.get(device, ()))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(facts(), st.lists(st.integers(-50, 4000), min_size=1, max_size=6))
 def test_a_plan_by_the_ledger_is_the_plan_made_afresh_whatever_time_does(
     before: Facts, steps: list[int]

@@ -37,7 +37,7 @@ def test_every_plan_obeys_every_rule(before: Facts) -> None:
     assert violations(known(before), plan(before, NOW), NOW) == ()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(facts())
 def test_planning_again_soon_changes_nothing_more(before: Facts) -> None:
     after = before
@@ -50,7 +50,7 @@ def test_planning_again_soon_changes_nothing_more(before: Facts) -> None:
     assert made.empty, made
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(facts())
 def test_every_device_of_a_rollout_is_accounted_for_once(before: Facts) -> None:
     made = plan(before, NOW)
