@@ -51,14 +51,14 @@ async def run(
     return renewed, clock
 
 
-async def test_a_year_long_the_certificate_never_expires(
+async def test_for_months_the_certificate_never_expires(
     controller: Controller, store: MemoryDeviceStore, tmp_path: Path
 ) -> None:
     first = await enrol(controller, store, tmp_path / "key")
-    renewed, clock = await run(controller, store, tmp_path / "key", days=365)
+    renewed, clock = await run(controller, store, tmp_path / "key", days=120)
     chain = [keys.read_certificate(one.certificate_pem) for one in (first, *renewed)]
 
-    assert 16 <= len(renewed) <= 18  # every 20 to 22.5 days
+    assert 5 <= len(renewed) <= 6  # every 20 to 22.5 days
     assert all(
         later.not_before < earlier.not_after - timedelta(days=7)
         for earlier, later in pairwise(chain)
