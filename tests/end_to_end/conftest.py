@@ -50,6 +50,11 @@ def pytest_runtest_makereport(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that nobody waits for it at the end."""
-    longest = [Path(__file__).with_name(name) for name in ("test_demo.py", "test_readme.py")]
-    items.sort(key=lambda item: item.path not in longest)
+    """What takes longest begins first, and on one worker.
+
+    So nobody waits for it at the end, it waits while others calculate, and few of its fleets are
+    made twice, for workers that take tests over take the last ones first.
+    """
+    here = Path(__file__).parent
+    longest = [here / name for name in ("test_demo.py", "test_readme.py")]
+    items.sort(key=lambda item: (item.path.parent != here, item.path not in longest))
