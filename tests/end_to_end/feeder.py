@@ -18,6 +18,7 @@ class Feeder:
 
     Args:
         first_value: of every row, in place of the reference's.
+        pause_seconds: between two requests.
 
     Attributes:
         answered: rows whose answer came.
@@ -27,10 +28,18 @@ class Feeder:
 
     ROWS: Final = 5
 
-    def __init__(self, device: Device, model: str, *, first_value: float | None = None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        model: str,
+        *,
+        first_value: float | None = None,
+        pause_seconds: float = 0.02,
+    ) -> None:
         self._x = X.copy()
         if first_value is not None:
             self._x[:, 0] = first_value
+        self._pause_seconds = pause_seconds
         self.answered = self.unanswered = 0
         self.first_failure = ""
         self.versions: set[str] = set()
@@ -81,7 +90,7 @@ class Feeder:
                 continue
             self._ask(self._x[at : at + self.ROWS])
             at = (at + self.ROWS) % (len(X) - self.ROWS)
-            pause.wait(0.02)
+            pause.wait(self._pause_seconds)
         self._idle.set()
 
     def _ask(self, x: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,8 @@ WINDOW_ROWS: Final = 50
 BALLAST_BYTES: Final = 4 * 1024 * 1024
 QUICK: Final = Pace(rows=WINDOW_ROWS, seconds=0.5, probation_seconds=1.0)
 COURSE: Final = tuple(state for state in State if state not in {State.IDLE, State.FAILED})
+NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For who asks often over plain HTTP: httpx would read all authorities each time."""
 Found = TypeVar("Found")
 
 
@@ -43,12 +46,12 @@ def model_file(scale: float) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def soon(probe: Callable[[], Found | None]) -> Found:
+def soon(probe: Callable[[], Found | None], pause_seconds: float = 0.002) -> Found:
     """What the probe finds, a moment after it is there."""
     deadline, pause = time.monotonic() + DEADLINE, threading.Event()
     while (found := probe()) is None:
         assert time.monotonic() < deadline, "the moment never came"
-        pause.wait(0.002)
+        pause.wait(pause_seconds)
     return found
 
 
@@ -202,7 +205,7 @@ class Fleet:
         """True once the device's agent answers for the model."""
         url = f"http://127.0.0.1:{device.rest_port}/v2/models/{model}/ready"
         try:
-            return httpx.get(url, trust_env=False).is_success or None
+            return httpx.get(url, verify=NO_TLS, trust_env=False).is_success or None
         except httpx.HTTPError:
             return None
 

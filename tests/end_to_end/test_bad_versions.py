@@ -72,7 +72,7 @@ def test_a_version_that_fails_real_requests_is_rolled_back_by_the_device_alone(
     fleet.stage.controller.kill()  # nobody tells the device what to do
 
     fleet.wait("failures", lambda: feeder.unanswered or None)
-    failed = soon(lambda: fleet.failed(device, "ripe", bad))
+    failed = soon(lambda: fleet.failed(device, "ripe", bad), 0.05)
     before = feeder.answered
     fleet.wait("answers of the good version", lambda: feeder.answered > before or None)
     assert failed.code == "probation-failed"
@@ -94,7 +94,7 @@ def test_a_version_in_whose_probation_the_agent_dies_again_and_again_is_rolled_b
     for deaths in range(1, 5):
         device.daemon.kill()
         device.daemon.start()
-        soon(partial(fleet.resumed, device, "ripe", deaths))
+        soon(partial(fleet.resumed, device, "ripe", deaths), 0.02)
 
     ended = fleet.ended(rollout)
 

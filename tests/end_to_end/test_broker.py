@@ -82,7 +82,9 @@ def course(make_fleet: MakeFleet) -> Course:
     versions = [fleet.publish(MODEL, model_file(scale)) for scale in (1.0, 1.25)]
     for device in fleet.stage.devices:
         fleet.roll_out(MODEL, versions[0], device)
-    feeders = {device.name: fleet.feed(device, MODEL) for device in fleet.stage.devices}
+    feeders = {
+        device.name: fleet.feed(device, MODEL, pause_seconds=0.05) for device in fleet.stage.devices
+    }
     return Course(fleet, versions, feeders)
 
 
