@@ -13,7 +13,7 @@ from simulations.demo.processes import SCRIPTS, free_ports
 README: Final = Path(__file__).parents[2] / "README.md"
 SECONDS: Final = 240
 # What a person does who waits and looks again.
-AGAIN: Final = "for i in $(seq 600); do if {}; then break; fi; sleep 0.1; done"
+AGAIN: Final = "for i in $(seq 100); do if {}; then break; fi; sleep 1; done"
 
 
 def walk() -> list[str]:
