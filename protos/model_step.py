@@ -93,6 +93,11 @@ def encoded(parent: bytes, moves: Sequence[Move]) -> tuple[bytes, bytes]:
     return result, head + table + packed(values)
 
 
+def overhead(ranges: int) -> int:
+    """Bytes of a step file with so many ranges, beside its values."""
+    return _HEADER.size + ranges * _RANGE.size
+
+
 def packed(values: bytes) -> bytes:
     """The shortest DEFLATE stream of those that zlib's strategies make.
 
@@ -117,9 +122,9 @@ def read_header(step: bytes, most: int) -> Header:
     _, parent, result, length, count = _HEADER.unpack_from(step)
     if length > most:
         raise DocumentError("too-large", f"model step: a file of {length} bytes; {most} at most")
-    if count > MOST_RANGES or len(step) < _HEADER.size + count * _RANGE.size:
+    if count > MOST_RANGES or len(step) < overhead(count):
         raise DocumentError("malformed", f"model step: {count} ranges in {len(step)} bytes")
-    table = memoryview(step)[_HEADER.size : _HEADER.size + count * _RANGE.size]
+    table = memoryview(step)[_HEADER.size : overhead(count)]
     ranges = tuple(Range(at, size, np.float32(one)) for at, size, one in _RANGE.iter_unpack(table))
     _check(ranges, length)
     return Header(parent.hex(), result.hex(), length, ranges)
@@ -136,7 +141,7 @@ def applied(parent: bytes, step: bytes, most: int) -> bytes:
     header = read_header(step, most)
     if len(parent) != header.length or hashlib.sha256(parent).hexdigest() != header.parent_sha256:
         raise DocumentError("other-parent", f"model step: it is for {header.parent_sha256}")
-    body = step[_HEADER.size + len(header.ranges) * _RANGE.size :]
+    body = step[overhead(len(header.ranges)) :]
     result = bytes(_moved(parent, header.ranges, _unpacked(body, header.values)))
     if hashlib.sha256(result).hexdigest() != header.result_sha256:
         raise DocumentError("mismatch", f"model step: it does not make {header.result_sha256}")

@@ -21,7 +21,7 @@ import numpy as np
 from controller.candidate.errors import NoCandidate
 from controller.candidate.parameter_data import Float32s, Place, places
 from protos.int8_step import quantised
-from protos.model_step import Move, encoded
+from protos.model_step import Move, encoded, overhead
 
 AIM: Final = 0.12
 LEVELS: Final = (127, 95, 63, 47, 39, 31, 27, 23, 19, 15)
@@ -53,7 +53,8 @@ class SteppedModel:
 def stepped(parent: bytes, trained: Mapping[str, Float32s], aim: float = AIM) -> SteppedModel:
     """The parent with its initializers moved to what was ``trained``, as near as the grid lets.
 
-    The grid is the finest whose step has at most ``aim`` of the file's bytes, else the coarsest.
+    The grid is the finest whose step has at most ``aim`` of the file's bytes, if need be without what
+    the step says of itself; else the coarsest.
 
     Raises:
         NoCandidate: a parameter is not in the parent, is of another size, or is not finite.
@@ -62,12 +63,14 @@ def stepped(parent: bytes, trained: Mapping[str, Float32s], aim: float = AIM) ->
     differences = {
         name: _difference(name, where[name], parent, array) for name, array in trained.items()
     }
-    made = None
-    for made in (_on_grid(parent, trained, where, differences, levels) for levels in LEVELS):
-        if made.share <= aim:
-            break
-    assert made is not None  # noqa: S101 - there are levels
-    return made
+    tried: list[SteppedModel] = []
+    for levels in LEVELS:
+        tried.append(_on_grid(parent, trained, where, differences, levels))
+        if tried[-1].share <= aim:
+            return tried[-1]
+    # Of a very small model what the step says of itself is the most: a coarser grid saves nothing.
+    room = aim * len(parent) + overhead(len(where))
+    return next((made for made in tried if len(made.step) <= room), tried[-1])
 
 
 def parameters_of(model: bytes, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Float32s]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from agent.inference.traffic import TrafficCounts
+from agent.monitor.counts import Counts
 from agent.monitor.finding import Finding, Verdict
 from agent.monitor.reference import Reference, read_reference
 from agent.monitor.window import together
@@ -162,6 +163,21 @@ def profile_report(
         traffic=reduce(together, (window.traffic for window in windows)),
         series=summaries(told.reference, counts),
     )
+
+
+def healthy_windows(
+    store: Store, blobs: BlobStore, manifest: Manifest, *, since_ms: int = 0
+) -> Mapping[str, Sequence[Counts]]:
+    """By device, the newest windows of the version's data; of none that is unlike all others. Blocks.
+
+    Raises:
+        InvalidInput: what is stored can't be read.
+    """
+    told = _told_of(store, blobs, manifest, since_ms)
+    counts = {device: [one.counts for one in windows] for device, windows in told.windows.items()}
+    totals = {device: total for device, one in counts.items() if (total := merged(one)) is not None}
+    broken = {one.device for one in judge_fleet(told.reference, totals).broken}
+    return {device: one for device, one in counts.items() if device not in broken}
 
 
 def _elsewhere(store: Store, model: str, version: int) -> Mapping[int, int]:

@@ -1,0 +1,138 @@
+"""Makes a version of what a run has brought: from then on it is a version like any other."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+import psutil
+
+from agent.monitor.counts import Counts
+from agent.runtimes.runtime import Runtime
+from controller.candidate.errors import NoCandidate
+from controller.candidate.gates import candidate_gates
+from controller.candidate.preparation import TrainedParent, prepare
+from controller.candidate.trained import Trained
+from controller.monitor.actions import healthy_windows
+from controller.registry import card
+from controller.registry.actions import insert, show_version, silent
+from controller.registry.bundle import Demands
+from controller.registry.gates import Gate
+from controller.registry.registration import Registered, Registration
+from controller.registry.trial import Gauges, Progress
+from controller.registry.version import State
+from controller.signing.proposals import propose_if_possible
+from controller.signing.publication import Act
+from controller.store.blob_store import BlobStore
+from controller.store.store import Store
+from protos.manifest import Manifest, Role, read_manifest
+
+_GAUGES: Final = Gauges(
+    seconds=time.perf_counter, resident_bytes=lambda: int(psutil.Process().memory_info().rss)
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What registering needs of the world; thresholds are calibrated with ``rng``."""
+
+    store: Store
+    blobs: BlobStore
+    runtime: Runtime
+    rng: np.random.Generator
+    progress: Progress = silent
+
+
+def register_candidate(
+    means: Means,
+    parent: str,
+    trained: Trained,
+    actor: str,
+    now: float,
+    *,
+    gates: Gate | None = None,
+    since_ms: int = 0,
+) -> Registered:
+    """The candidate as the model's next version: validated and waiting for its approvers, or rejected.
+
+    Asked for the same run again, it returns the version that is there. Takes seconds; blocks.
+
+    Args:
+        means: where it is registered.
+        parent: the version that was trained on, "digits/3".
+        trained: what the run has brought.
+        actor: who is said to have registered it: whoever started the run.
+        now: Unix seconds.
+        gates: what it must pass; None for ``candidate_gates()``.
+        since_ms: windows that ended earlier say nothing of the fleet's data now; Unix milliseconds.
+
+    Raises:
+        NoCandidate: the run's parameters do not fit the parent. Nothing is stored.
+        NotFound, InvalidInput: there is no such parent.
+        BadModel: the runtime can't run what came of it.
+    """
+    store, blobs = means.store, means.blobs
+    with store.read() as tx:
+        manifest = show_version(tx, parent).manifest
+        versions = [read_manifest(one.manifest) for one in tx.registry.versions(manifest.model)]
+    there = next((one for one in versions if one.lineage.training_run == trained.run), None)
+    if there is not None:
+        return _registered(store, there)
+    bundle = TrainedParent(manifest, _files(blobs, manifest))
+    windows = _windows(store, blobs, manifest, since_ms)
+    prepared = prepare(means.runtime, bundle, trained, windows, _GAUGES, means.rng, means.progress)
+    request = _request(bundle, trained, gates or candidate_gates())
+    registered = insert(store, blobs, request, prepared, actor, now)
+    if registered.version.state is State.VALIDATED:
+        with store.begin() as tx:
+            propose_if_possible(
+                tx, registered.version, Act(actor, datetime.fromtimestamp(now, UTC))
+            )
+    log.info(
+        "candidate.registered version=%s parent=%s run=%s",
+        registered.manifest.reference,
+        parent,
+        trained.run,
+    )
+    return registered
+
+
+def _registered(store: Store, manifest: Manifest) -> Registered:
+    with store.read() as tx:
+        return Registered(show_version(tx, manifest.reference).version, manifest, ())
+
+
+def _files(blobs: BlobStore, manifest: Manifest) -> dict[Role, bytes]:
+    wanted = (Role.MODEL, Role.TRAIN_STEP, Role.GOLDEN, Role.REFERENCE, Role.CARD)
+    if Role.TRAIN_STEP not in manifest.files:
+        raise NoCandidate(f"{manifest.reference} has no train step")
+    return {role: b"".join(blobs.read(manifest.files[role].sha256)) for role in wanted}
+
+
+def _windows(store: Store, blobs: BlobStore, manifest: Manifest, since_ms: int) -> Sequence[Counts]:
+    by_device = healthy_windows(store, blobs, manifest, since_ms=since_ms)
+    return [window for windows in by_device.values() for window in windows]
+
+
+def _request(parent: TrainedParent, trained: Trained, gates: Gate) -> Registration:
+    """As a person would have asked for it: what its author wrote of the parent holds of it, too."""
+    manifest = parent.manifest
+    return Registration(
+        model=manifest.model,
+        onnx=b"",
+        reference=b"",
+        onnx_name=f"what {trained.run} has trained",
+        reference_name="what devices told",
+        text=card.author_text(parent.files[Role.CARD]),
+        demands=Demands(arch=manifest.needs.arch, minimum_agent=manifest.minimum_agent),
+        gates=gates,
+        parent=manifest.version,
+        training_run=trained.run,
+        round=trained.round,
+        git_commit=manifest.lineage.git_commit,
+    )
