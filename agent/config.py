@@ -89,6 +89,16 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     quiet_seconds: Seconds = 0.02  # it goes on when nothing was asked for so long
     memory_bytes: Count = 256 * 1024 * 1024
     steps: Count = 100_000
+    take_part: bool = True  # in federated runs, with what is kept: updates go out, no example does
+    fewest_examples: Count = 20  # to learn from
+    fewest_held_out: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    on_battery: bool = False  # trains without mains, if charged so far:
+    battery_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 50.0
+    on_metered: bool = False  # parameters and updates may go over a link that costs by the byte
+    most_busy: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5  # of the inference threads' time
+    cooling_off_seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)] = 0.0
+    worse_by: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.25  # of the loss on the hold-out
+    worse_by_more: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.05  # and so much besides
 
 
 class Connecting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
