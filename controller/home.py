@@ -52,6 +52,16 @@ class Home:
         return self.path / "blobs"
 
     @property
+    def replies(self) -> Path:
+        """Replies of devices in federated runs, until their phase is closed."""
+        return self.path / "replies"
+
+    @property
+    def federated(self) -> Path:
+        """What the coordinators of federated runs log, by run."""
+        return self.path / "federated"
+
+    @property
     def certificates(self) -> Path:
         """The two CAs and the controller's own certificate."""
         return self.path / "certificates"

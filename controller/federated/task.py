@@ -54,6 +54,9 @@ TRANSITIONS: Final[dict[tuple[TaskState, TaskEvent], TaskState]] = {
 OPEN: Final = frozenset({S.POSTED})
 """The device may still reply in time."""
 
+UNSETTLED: Final = frozenset({S.POSTED, S.REPLIED})
+"""Its phase is not closed."""
+
 
 class Phase(StrEnum):
     """Flower's message types."""

@@ -71,8 +71,8 @@ class Tasks(Protocol):
         """Of one phase or of all, by phase and node id."""
         ...
 
-    def still_open(self, run: str | None = None) -> Sequence[Task]:
-        """Those of a run or of all that devices may still reply to, by phase and node id."""
+    def unsettled(self, run: str | None = None) -> Sequence[Task]:
+        """Those of a run or of all that are POSTED or REPLIED, by run, phase and node id."""
         ...
 
     def newest_open(self, device: str) -> Task | None:
@@ -89,6 +89,10 @@ class Tasks(Protocol):
 
     def counts(self, run: str, step: int | None = None) -> Mapping[TaskState, int]:
         """How many stand where, of one phase or of all; states of none are left out."""
+        ...
+
+    def replied(self, run: str) -> int:
+        """How many replies wait to be judged."""
         ...
 
     def orders_since(self, revision: int) -> Orders:

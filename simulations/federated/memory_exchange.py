@@ -14,18 +14,11 @@ from typing import Final
 from controller.errors import NotFound
 from controller.federated.exchange import Checkpoint, Node, Outcome, PhaseRecord
 from controller.federated.run import Run, RunEvent, RunState, step
+from controller.federated.settling import settled
 from controller.federated.task import Task, TaskEvent, TaskState, next_state, node_id
 from protos.flower import message_pb2
 
 START_MS: Final = 1_700_000_000_000
-
-EVENTS: Final = {
-    TaskState.ADMITTED: TaskEvent.ADMIT,
-    TaskState.DECLINED: TaskEvent.DECLINE,
-    TaskState.REFUSED: TaskEvent.REFUSE,
-    TaskState.SURPLUS: TaskEvent.SPARE,
-    TaskState.SILENT: TaskEvent.CLOSE,
-}
 
 Answer = Callable[[message_pb2.Message, Task], bytes | None]
 """What a device does with a message, its arrays put back: the reply; None if it stays silent."""
@@ -176,14 +169,11 @@ class MemoryExchange:
             return
         for outcome in outcomes:
             task = ledger.tasks[outcome.task]
-            after = next_state(task.state, EVENTS[TaskState(outcome.state)])
-            if after is not None:
-                ledger.tasks[task.id] = replace(
-                    task, state=after, code=outcome.code, reason=outcome.reason
-                )
+            ledger.tasks[task.id] = settled(task, outcome)
             if not ledger.run.app:
                 ledger.replies.pop(task.id, None)
-        ledger.phases.append(record)
+        late = [one.step for one in ledger.tasks.values() if one.state is TaskState.LATE]
+        ledger.phases.append(replace(record, late=late.count(record.step)))
         if checkpoint is not None:
             ledger.checkpoint = checkpoint
             ledger.run = replace(ledger.run, round=checkpoint.round)

@@ -12,7 +12,7 @@ from controller.federated.readiness import (
     StoredCheckpoint,
 )
 from controller.federated.run import Run, RunState
-from controller.federated.task import OPEN, Task, TaskState
+from controller.federated.task import OPEN, UNSETTLED, Task, TaskState
 from simulations.memory_store.journal import Journal
 from simulations.memory_store.noted import Noted
 
@@ -91,12 +91,12 @@ class MemoryTasks:
         found = [one for one in self._tasks.values() if one.run == run]
         return sorted((one for one in found if step in (None, one.step)), key=_place)
 
-    def still_open(self, run: str | None = None) -> Sequence[Task]:  # noqa: D102
-        found = [one for one in self._tasks.values() if one.state in OPEN]
+    def unsettled(self, run: str | None = None) -> Sequence[Task]:  # noqa: D102
+        found = [one for one in self._tasks.values() if one.state in UNSETTLED]
         return sorted((one for one in found if run in (None, one.run)), key=_place)
 
     def newest_open(self, device: str) -> Task | None:  # noqa: D102
-        found = [one for one in self.still_open() if one.device == device]
+        found = [one for one in self.unsettled() if one.device == device and one.state in OPEN]
         return max(found, key=lambda one: (one.posted_ms, one.step, one.run), default=None)
 
     def add(self, tasks: Iterable[Task]) -> None:  # noqa: D102
@@ -112,6 +112,9 @@ class MemoryTasks:
 
     def counts(self, run: str, step: int | None = None) -> Mapping[TaskState, int]:  # noqa: D102
         return dict(Counter(one.state for one in self.of_run(run, step)))
+
+    def replied(self, run: str) -> int:  # noqa: D102
+        return sum(one.state is TaskState.REPLIED for one in self.unsettled(run))
 
     def orders_since(self, revision: int) -> Orders:  # noqa: D102
         return Orders(tuple(sorted(self._orders.since(revision))), self._orders.revision)

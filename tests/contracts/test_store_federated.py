@@ -123,8 +123,8 @@ def test_tasks_come_back_by_phase_and_node(store: Store) -> None:
         assert list(tx.tasks.of_run("digits-r1", 2)) == found[3:]
         assert tx.tasks.get(other.id) == other
         assert tx.tasks.get("nothing") is None
-        assert list(tx.tasks.still_open()) == [*found, other]
-        assert list(tx.tasks.still_open("faces-r1")) == [other]
+        assert list(tx.tasks.unsettled()) == [*found, other]
+        assert list(tx.tasks.unsettled("faces-r1")) == [other]
 
 
 def test_a_task_that_is_posted_again_stays_as_it_is(store: Store) -> None:
@@ -138,7 +138,12 @@ def test_a_task_that_is_posted_again_stays_as_it_is(store: Store) -> None:
 
     with store.read() as tx:
         assert tx.tasks.get(TASK.id) == replied
-        assert list(tx.tasks.still_open()) == []
+        assert list(tx.tasks.unsettled()) == [replied]
+        assert (tx.tasks.replied("digits-r1"), tx.tasks.replied("digits-r2")) == (1, 0)
+    with store.begin() as tx:
+        tx.tasks.put(replace(replied, state=TaskState.ADMITTED))
+        assert list(tx.tasks.unsettled()) == []
+        assert tx.tasks.replied("digits-r1") == 0
 
 
 def test_a_device_has_its_newest_open_task(store: Store) -> None:
@@ -195,7 +200,7 @@ def test_tasks_of_a_run_are_removed_some_at_a_time(store: Store) -> None:
         assert tx.tasks.remove("digits-r1", 2) == 0
 
     with store.read() as tx:
-        assert [one.run for one in tx.tasks.still_open()] == ["faces-r1"]
+        assert [one.run for one in tx.tasks.unsettled()] == ["faces-r1"]
 
 
 def test_a_device_says_everything_of_its_readiness_at_once(store: Store) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, delete, func, select
 from controller.federated.readiness import DeviceReadiness, Orders
 from controller.federated.task import (
     OPEN,
+    UNSETTLED,
     ArraysReference,
     Encoding,
     Phase,
@@ -20,6 +21,11 @@ from controller.store.sql.session import Row, Session, columns
 
 _TASKS: Final = tables.tasks.c
 _OPEN: Final = _TASKS.state.in_([state.value for state in OPEN])
+_UNSETTLED: Final = _TASKS.state.in_([state.value for state in UNSETTLED])
+# A coordinator that waits asks this five times a second.
+_REPLIED: Final = select(func.count()).where(
+    _TASKS.state == TaskState.REPLIED.value, _TASKS.run == bindparam("of")
+)
 # Every link that comes up asks this, and every piece of a reply the next.
 _NEWEST: Final = (
     select(tables.tasks)
@@ -48,8 +54,8 @@ class SqlTasks:
         rows = self._session.all(query.order_by(_TASKS.step, _TASKS.node))
         return [_task(row) for row in rows]
 
-    def still_open(self, run: str | None = None) -> Sequence[Task]:  # noqa: D102
-        query = select(tables.tasks).where(_OPEN)
+    def unsettled(self, run: str | None = None) -> Sequence[Task]:  # noqa: D102
+        query = select(tables.tasks).where(_UNSETTLED)
         if run is not None:
             query = query.where(_TASKS.run == run)
         rows = self._session.all(query.order_by(_TASKS.run, _TASKS.step, _TASKS.node))
@@ -75,6 +81,9 @@ class SqlTasks:
             query = query.where(_TASKS.step == step)
         rows = self._session.all(query.group_by(_TASKS.state).order_by(_TASKS.state))
         return {TaskState(row["state"]): row["many"] for row in rows}
+
+    def replied(self, run: str) -> int:  # noqa: D102
+        return int(self._session.value(_REPLIED, {"of": run}) or 0)
 
     def orders_since(self, revision: int) -> Orders:  # noqa: D102
         table = tables.orders.c
