@@ -1,4 +1,4 @@
-"""The command `muster-agent`: enrol, run, status, lift, doctor. Small on purpose: it runs on the device."""
+"""The command `muster-agent`. Small on purpose: it runs on the device."""
 
 import argparse
 import json
@@ -44,6 +44,14 @@ for the first time, if the controller wants it here. Works beside a running agen
 without one.
 
   muster-agent lift digits/3"""
+EXAMPLES: Final = """\
+Where training.collect is on, truths that applications tell are kept with the inputs
+that they belong to. They never leave this device. What is forgotten is gone from the
+disk; works beside a running agent, and without one.
+
+  muster-agent examples
+  muster-agent examples clear
+  muster-agent examples clear digits"""
 DOCTOR: Final = """\
 Every line says ok, warn or FAIL. Status 1 if one says FAIL.
 
@@ -141,10 +149,14 @@ def _parser() -> argparse.ArgumentParser:
     lift = verb("lift", "let a version be tried again that failed here", LIFT)
     lift.add_argument("version", metavar="MODEL/VERSION", type=_reference)
     lift.set_defaults(act=_lift)
+    examples = verb("examples", "say how many examples are kept here, or forget them", EXAMPLES)
+    examples.add_argument("what", nargs="?", choices=("list", "clear"), default="list")
+    examples.add_argument("model", nargs="?", default="", help="forget those of that model only")
+    examples.set_defaults(act=_examples)
     doctor = verb("doctor", "check everything that the agent needs", DOCTOR)
     status.set_defaults(act=_status)
     doctor.set_defaults(act=_doctor)
-    for one in (status, doctor):
+    for one in (status, examples, doctor):
         one.add_argument(
             "--output",
             "-o",
@@ -274,6 +286,33 @@ def _lift(home: Home, given: argparse.Namespace) -> int:
         why = f"{one.code}: {one.detail}" if one.detail else one.code
         sys.stdout.write(f"{model}/{version} was kept out for {_shown(why)}\n")
     sys.stdout.write("the agent tries it again in a few seconds, or when it runs next\n")
+    return DONE
+
+
+def _examples(home: Home, given: argparse.Namespace) -> int:
+    from agent.federated.retention import Retention  # noqa: PLC0415 - a quick --help
+    from agent.store.sqlite_examples import EXAMPLES_NAME, SqliteExamples  # noqa: PLC0415
+
+    path = home.path / EXAMPLES_NAME
+    store = SqliteExamples(path, Retention()) if path.exists() else None
+    try:
+        if given.what == "clear":
+            gone = 0 if store is None else store.clear(given.model)
+            sys.stdout.write(f"{gone} example{'s' * (gone != 1)} forgotten\n")
+            return DONE
+        models = () if store is None else store.models()
+    finally:
+        if store is not None:
+            store.close()
+    rows = [
+        {"model": model, "training": one.training, "held_out": one.held_out, "bytes": one.size}
+        for model, one in models
+    ]
+    if given.output == "json":
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        return DONE
+    told = "{model}: {training} to learn from, {held_out} held out, {bytes} bytes\n"
+    sys.stdout.write("".join(told.format(**row) for row in rows) or "no examples are kept here\n")
     return DONE
 
 
