@@ -1,6 +1,6 @@
 """What of a model can't be trained, by operator, and why."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,8 +17,7 @@ from controller.train_step.errors import (
     TrainingBatchNorm,
     TreeEnsemble,
 )
-from controller.train_step.graph import Attributes, is_standard
-from controller.train_step.options import TrainOptions
+from controller.train_step.graph import Attributes, is_standard, producers
 from protos.train_step import OPERATORS, Loss
 
 TREES: Final = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"})
@@ -35,6 +34,20 @@ QUANTIZED: Final = frozenset(
 )
 _HALVES: Final = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 _OF_LOGITS: Final = frozenset({Loss.SOFTMAX_CROSS_ENTROPY, Loss.BCE_WITH_LOGITS})
+_MOVING: Final = (
+    "Identity",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
 _SUM_TOLERANCE: Final = 1e-3
 
 
@@ -89,20 +102,35 @@ def refuse_parameters(model: ModelProto, nodes: Sequence[NodeProto], names: Sequ
     raise NoParameters("the model has no trainable parameters")
 
 
-def refuse_probabilities(options: TrainOptions, name: str, seen: Array) -> None:
+def refuse_probabilities(loss: Loss, output: str, nodes: Iterable[NodeProto], seen: Array) -> None:
     """Nothing, if a tensor from which the loss would take logits has no probabilities.
 
-    Training on them does not fail: it learns badly. Rows that sum to 1 are some; for a yes or no,
-    all numbers between 0 and 1 are, unless a person has named that tensor.
+    Training on them does not fail: it learns badly. Rows that sum to 1 are some, and what a Sigmoid
+    gives, moved about.
 
     Raises:
         ProbabilityOutput: it has.
     """
-    if options.loss not in _OF_LOGITS:
+    if loss not in _OF_LOGITS:
         return
     rows = seen.ndim == 2 and seen.shape[1] > 1 and seen.min() >= 0
     if rows and np.allclose(seen.sum(axis=-1), 1.0, atol=_SUM_TOLERANCE):
-        raise ProbabilityOutput(f"the rows of {name!r} sum to 1, and no final Softmax made them")
-    between = seen.min() > 0 and seen.max() < 1
-    if options.loss is Loss.BCE_WITH_LOGITS and between and not options.output:
-        raise ProbabilityOutput(f"all of {name!r} is between 0 and 1, and no final Sigmoid made it")
+        raise ProbabilityOutput(f"the rows of {output!r} sum to 1, and no final Softmax made them")
+    for node in _origins(output, producers(nodes)):
+        if is_standard(node, "Sigmoid", "Softmax", "HardSigmoid"):
+            raise ProbabilityOutput(f"{output!r} is made of {described(node)}")
+
+
+def _origins(output: str, made_by: Mapping[str, NodeProto]) -> Iterator[NodeProto]:
+    """The nodes that compute what others only move about."""
+    waiting, known = [output], {output}
+    while waiting:
+        node = made_by.get(waiting.pop())
+        if node is None:
+            continue
+        if not is_standard(node, *_MOVING):
+            yield node
+            continue
+        inputs = node.input if node.op_type == "Concat" else node.input[:1]
+        waiting += [name for name in inputs if name not in known]
+        known.update(inputs)

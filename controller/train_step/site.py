@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto
 
 from agent.inference.datatypes import Array
 from controller.registry.onnx_graph import described
@@ -123,10 +123,6 @@ class Site:
         axes = e.integers([*range(lead), *inner])
         summed = e.op("ReduceSum", gradient, axes, keepdims=1 if inner else 0)
         return e.op("Squeeze", summed, e.integers(range(lead))) if inner and lead else summed
-
-    def is_float(self, name: str) -> bool:
-        """Whether its elements are float32."""
-        return self.types.get(name, TensorProto.FLOAT) == TensorProto.FLOAT
 
 
 Gradients = Sequence[str | None]

@@ -1,6 +1,7 @@
 """How fast the loss changes along a direction, seen by central differences in float32."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,20 +21,31 @@ _LEAST_LOSS: Final = 1e-6
 _LONGEST: Final = 0.1  # of a parameter's norm
 
 
-def disagreement(
-    loss_of: LossOf, at: Parameters, name: str, unit: Float32s, claimed: float, size: float
-) -> float:
-    """How far the slope along a direction is from the one claimed, as a share of ``size``.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That the loss has the ``slope`` along a direction of norm 1 of one parameter.
 
-    The direction is of one parameter, and has the norm 1; ``size`` is the norm of that parameter's
-    gradient. What rounding alone explains is no disagreement.
+    ``size`` is the norm of that parameter's gradient.
     """
-    here = max(loss_of(at), _LEAST_LOSS)
+
+    name: str
+    unit: Float32s
+    slope: float
+    size: float
+
+
+def disagreement(loss_of: LossOf, at: Parameters, here: float, claim: Claim) -> float:
+    """How far the slope is from the one claimed, as a share of the gradient's size.
+
+    ``here`` is the loss at these parameters. What rounding alone explains is no disagreement.
+    """
+    here = max(here, _LEAST_LOSS)
+    longest = _LONGEST * (1.0 + float(np.linalg.norm(at[claim.name])))
     best = float("inf")
     for share in _SHARES:
-        step = min(share * here / size, _LONGEST * (1.0 + float(np.linalg.norm(at[name]))))
-        slope, unsure = _slope(loss_of, at, {name: unit}, step)
-        best = min(best, max(0.0, abs(slope - claimed) - unsure) / size)
+        step = min(share * here / claim.size, longest)
+        slope, unsure = _slope(loss_of, at, {claim.name: claim.unit}, step)
+        best = min(best, max(0.0, abs(slope - claim.slope) - unsure) / claim.size)
         if best < AGREES:
             break
     return best

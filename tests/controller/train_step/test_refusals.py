@@ -183,7 +183,7 @@ def test_probabilities_where_logits_belong_are_refused(loss: Loss) -> None:
         built(of(PROBABILITIES, **AXES), TrainOptions(loss=loss))
 
 
-def test_a_squeezed_sigmoid_is_refused_unless_a_person_means_it() -> None:
+def test_a_sigmoid_that_is_moved_about_is_refused() -> None:
     text = """
         g (float[N,4] x) => (float[N] y) {
             h = MatMul(x, w)
@@ -192,10 +192,10 @@ def test_a_squeezed_sigmoid_is_refused_unless_a_person_means_it() -> None:
         }
     """
     model = network(text, {"w": normal(4, 1), "at": np.array([1])})
-    with pytest.raises(ProbabilityOutput, match="all of 'y' is between 0 and 1"):
-        built(model, TrainOptions(loss=Loss.BCE_WITH_LOGITS))
+    with pytest.raises(ProbabilityOutput, match=r"'y' is made of node 'p' \(Sigmoid\)"):
+        built(model, TrainOptions(loss=Loss.BCE_WITH_LOGITS, output="y"))
 
-    built(model, TrainOptions(loss=Loss.BCE_WITH_LOGITS, output="y"))
+    built(model, TrainOptions(loss=Loss.BCE_WITH_LOGITS, output="h"))
 
 
 @pytest.mark.parametrize(
