@@ -8,7 +8,7 @@ TRANSPORT ?= grpc
 PYTEST_ARGS ?= -n 3 --dist worksteal
 SOAK_SEEDS ?= 20
 
-.PHONY: demo test soak check format bench oracle protos clean mosquitto
+.PHONY: demo test soak check format bench oracle oracle-bench protos clean mosquitto
 
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -65,6 +65,9 @@ bench: $(VENV)/.dev mosquitto  ## The numbers, as ratios against the bare thing 
 
 oracle: $(VENV)-oracle/.installed  ## PyTorch's gradients anew, with which train steps are compared; ONLY="models losses"
 	$(VENV)-oracle/bin/python -m tests.controller.train_step.oracle.generate $(ONLY)
+
+oracle-bench: $(VENV)/.dev $(VENV)-oracle/.installed  ## The train step against PyTorch: time and memory of seven models
+	$(BIN)/python -m tests.controller.train_step.oracle.bench $(VENV)-oracle/bin/python
 
 protos: $(VENV)/.dev  ## Generate the wire code anew
 	$(BIN)/python -m protos.generate
