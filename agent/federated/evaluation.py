@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Sums over examples; an empty one changes nothing when merged.
+    """Sums over examples; the one of none changes nothing when merged.
 
     Attributes:
         examples: rows.
@@ -68,9 +68,9 @@ class Evaluation:
         Raises:
             ValueError: they are of models with different classes.
         """
-        if not self.examples:
+        if self == Evaluation():
             return other
-        if not other.examples:
+        if other == Evaluation():
             return self
         return Evaluation(
             **{
