@@ -1,6 +1,6 @@
 """The weighted mean of many replies in the memory of one model: they are added up one at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class WeightedMean:
 
 
 def mean_metrics(
-    replies: list[tuple[float, Mapping[str, float | list[float]]]],
+    replies: Sequence[tuple[float, Mapping[str, float | list[float]]]],
 ) -> dict[str, float]:
     """The weighted mean of each metric that is one number, over the replies that have it.
 

@@ -1,0 +1,121 @@
+"""Killed at any moment and started again, a run ends with the same bits."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.federated.coordinator import checkpoint
+from controller.federated.coordinator.buffered_driver import BufferedDriver
+from controller.federated.coordinator.driver import Driver
+from controller.federated.coordinator.flower import strategy_of
+from controller.federated.exchange import Exchange
+from controller.federated.plan import Plan
+from controller.federated.run import RunState
+from simulations.federated.memory_exchange import Ledger, MemoryDevice, MemoryExchange
+from tests.controller.federated.coordinator.mortal import (
+    Killed,
+    MortalExchange,
+    calls_of,
+    killed_after,
+)
+from tests.controller.federated.coordinator.pretend import (
+    declining,
+    devices,
+    initial,
+    ledger,
+    plan,
+    silent,
+)
+
+SYNCHRONOUS = {
+    "FedAvg": plan(
+        run={"rounds": 2},
+        strategy={"name": "FedAvg", "fraction": 0.7},
+        round={"over_selection": 1.4, "quorum": 0.7},
+        update={"encoding": "int8"},
+        evaluation={"after": True},
+    ),
+    "FedAdam": plan(run={"rounds": 3}, strategy={"name": "FedAdam", "eta": 0.05}),
+}
+BUFFERED = plan(
+    run={"rounds": 4}, round={"mode": "buffered", "buffer": 2, "concurrency": 3, "staleness": 1}
+)
+
+
+def synchronous(found: Plan) -> Callable[[Exchange], None]:
+    return lambda exchange: Driver(exchange, found, strategy_of(found, 77), initial()).drive()
+
+
+def buffered(exchange: Exchange) -> None:
+    BufferedDriver(exchange, BUFFERED, initial()).drive()
+
+
+DRIVES: dict[str, Callable[[Exchange], None]] = {
+    **{name: synchronous(found) for name, found in SYNCHRONOUS.items()},
+    "FedBuff": buffered,
+}
+
+
+def fleet() -> Ledger:
+    """Three that learn, one that does not want to, and one that never answers."""
+    others = [MemoryDevice("cam-8", declining, 70), MemoryDevice("cam-9", silent, 80)]
+    return ledger([*devices(3), *others])
+
+
+@pytest.mark.parametrize("name", DRIVES)
+def test_a_coordinator_killed_at_any_call_and_started_again_ends_with_the_same_bits(
+    name: str,
+) -> None:
+    drive = DRIVES[name]
+    whole = fleet()
+    calls = calls_of(whole, drive)
+    assert whole.run.state is RunState.FINISHED
+
+    for count in range(calls):
+        cut = fleet()
+        killed_after(cut, drive, count)
+
+        assert cut.run.state is RunState.FINISHED, count
+        assert cut.final_sha256 == whole.final_sha256, count
+        assert stories(cut) == stories(whole), count
+
+
+def stories(found: Ledger) -> list[tuple[Any, ...]]:
+    """What was decided of each phase; not when: the clock has gone on meanwhile."""
+    return [(one.step, one.round, one.admitted, one.metrics) for one in found.phases]
+
+
+def test_one_killed_again_and_again_gets_there_with_the_same_bits() -> None:
+    whole, cut = fleet(), fleet()
+    drive = DRIVES["FedAdam"]
+    drive(MemoryExchange(whole))
+
+    for _ in range(200):
+        try:
+            drive(MortalExchange(cut, 8))
+            break
+        except Killed:
+            continue
+
+    assert cut.final_sha256 == whole.final_sha256
+
+
+def test_without_what_its_strategy_kept_it_would_end_otherwise() -> None:
+    """So that the test above can fail: Adam's moments are a part of what is resumed."""
+    found = SYNCHRONOUS["FedAdam"]
+    whole, cut = fleet(), fleet()
+    DRIVES["FedAdam"](MemoryExchange(whole))
+    with pytest.raises(Killed):
+        DRIVES["FedAdam"](MortalExchange(cut, 12))
+    assert len(cut.phases) >= 1
+
+    stored = cut.checkpoint
+    assert stored is not None
+    state = checkpoint.read(stored.state)
+    state["strategy"] = {}
+    cut.checkpoint = replace(stored, state=checkpoint.written(state))
+    Driver(MemoryExchange(cut), found, strategy_of(found, 77), initial()).drive()
+
+    assert cut.final_sha256 != whole.final_sha256
