@@ -10,7 +10,7 @@ from agent.inference.datatypes import Array
 from agent.runtimes.runtime import Runtime
 from controller.train_step.errors import FixedBatch, NotConvertible
 from controller.train_step.execution import dimensions, run_once
-from controller.train_step.graph import initializers, is_standard, model_inputs
+from controller.train_step.graph import drop, initializers, is_standard, model_inputs
 from controller.train_step.shapes import example
 
 _ROWS: Final = 3
@@ -58,9 +58,7 @@ def _open_reshape(graph: GraphProto, node: NodeProto, shape: Array) -> None:
     name = f"{node.input[1]}__{node.output[0]}"
     graph.initializer.append(numpy_helper.from_array(opened, name))
     node.input[1] = name
-    exact = [one for one in node.attribute if one.name == "allowzero"]
-    for attribute in exact:
-        node.attribute.remove(attribute)
+    drop(node.attribute, lambda one: one.name == "allowzero")
 
 
 def _compare(model: ModelProto, opened: ModelProto, runtime: Runtime) -> None:

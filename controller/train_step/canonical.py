@@ -15,7 +15,7 @@ from controller.registry.onnx_graph import OPERATOR_DOMAINS
 from controller.train_step.batch import with_open_batch
 from controller.train_step.errors import NotConvertible
 from controller.train_step.folding import fold, lift_constants
-from controller.train_step.graph import FLOATS, initializers, minimal_ir_version, opset
+from controller.train_step.graph import FLOATS, drop, initializers, minimal_ir_version, opset
 from controller.train_step.linear_models import lower_linear_models
 
 OPSET: Final = 18  # the first in which every form that is emitted is valid
@@ -35,9 +35,7 @@ def canonical(model: bytes, runtime: Runtime) -> bytes:
     made = _lifted(ModelProto.FromString(model))
     graph = made.graph
     weights = initializers(graph)
-    listed = [one for one in graph.input if one.name in weights]  # as before IR version 4
-    for value in listed:
-        graph.input.remove(value)
+    drop(graph.input, lambda one: one.name in weights)  # listed there before IR version 4
     lift_constants(graph)
     fold(made)
     _untie_vectors(graph)

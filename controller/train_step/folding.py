@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 from controller.registry.onnx_graph import described
 from controller.train_step.errors import NotConvertible
-from controller.train_step.graph import has_subgraph, is_standard
+from controller.train_step.graph import drop, has_subgraph, is_standard
 
 # A dequantised weight stays an integer in the file; chance stays chance.
 _KEPT: Final = (
@@ -27,12 +27,12 @@ MAX_FOLDED_ELEMENTS: Final = 2**26
 
 def lift_constants(graph: GraphProto) -> None:
     """Makes an initializer of every Constant node."""
-    constants = [node for node in graph.node if is_standard(node, "Constant")]
-    for node in constants:
-        tensor = _constant(node)
-        tensor.name = node.output[0]
-        graph.initializer.append(tensor)
-        graph.node.remove(node)
+    for node in graph.node:
+        if is_standard(node, "Constant"):
+            tensor = _constant(node)
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+    drop(graph.node, lambda node: is_standard(node, "Constant"))
 
 
 def _constant(node: NodeProto) -> TensorProto:
@@ -67,12 +67,13 @@ def fold(model: ModelProto) -> None:
     if not nodes:
         return
     wanted = [name for node in nodes for name in node.output if name]
+    taken = {name for node in nodes for name in node.input}
     part = helper.make_graph(
         nodes,
         "constants",
         [],
         [onnx.ValueInfoProto(name=name) for name in wanted],
-        list(graph.initializer),
+        [one for one in graph.initializer if one.name in taken],
     )
     whole = helper.make_model(part, opset_imports=model.opset_import)
     try:
@@ -80,10 +81,10 @@ def fold(model: ModelProto) -> None:
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
         first = described(nodes[0])
         raise NotConvertible(f"the constants from {first} on can't be computed: {error}") from error
+    made = set(wanted)
     for name, value in zip(wanted, values, strict=True):
         graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    for node in nodes:
-        graph.node.remove(node)
+    drop(graph.node, lambda node: not made.isdisjoint(node.output))
     _drop_unused(graph)
 
 
@@ -112,6 +113,4 @@ def _too_large(graph: GraphProto, node: NodeProto) -> bool:
 def _drop_unused(graph: GraphProto) -> None:
     used = {name for node in graph.node for name in node.input}
     used |= {one.name for one in graph.output}
-    unused = [one for one in graph.initializer if one.name not in used]
-    for tensor in unused:
-        graph.initializer.remove(tensor)
+    drop(graph.initializer, lambda one: one.name not in used)

@@ -1,8 +1,8 @@
 """Reading ONNX graphs: attributes, ancestors, order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
@@ -10,8 +10,27 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 FLOATS: Final = frozenset(
     {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 )
+Item = TypeVar("Item", covariant=True)  # noqa: PLC0105 - the field gives them
+
 STANDARD: Final = frozenset({"", "ai.onnx"})
 """How a file may spell the domain of ONNX's own operators."""
+
+
+class Field(Protocol[Item]):
+    """A repeated field of a message."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Item: ...
+
+    def __delitem__(self, index: int) -> None: ...
+
+
+def drop(field: Field[Item], gone: Callable[[Item], bool]) -> None:
+    """Removes some of a repeated field, without copying or comparing the others."""
+    for index in reversed(range(len(field))):
+        if gone(field[index]):
+            del field[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +67,11 @@ class Attributes:
         """A word."""
         found = self._find(name)
         return default if found is None else found.s.decode()
+
+    def texts(self, name: str) -> list[str]:
+        """A list of words; empty where the node does not say it."""
+        found = self._find(name)
+        return [] if found is None else [one.decode() for one in found.strings]
 
     def _find(self, name: str) -> AttributeProto | None:
         return next((one for one in self.node.attribute if one.name == name), None)

@@ -19,7 +19,7 @@ def lower_linear_models(model: ModelProto) -> None:
     """Replaces linear classifiers, linear regressors, scalers and what stands around them.
 
     Raises:
-        NotConvertible: a classifier's labels are text, or its transform is another than these.
+        NotConvertible: a node's transform is another than these.
     """
     graph = model.graph
     lowered: list[NodeProto] = []
@@ -95,9 +95,7 @@ def _regressor(_graph: GraphProto, node: NodeProto, e: Emitter) -> bool:
 
 def _classifier(_graph: GraphProto, node: NodeProto, e: Emitter) -> bool:
     attributes = Attributes(node)
-    labels = attributes.integers("classlabels_ints", [])
-    if not labels:
-        raise NotConvertible(f"{described(node)}: its labels are text; export them as integers")
+    labels = _labels(attributes)
     flat = np.asarray(attributes.numbers("coefficients", []), np.float32)
     intercepts = np.asarray(attributes.numbers("intercepts", [0.0]), np.float32)
     weights = flat.reshape(len(intercepts), -1)
@@ -117,8 +115,16 @@ def _classifier(_graph: GraphProto, node: NodeProto, e: Emitter) -> bool:
         case transform:
             raise NotConvertible(f"{described(node)}: post_transform {transform}")
     best = e.op("ArgMax", scores, axis=1, keepdims=0)
-    e.op("Gather", e.integers(labels), best, out=node.output[0])
+    e.op("Gather", e.constant(labels), best, out=node.output[0])
     return True
+
+
+def _labels(attributes: Attributes) -> NDArray[Any]:
+    """Of the classes, in their order: integers or text."""
+    texts = attributes.texts("classlabels_strings")
+    if texts:
+        return np.asarray(texts, np.object_)
+    return np.asarray(attributes.integers("classlabels_ints", []), np.int64)
 
 
 def _gemm(

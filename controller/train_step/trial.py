@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from onnx import ModelProto
@@ -12,7 +12,7 @@ from agent.runtimes.runtime import LoadedModel, Runtime
 from controller.train_step.build import TrainStep
 from controller.train_step.examples import made_up_target
 from controller.train_step.execution import Feed, load, run, run_once
-from controller.train_step.graph import ordered
+from controller.train_step.graph import drop, ordered
 from controller.train_step.parameters import Float32s, Parameters
 from protos.train_step import (
     LEARNING_RATE,
@@ -134,15 +134,9 @@ def _only(model: ModelProto, output: str) -> ModelProto:
     graph = part.graph
     nodes = ordered(model.graph.node, [output])
     used = {name for node in nodes for name in node.input}
-    _keep(graph.input, used)
-    _keep(graph.output, {output})
-    _keep(graph.initializer, used)
+    drop(graph.input, lambda one: one.name not in used)
+    drop(graph.output, lambda one: one.name != output)
+    drop(graph.initializer, lambda one: one.name not in used)
     graph.ClearField("node")
     graph.node.extend(nodes)
     return part
-
-
-def _keep(values: Any, names: set[str]) -> None:
-    """Removes all of a repeated field but those of these names."""
-    for one in [value for value in values if value.name not in names]:
-        values.remove(one)

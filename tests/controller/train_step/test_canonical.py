@@ -233,7 +233,8 @@ def classifier(transform: str, classes: int, labels: Sequence[str] = ()) -> byte
     named = labels or range(10, 10 + classes)
     kind = "classlabels_strings" if labels else "classlabels_ints"
     node.attribute.append(helper.make_attribute(kind, list(named)))
-    label = helper.make_tensor_value_info("label", TensorProto.INT64, ["N"])
+    kind_of_label = TensorProto.STRING if labels else TensorProto.INT64
+    label = helper.make_tensor_value_info("label", kind_of_label, ["N"])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", classes])
     return ml_model([node], [label, scores])
 
@@ -282,6 +283,16 @@ def test_a_linear_regressor_behind_a_scaler_becomes_plain_arithmetic() -> None:
     np.testing.assert_allclose(answers(made, x)["y"], answers(model, x)["y"], rtol=1e-6)
 
 
-def test_a_classifier_with_labels_of_text_is_refused() -> None:
-    with pytest.raises(NotConvertible, match=r"ai\.onnx\.ml\.LinearClassifier.*labels are text"):
-        canonical(classifier("SOFTMAX", 3, ["a", "b", "c"]), RUNTIME)
+def test_a_classifier_may_answer_with_words() -> None:
+    model = classifier("SOFTMAX", 3, ["cat", "dog", "møøse"])
+    x = {"x": normal(20, 3, seed=6, scale=2.0)}
+
+    made = canonical(model, RUNTIME)
+
+    assert answers(made, x)["label"].tolist() == answers(model, x)["label"].tolist()
+    assert canonical(made, RUNTIME) == made == canonical(model, RUNTIME)
+
+
+def test_a_classifier_with_another_transform_is_refused() -> None:
+    with pytest.raises(NotConvertible, match=r"LinearClassifier\): post_transform PROBIT"):
+        canonical(classifier("PROBIT", 3), RUNTIME)
