@@ -19,13 +19,12 @@ from controller.candidate.errors import NoCandidate
 from controller.candidate.model import SteppedModel, stepped
 from controller.candidate.profile import Answers, CandidateProfile, candidate_profile
 from controller.candidate.trained import Trained, metrics_of
-from controller.registry import golden
 from controller.registry.bundle import Measured
 from controller.registry.gates import Candidate
 from controller.registry.metrics import predictions
 from controller.registry.onnx_file import read_onnx
 from controller.registry.origin import Origin
-from controller.registry.preparation import Prepared
+from controller.registry.preparation import Prepared, golden_of
 from controller.registry.signature import Signature
 from controller.registry.training_text import spec_of
 from controller.registry.trial import Gauges, Progress, Subject, Trial, answers, load, run
@@ -76,31 +75,27 @@ def prepare(
     manifest, spec = parent.manifest, parent.spec
     _check_parameters(spec, trained)
     progress("make the model of its parent and a step", 0.0)
-    made = stepped(parent.files[Role.MODEL], trained.parameters)
+    made = stepped(parent.files[Role.MODEL], trained.parameters, levels=trained.levels)
     file = f"{manifest.reference} trained by {trained.run}"
     onnx = read_onnx(made.onnx, file)
     subject = Subject(manifest.model, file, made.onnx, onnx)
     signature = Signature(manifest.inputs, manifest.outputs)
-    vectors = _decoded(parent.files[Role.GOLDEN])
-    model, trial = run(runtime, subject, vectors.inputs, gauges, progress)
+    asked = _golden_inputs(parent.files[Role.GOLDEN])
+    model, trial = run(runtime, subject, asked, gauges, progress)
     try:
-        rows = golden.choose(
-            signature, vectors.inputs, trial.outputs, row_at_a_time=onnx.row_at_a_time
-        )
-        inputs = {name: array[rows] for name, array in vectors.inputs.items()}
-        outputs = answers(model, subject, inputs, progress)
+        vectors = golden_of(model, subject, signature, asked, trial)
     finally:
         model.close()
     load(runtime, subject, signature).close()
     progress("count the profile and calibrate its thresholds", 0.0)
     profile = _profile(parent, spec, windows, trained, rng)
-    rounding = _rounding(runtime, parent, trained, vectors.inputs, trial, signature)
+    rounding = _rounding(runtime, parent, trained, made, asked, trial)
     files = {
         Role.MODEL: made.onnx,
         Role.MODEL_STEP: made.step,
         Role.TRAIN_STEP: renamed(parent.files[Role.TRAIN_STEP], spec, sha256(made.onnx)),
         Role.REFERENCE: profile.reference.encode(),
-        Role.GOLDEN: golden_file.encode(golden.golden(signature, inputs, outputs)),
+        Role.GOLDEN: vectors,
     }
     return Prepared(
         onnx=onnx,
@@ -142,9 +137,9 @@ def _check_parameters(spec: TrainStepSpec, trained: Trained) -> None:
         )
 
 
-def _decoded(data: bytes) -> golden_file.Golden:
+def _golden_inputs(data: bytes) -> Tensors:
     try:
-        return golden_file.decode(data)
+        return golden_file.decode(data).inputs
     except AgentError as error:
         raise NoCandidate(f"the parent's golden vectors: {error.detail}") from error
 
@@ -171,11 +166,12 @@ def _rounding(
     runtime: Runtime,
     parent: TrainedParent,
     trained: Trained,
+    made: SteppedModel,
     inputs: Tensors,
     trial: Trial,
-    signature: Signature,
 ) -> tuple[str, ...]:
     """On how many golden rows the step's rounding gives another class than what was trained."""
+    signature = Signature(parent.manifest.inputs, parent.manifest.outputs)
     data = with_parameters(parent.files[Role.MODEL], trained.parameters)
     name = f"{parent.manifest.reference} trained by {trained.run}, in float32"
     subject = Subject(parent.manifest.model, name, data, read_onnx(data, name))
@@ -188,7 +184,8 @@ def _rounding(
     if ours is None or theirs is None:
         return ()
     changed = int(np.count_nonzero(ours != theirs))
-    return (f"rounding to the step changes {changed} of {len(ours)} golden answers",)
+    off = f"the step is off what was evaluated by {made.largest:.2g} at most"
+    return (f"{off}, which changes {changed} of {len(ours)} golden answers",)
 
 
 def _judged(manifest: Manifest, trained: Trained, trial: Trial) -> Candidate:

@@ -86,7 +86,7 @@ def prepare(
     try:
         signature = infer(onnx, data.inputs, trial.outputs, request.semantics, request.onnx_name)
         progress("choose golden vectors", 0.0)
-        vectors = _golden(model, subject, signature, data, trial)
+        vectors = golden_of(model, subject, signature, data.inputs, trial)
     finally:
         model.close()
     load(runtime, subject, signature).close()
@@ -137,15 +137,15 @@ def _subject(
     return replace(subject, data=data, onnx=onnx), (note,)
 
 
-def _golden(
-    model: LoadedModel, subject: Subject, signature: Signature, data: ReferenceData, trial: Trial
+def golden_of(
+    model: LoadedModel, subject: Subject, signature: Signature, inputs: Tensors, trial: Trial
 ) -> bytes:
-    """The file of golden vectors: their outputs are what they give as one batch."""
+    """The file of golden vectors of some of the rows: their outputs are what they give as one batch."""
     row_at_a_time = subject.onnx.row_at_a_time
-    rows = golden.choose(signature, data.inputs, trial.outputs, row_at_a_time=row_at_a_time)
-    inputs = {name: array[rows] for name, array in data.inputs.items()}
-    outputs = answers(model, subject, inputs, lambda _what, _share: None)
-    return golden_file.encode(golden.golden(signature, inputs, outputs))
+    rows = golden.choose(signature, inputs, trial.outputs, row_at_a_time=row_at_a_time)
+    chosen = {name: array[rows] for name, array in inputs.items()}
+    outputs = answers(model, subject, chosen, lambda _what, _share: None)
+    return golden_file.encode(golden.golden(signature, chosen, outputs))
 
 
 def _metrics(signature: Signature, outputs: Tensors, data: ReferenceData) -> Mapping[str, float]:

@@ -4,12 +4,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from controller.candidate.errors import NoCandidate
-from controller.candidate.model import parameters_of, stepped
-from controller.candidate.parameter_data import Float32s
+from controller.candidate.model import (
+    SteppedModel,
+    _on_grid,
+    parameters_of,
+    rounded,
+    stepped,
+)
+from controller.candidate.parameter_data import Float32s, places
 from protos.model_step import applied
 
-RNG = np.random.default_rng(7)
-WEIGHTS: Float32s = RNG.normal(size=(64, 32)).astype(np.float32)
+WEIGHTS: Float32s = np.random.default_rng(7).normal(size=(64, 32)).astype(np.float32)
 BIAS = np.zeros(32, np.float32)
 
 
@@ -30,7 +35,7 @@ PARENT = model(w=WEIGHTS, b=BIAS)
 
 def moved(scale: float = 0.1) -> dict[str, Float32s]:
     """What training might leave: many small steps, a few large ones, biases that began at zero."""
-    steps = RNG.standard_t(4, size=WEIGHTS.shape).astype(np.float32)
+    steps = np.random.default_rng(8).standard_t(4, size=WEIGHTS.shape).astype(np.float32)
     return {"w": WEIGHTS + np.float32(scale) * steps, "b": BIAS + np.float32(scale)}
 
 
@@ -46,8 +51,8 @@ def test_the_model_is_the_parent_moved_to_what_was_trained() -> None:
     }
     off = {name: np.max(np.abs(got[name] - array)) for name, array in trained.items()}
     assert made.largest == max(off.values())
-    for name, old in {"w": WEIGHTS, "b": BIAS}.items():  # half a step of the grid, and rounding
-        assert off[name] <= 0.501 * np.max(np.abs(trained[name] - old)) / made.levels + 1e-7
+    grid = np.max(np.abs(trained["w"] - WEIGHTS)) / made.levels  # of all tensors
+    assert made.largest <= 0.501 * grid
     assert applied(PARENT, made.step, len(PARENT)) == made.onnx
 
 
@@ -63,7 +68,40 @@ def test_the_grid_is_the_finest_whose_step_is_small_enough() -> None:
 
 
 def test_where_no_grid_is_small_enough_the_coarsest_is_taken() -> None:
-    assert stepped(PARENT, moved(), aim=0.001).levels == 15
+    assert stepped(PARENT, moved(), aim=0.001).levels == 16
+
+
+def test_no_finer_grid_would_have_been_small_enough() -> None:
+    trained = moved()
+
+    made = stepped(PARENT, trained, aim=0.15)
+
+    assert len(_on_grid_of(trained, made.levels + 1).step) > 0.15 * len(PARENT)
+
+
+def _on_grid_of(trained: dict[str, Float32s], levels: int) -> SteppedModel:
+    where = places(PARENT, trained.keys())
+    old = {"w": WEIGHTS, "b": BIAS}
+    differences = {name: array.ravel() - old[name].ravel() for name, array in trained.items()}
+    return _on_grid(PARENT, trained, where, differences, levels)
+
+
+def test_a_model_of_a_few_numbers_gets_the_finest_grid() -> None:
+    tiny = model(b=BIAS[:12])
+
+    made = stepped(tiny, {"b": np.arange(12, dtype=np.float32)})
+
+    assert made.levels == 127
+    assert made.share > 0.13
+
+
+def test_what_is_rounded_once_is_rounded_to_itself() -> None:
+    once = rounded(PARENT, moved())
+
+    again = stepped(PARENT, once.parameters, levels=once.levels)
+
+    assert again.largest < 1e-6
+    assert again.levels == once.levels == stepped(PARENT, moved()).levels
 
 
 def test_a_parameter_that_did_not_move_stays_bit_for_bit() -> None:
