@@ -76,3 +76,18 @@ def test_an_operators_command_says_what_to_install_on_a_device(scripts: Path) ->
 
 def test_the_agent_loads_no_transport_before_it_goes_that_way(device: dict[str, list[str]]) -> None:
     assert {"grpc", "aiomqtt", "paho"} & set(device["imported"]) == set()
+
+
+def test_an_agent_that_keeps_no_examples_loads_nothing_of_training() -> None:
+    code = (
+        "import sys, agent.app, agent.serving.faces\n"
+        "off = {'agent.federated.local_training', 'agent.federated.collecting.actions',\n"
+        "       'agent.federated.loop', 'agent.runtimes.trainer', 'agent.store.sqlite_examples',\n"
+        "       'agent.training'}\n"
+        "sys.exit(repr(sorted(off & set(sys.modules))) if off & set(sys.modules) else 0)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
