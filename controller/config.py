@@ -57,6 +57,12 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     open_metrics: bool = False  # /metrics without a token
 
 
+class Retraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often the controller looks whether the data of a model have changed over its devices."""
+
+    interval_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=86_400)] = 30.0
+
+
 class Mqtt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The broker through which devices are reached, too: docs/mqtt.md says how to set one up."""
 
@@ -78,6 +84,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     listening: Listening = Listening()
     lifetimes: Lifetimes = Lifetimes()
     telemetry: Telemetry = Telemetry()
+    retraining: Retraining = Retraining()
     mqtt: Mqtt = Mqtt()
     log_level: str = "INFO"
 
