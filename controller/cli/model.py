@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,6 +12,7 @@ from controller.cli import approval
 from controller.cli.approval import ModelArgument, VersionArgument
 from controller.cli.arguments import model_name, named, pairs, require_plain, version_of
 from controller.cli.client import ApiClient, place
+from controller.cli.descent import descent, parents_metrics
 from controller.cli.device import moment
 from controller.cli.model_training import (
     LossOption,
@@ -160,10 +161,11 @@ def show(
     with ApiClient() as api:
         path = place("models", model, "versions", version) if version else place("models", model)
         found = api.get(path)
+        beside = parents_metrics(api, found) if version else {}
     if output is Output.JSON:
-        show_json(found)
+        show_json({**found, "parent_metrics": beside} if version else found)
     elif version:
-        _show(found)
+        _show(found, beside)
         _next_step(found)
     else:
         titles = {"name": "model", "approvers": "approvers"}
@@ -272,7 +274,8 @@ def _row(version: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _show(version: dict[str, Any]) -> None:
+def _show(version: dict[str, Any], beside: Mapping[str, float] | None = None) -> None:
+    """A version; ``beside`` are its parent's metrics on the same rows."""
     manifest = version["manifest"]
     tensors = [
         f"{one['name']} {one['dtype']}{one['shape']} {one['semantic']}"
@@ -281,16 +284,19 @@ def _show(version: dict[str, Any]) -> None:
     row = _row(version) | {
         "name": f"{version['model']}/{version['version']}",
         "signature": "; ".join(tensors),
-        "bytes": sum(one["length"] for one in manifest["files"].values()),
         "budgets": f"p99 {manifest['budgets']['latency_p99_seconds'] * 1e3:.3g} ms, "
         f"{manifest['budgets']['memory_bytes'] / 2**20:.0f} MiB",
         "counter": manifest["release_counter"],
+        **descent(manifest, beside or {}),
     }
     titles = {"name": "version", "state": "state", "reasons": "reasons", "waits": "waits for",
-              "aliases": "aliases", "signature": "signature", "metrics": "metrics", "budgets": "budgets",
-              "bytes": "bytes", "counter": "counter", "manifest_sha256": "manifest",
+              "aliases": "aliases", "origin": "comes from", "signature": "signature", "metrics": "metrics",
+              "beside": "beside parent", "trainable": "trainable", "budgets": "budgets", "bytes": "bytes",
+              "step": "as a step", "counter": "counter", "manifest_sha256": "manifest",
               "registered": "registered", "registered_by": "by"}  # fmt: skip
-    show_fields(row, titles, Output.TABLE)
+    optional = {"origin", "beside", "trainable", "step"}
+    shown = {key: one for key, one in titles.items() if key not in optional or row.get(key)}
+    show_fields(row, shown, Output.TABLE)
 
 
 def _next_step(version: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from controller.candidate.actions import Means, register_candidate
+from tests.controller.candidate.runs import trained
 from tests.controller.cli.office import MODEL, Muster, Office
 from tests.controller.registry.building import classifier, npz
 
@@ -19,6 +21,7 @@ def test_a_version_is_registered_approved_by_two_aliased_and_recalled(
     registered_before_anybody_approves(muster, office)
     appointed(muster, office)
     approved_by_two(muster, office)
+    trained_by_devices(muster, office)
     aliased(muster)
     recalled(muster, office)
 
@@ -83,6 +86,24 @@ def approved_by_two(muster: Muster, office: Office) -> None:
     assert shown.lines[-1] == "next: `muster rollout start digits/1 --to SELECTOR`"
     refused = muster.refused("model", "withdraw", "digits/1")
     assert "it can't be withdrawn; recall it instead" in refused
+
+
+def trained_by_devices(muster: Muster, office: Office) -> None:
+    services = office.services
+    means = Means(office.store, services.blobs, services.runtime, np.random.default_rng(3))
+    register_candidate(means, "digits/1", trained(run="run-7"), "ann", 1_790_000_000.0)
+    shown = {line.split()[0]: line for line in muster.ok("model", "show", "digits/2").lines if line}
+    assert "digits/1, trained on devices: run run-7, 3 rounds" in shown["comes"]
+    assert "accuracy 0." in shown["beside"]
+    assert " → 0.9" in shown["beside"]
+    assert "by devices" in shown["trainable"]
+    assert "for devices that have digits/1" in shown["as"]
+    asked = muster.ok("model", "show", "digits/2", "-o", "json").json
+    assert asked["parent_metrics"]["accuracy"] < 0.5
+    assert asked["waits_for"] == "add"
+    first = muster.ok("model", "approve", "digits/2", "--yes", "--key", office.key("ann"))
+    assert "trained on devices from digits/1: run run-7, 3 rounds" in first.out
+    muster.ok("model", "withdraw", "digits/2")
 
 
 def aliased(muster: Muster) -> None:
