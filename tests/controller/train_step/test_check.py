@@ -56,6 +56,31 @@ def test_it_passes_with_every_loss(loss: Loss, rng: np.random.Generator) -> None
     assert check_train_step(made, step, rng, RUNTIME).worst_slope <= TOLERANCE
 
 
+def test_a_model_that_was_not_trained_yet_passes(rng: np.random.Generator) -> None:
+    """Its biases are zero, and so is all that is behind an activation of zeros."""
+    text = """
+        fresh (float[N,4] x) => (float[N,3] y) {
+            n = Abs(x)
+            m = Neg(n)
+            z = Relu(m)
+            h = Gemm(z, one, zero)
+            r = Relu(h)
+            s = Gemm(x, two)
+            t = Add(r, s)
+            y = Gemm(t, three)
+        }
+    """
+    weights = {
+        "one": normal(4, 5),
+        "zero": np.zeros(5, np.float32),
+        "two": normal(4, 5, seed=1),
+        "three": normal(5, 3),
+    }
+    made, step = built(network(text, weights), TrainOptions(trainable=("zero", "two", "three")))
+
+    assert check_train_step(made, step, rng, RUNTIME).worst_slope <= TOLERANCE
+
+
 def test_it_can_be_tried_on_rows_of_the_reference(rng: np.random.Generator) -> None:
     made, step = built(mlp(), TrainOptions())
 
