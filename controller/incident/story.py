@@ -134,11 +134,13 @@ def advanced(incident: Incident, facts: Facts) -> tuple[Incident, tuple[StoryEnt
     return now, tuple(sorted(entries, key=lambda one: one.at_ms))
 
 
-def found(incident: Incident, watched: Watched) -> tuple[StoryEntry, ...]:
-    """The first entries of the story: what was found."""
+def found(
+    incident: Incident, watched: Watched, besides: Sequence[str] = ()
+) -> tuple[StoryEntry, ...]:
+    """The first entries of the story: what was found, and what there is to say besides."""
     subject = f"{incident.model}/{incident.version}"
     share = f"{watched.moved} of {watched.judged} devices see data unlike the reference"
-    said = (share, *watched.sentences)
+    said = (share, *watched.sentences, *besides)
     return tuple(
         StoryEntry(f"finding-{number}", incident.opened_ms, EntryKind.FINDING, subject, sentence)
         for number, sentence in enumerate(said)

@@ -1,11 +1,13 @@
 """Looks at every model that devices run, and opens an incident where its world has changed; blocks."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controller.audit import Entry
-from controller.errors import InvalidInput
+from controller.errors import ControllerError, InvalidInput
+from controller.federated import actions as runs
+from controller.federated.actions import Wish
 from controller.fleet_config.problems import BadFleetFile
 from controller.fleet_config.reading import read_fleet
 from controller.incident.actions import watched
@@ -29,27 +31,6 @@ ACTOR = "muster"
 """Who proposes, in the audit record."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A run that is to be made for an incident.
-
-    Attributes:
-        file: TOML.
-        start: whether it starts at once.
-    """
-
-    model: str
-    version: int
-    file: str
-    reasons: tuple[str, ...]
-    incident: str
-    start: bool
-
-
-Propose = Callable[[Transaction, Wish, float], str]
-"""Makes the run; returns its id. Raises ``InvalidInput`` or ``Conflict`` if it can't be."""
 
 
 @dataclass
@@ -83,7 +64,6 @@ def look(
     blobs: BlobStore,
     policy: RetrainPolicy,
     memory: Memory,
-    propose: Propose,
     now: float,
 ) -> Decision | None:
     """Looks at one model, and acts; None where no device has told anything of it.
@@ -108,7 +88,7 @@ def look(
     with store.begin() as tx:
         if _is_open(tx, policy.model):
             return decided(policy, _situation(tx, policy, seen, memory), now_ms)
-        _open(tx, policy, seen, decision, propose, now)
+        _open(tx, policy, seen, decision, now)
     return decision
 
 
@@ -128,15 +108,15 @@ def _open(
     policy: RetrainPolicy,
     seen: Watched,
     decision: Decision,
-    propose: Propose,
     now: float,
 ) -> None:
     model = policy.model
     name, now_ms = f"{model}-i{len(tx.incidents.all(model)) + 1}", int(now * 1000)
-    run = ""
+    run, why = "", ""
     if decision.act in {Act.PROPOSE, Act.START}:
-        file, start = run_file(policy, seen.version), decision.act is Act.START
-        run = propose(tx, Wish(model, seen.version, file, decision.reasons, name, start), now)
+        file = run_file(policy, seen.version)
+        wish = Wish(file, ACTOR, "proposal", reasons=decision.reasons, incident=name)
+        run, why = _run(tx, wish, now, at_once=decision.act is Act.START)
     incident = Incident(
         id=name,
         model=model,
@@ -146,10 +126,25 @@ def _open(
         run=run,
     )
     tx.incidents.put(incident)
-    tx.incidents.tell(name, found(incident, seen))
+    tx.incidents.tell(name, found(incident, seen, (why,) if why else ()))
     detail = {"version": str(seen.version), "run": run, "act": decision.act.value}
     tx.audit.append(Entry(ACTOR, "incident.open", name, detail), now_ms)
     log.warning("incident.opened id=%s model=%s run=%s", name, model, run or "none")
+
+
+def _run(tx: Transaction, wish: Wish, now: float, *, at_once: bool) -> tuple[str, str]:
+    """The id of the run, and what stood in the way of its starting, or of there being one."""
+    why = ""
+    if at_once:
+        try:
+            runs.require_flower()
+            return runs.start(tx, wish, now).id, ""
+        except ControllerError as error:
+            why = f"the run can't start by itself: {error.detail}"
+    try:
+        return runs.propose(tx, wish, now).id, why
+    except ControllerError as error:
+        return "", f"no run can be proposed: {error.detail}"
 
 
 def _read(text: str, name: str) -> tuple[RetrainPolicy, ...]:

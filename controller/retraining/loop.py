@@ -8,7 +8,7 @@ from typing import Final
 from agent.clock import Clock
 from controller.errors import ControllerError
 from controller.incident.actions import bring_up_to_date
-from controller.retraining.actions import Memory, Propose, look, policies
+from controller.retraining.actions import Memory, look, policies
 from controller.retraining.proposal import Act
 from controller.store.blob_store import BlobStore
 from controller.store.store import Store
@@ -28,7 +28,6 @@ class RetrainingLoop:
         blobs: where the profiles are.
         clock: the time.
         interval: seconds between two looks.
-        propose: makes a run.
         wake: a run was made that starts at once.
         holder: names this controller among those that share the store.
     """
@@ -39,7 +38,6 @@ class RetrainingLoop:
         blobs: BlobStore,
         clock: Clock,
         interval: float,
-        propose: Propose,
         wake: Callable[[], None],
         holder: str = "controller",
     ) -> None:
@@ -47,7 +45,6 @@ class RetrainingLoop:
         self._blobs = blobs
         self._clock = clock
         self._interval = interval
-        self._propose = propose
         self._wake = wake
         self._holder = holder
         self._memory = Memory()
@@ -76,7 +73,7 @@ class RetrainingLoop:
             open_now = tx.incidents.open()
         for model, policy in wanted.items():
             try:
-                decision = look(self._store, self._blobs, policy, self._memory, self._propose, now)
+                decision = look(self._store, self._blobs, policy, self._memory, now)
             except ControllerError as error:
                 if error.status >= 500:
                     raise

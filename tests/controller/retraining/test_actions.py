@@ -4,17 +4,19 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from controller.federated import actions as runs
+from controller.federated.actions import Wish
+from controller.federated.run import Run, RunState
+from controller.federated.run_file import read_plan
 from controller.fleet_config.applied import AppliedFleet
 from controller.incident import actions as incidents
 from controller.incident.incident import IncidentState
-from controller.retraining.actions import Wish
 from controller.retraining.loop import RetrainingLoop
-from controller.store.store import Transaction
 from protos.manifest import Role, read_manifest
 from simulations.memory_controller_blobs import MemoryControllerBlobs
 from simulations.memory_store import MemoryStore
 from tests.controller.monitor.pumps import controller, registered, stored
-from tests.controller.rollout.world import HandClock
+from tests.controller.rollout.world import HandClock, device
 
 FLEET = """
 [fleet]
@@ -45,13 +47,10 @@ class Watch:
     store: MemoryStore
     blobs: MemoryControllerBlobs
     clock: HandClock = field(default_factory=HandClock)
-    wishes: list[Wish] = field(default_factory=list)
     woken: int = 0
 
     def __post_init__(self) -> None:
-        self.loop = RetrainingLoop(
-            self.store, self.blobs, self.clock, 10.0, self._propose, self._wake, "one"
-        )
+        self.loop = RetrainingLoop(self.store, self.blobs, self.clock, 10.0, self._wake, "one")
 
     def turn(self, seconds: float) -> None:
         """One look, after so many seconds."""
@@ -75,9 +74,10 @@ class Watch:
                 [stored(f"d{n}", sequence, shift=shift) for n, shift in enumerate(shifts)]
             )
 
-    def _propose(self, _: Transaction, wish: Wish, __: float) -> str:
-        self.wishes.append(wish)
-        return "pump-r1"
+    def runs(self) -> list[Run]:
+        """All there are."""
+        with self.store.read() as tx:
+            return list(tx.runs.all())
 
     def _wake(self) -> None:
         self.woken += 1
@@ -85,8 +85,10 @@ class Watch:
 
 def watching(shifts: list[float], fleet: str = "") -> Watch:
     store, blobs = controller([stored(f"d{n}", 1, shift=shift) for n, shift in enumerate(shifts)])
-    if fleet:
-        with store.begin() as tx:
+    with store.begin() as tx:
+        for n in range(len(shifts)):
+            tx.devices.put(device(f"d{n}", {}, {}))
+        if fleet:
             tx.fleets.put(AppliedFleet("pumps", fleet, "0" * 64, 0.0, "ada"))
     return Watch(store, blobs)
 
@@ -98,20 +100,20 @@ def test_a_world_that_has_changed_for_long_enough_opens_an_incident_with_a_propo
     watch = watching(ALL)
     watch.turn(0)
     watch.turn(599)
-    assert (watch.states(), watch.wishes) == ({}, [])
+    assert (watch.states(), watch.runs()) == ({}, [])
 
     watch.turn(1)
     assert watch.states() == {"pump-i1": IncidentState.OPEN}
     assert watch.told("pump-i1")[0] == "5 of 5 devices see data unlike the reference"
-    (wish,) = watch.wishes
-    assert (wish.version, wish.incident, wish.start) == (1, "pump-i1", False)
-    assert wish.reasons[0] == "5 of 5 devices have moved together"
-    assert 'model = "pump/1"' in wish.file
+    (run,) = watch.runs()
+    assert (run.version, run.incident, run.state) == (1, "pump-i1", RunState.PROPOSED)
+    assert run.reasons[0] == "5 of 5 devices have moved together"
+    assert 'model = "pump/1"' in run.file
     assert watch.woken == 0
 
     watch.turn(1000)
     assert list(watch.states()) == ["pump-i1"]
-    assert len(watch.wishes) == 1
+    assert len(watch.runs()) == 1
 
 
 def test_a_fleet_s_file_may_let_the_run_start_by_itself_and_says_how_it_goes() -> None:
@@ -119,18 +121,32 @@ def test_a_fleet_s_file_may_let_the_run_start_by_itself_and_says_how_it_goes() -
     watch.turn(0)
     watch.turn(60)
 
-    (wish,) = watch.wishes
-    assert wish.start
+    (run,) = watch.runs()
+    assert (run.state, run.rounds) == (RunState.RUNNING, 4)
     assert watch.woken == 1
-    assert 'name = "FedTrimmedAvg"\nbeta = 0.2' in wish.file
-    assert "rounds = 4" in wish.file
+    assert read_plan(run.file, "run").strategy.parameters() == {"beta": 0.2}
+
+
+def test_a_run_that_can_t_start_by_itself_is_proposed_and_the_story_says_why() -> None:
+    watch = watching(ALL, FLEET)
+    with watch.store.begin() as tx:
+        begun = runs.start(tx, Wish('[run]\nmodel = "pump/1"\n', "ada"), 1.0)
+    watch.turn(0)
+    watch.turn(60)
+
+    assert {one.id: one.state for one in watch.runs()} == {
+        begun.id: RunState.RUNNING,
+        "pump-r2": RunState.PROPOSED,
+    }
+    assert any(line.startswith("the run can't start by itself") for line in watch.told("pump-i1"))
+    assert watch.states() == {"pump-i1": IncidentState.OPEN}
 
 
 def test_few_devices_are_no_reason_however_long_it_lasts() -> None:
     watch = watching([2.0, 0.0, 0.0, 0.0, 0.0])
     for _ in range(3):
         watch.turn(1000)
-    assert (watch.states(), watch.wishes) == ({}, [])
+    assert (watch.states(), watch.runs()) == ({}, [])
 
 
 def test_what_passes_in_between_begins_anew() -> None:
@@ -157,7 +173,7 @@ def test_a_version_that_can_t_be_trained_opens_an_incident_for_people() -> None:
     watch.turn(0)
     watch.turn(600)
     assert watch.states() == {"pump-i1": IncidentState.OPEN}
-    assert watch.wishes == []
+    assert watch.runs() == []
 
 
 def test_a_world_that_goes_back_ends_it_and_the_next_change_is_another_incident() -> None:
@@ -191,9 +207,7 @@ def test_one_that_somebody_closes_stays_closed() -> None:
 def test_of_two_controllers_one_looks() -> None:
     watch = watching(ALL)
     other = Watch(watch.store, watch.blobs, watch.clock)
-    other.loop = RetrainingLoop(
-        watch.store, watch.blobs, watch.clock, 10.0, other._propose, other._wake, "two"
-    )
+    other.loop = RetrainingLoop(watch.store, watch.blobs, watch.clock, 10.0, other._wake, "two")
     watch.turn(0)
     other.turn(0)
     watch.turn(39)
