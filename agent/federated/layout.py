@@ -4,6 +4,7 @@ Rows of one layout stand behind one another as one packed array, which numpy rea
 Nothing is pickled, and no length stands in the bytes: a row has ``Layout.row_bytes``, or is refused.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -70,13 +71,14 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def dtype(self) -> np.dtype[Any]:
         """One example as a packed record, with a field for each input and ``TRUTH``."""
-        fields = [*self.inputs, *((self.truth,) if self.truth else ())]
-        return np.dtype(
-            [
-                (one.name, DATATYPES[one.datatype].numpy.newbyteorder("<"), one.shape)
-                for one in fields
-            ]
-        )
+        return _record_of((*self.inputs, self.truth) if self.truth else self.inputs)
+
+
+@functools.lru_cache(maxsize=64)
+def _record_of(fields: tuple[Field, ...]) -> np.dtype[Any]:
+    return np.dtype(
+        [(one.name, DATATYPES[one.datatype].numpy.newbyteorder("<"), one.shape) for one in fields]
+    )
 
 
 def layout_of(manifest: Manifest, spec: TrainStepSpec, classes: int = 0) -> Layout:

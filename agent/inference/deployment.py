@@ -12,8 +12,7 @@ from protos.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
-# What a mistake in the observer may raise. The answer is right all the same.
-_OBSERVER_ERRORS: Final = (
+MISTAKES: Final = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -21,6 +20,7 @@ _OBSERVER_ERRORS: Final = (
     TypeError,
     ValueError,
 )
+"""What a mistake may raise in who only looks on: the answer is right all the same."""
 
 
 class Observer(Protocol):
@@ -118,7 +118,7 @@ class Deployment(Generic[ObserverT, ReferenceT]):
         """Shows one request to the observer. A mistake there is logged once and fails no request."""
         try:
             self.observer.observe(inputs, outputs)
-        except _OBSERVER_ERRORS:
+        except MISTAKES:
             if not self._unwatched:
                 self._unwatched = True
                 log.exception("inference.unwatched version=%s", self.manifest.reference)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from agent.clock import Clock
-from agent.errors import AgentError, InvalidRequest
+from agent.errors import AgentError, InvalidRequest, NotReady, UnknownModel
 from agent.federated.collecting.remembered import Limits, Remembered, Request
 from agent.federated.collecting.samples import Drawn
 from agent.federated.errors import NotCollecting, StepRefused, UnknownRequest
@@ -19,8 +19,9 @@ from agent.federated.examples import ExampleStore, examples_of
 from agent.federated.layout import Array, Layout, finite, layout_of, packed, truth_of
 from agent.federated.retention import Retention
 from agent.federated.step_file import read_step
+from agent.inference.deployment import MISTAKES
 from agent.runtimes.runtime import Tensors
-from protos.manifest import Manifest, Role
+from protos.manifest import File, Manifest, Role
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Collector:
         self._lock = threading.Lock()
         self._remembered = Remembered(limits)
         self._drawn: dict[str, Drawn] = {}
-        self._layouts: dict[str, Layout | str] = {}
+        self._layouts: dict[tuple[str, int, File | None], Layout | str] = {}
         self._expires_at = 0.0
         self._told = False
 
@@ -77,12 +78,16 @@ class Collector:
                 request = Request(version, layout, packed(layout, inputs, None), self._now())
                 with self._lock:
                     self._remembered.put(model, request_id, request)
-        except NotCollecting:
+        except (NotCollecting, UnknownModel, NotReady):  # the last two: it has just been switched
             return
         except AgentError as error:
             if not self._told:  # once: there may be thousands
                 self._told = True
                 log.warning("examples.not-kept code=%s detail=%s", error.code, error.detail)
+        except MISTAKES:
+            if not self._told:
+                self._told = True
+                log.exception("examples.not-kept model=%s version=%d", model, version)
 
     def feedback(
         self, model: str, version: int | None, request_id: str, truth: Sequence[Any] | Array
@@ -151,12 +156,13 @@ class Collector:
     # --- Inside -----------------------------------------------------------------------------------
 
     def _layout(self, manifest: Manifest) -> Layout:
-        known = self._layouts.get(manifest.digest)
+        key = (manifest.model, manifest.version, manifest.files.get(Role.TRAIN_STEP))
+        known = self._layouts.get(key)
         if known is None:
             known = self._read_layout(manifest)
             if len(self._layouts) >= LAYOUTS:
                 self._layouts.clear()
-            self._layouts[manifest.digest] = known
+            self._layouts[key] = known
         if isinstance(known, str):
             raise NotCollecting(known)
         return known

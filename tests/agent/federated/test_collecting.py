@@ -255,6 +255,25 @@ def test_a_disk_that_fails_fails_no_request(learner: Learner) -> None:
         device.collector.add("learner", None, {"x": ROW}, None)
 
 
+def test_a_mistake_in_collecting_fails_no_request(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = Collector(
+        device.manifest,
+        lambda _: None,  # type: ignore[arg-type, return-value]
+        device.examples,
+        ALL,
+        ROOM,
+        device.clock,
+        DICE,
+    )
+
+    for name in ("r1", "r2"):
+        broken.answered("learner", 1, name, {"x": ROW})
+
+    assert [one.msg.split()[0] for one in caplog.records] == ["examples.not-kept"]
+
+
 def test_a_model_that_is_its_own_target_learns_from_its_requests() -> None:
     device = Device(linear(4, loss=Loss.RECONSTRUCTION))
     x, _ = clouds(AT_ONCE + 9)
