@@ -43,6 +43,7 @@ from agent.store.device_store import DeviceStore, Identity
 from agent.store.lift_requests import LiftRequests
 from agent.store.spool_order import SpoolLimits
 from agent.store.sqlite_store import SqliteStore
+from agent.taking_part import Around, taking_part
 from agent.telemetry.actions import Reporter
 from agent.telemetry.loop import ReportLoop, ResourcesLoop, UploadLoop
 from agent.transport import controller_client
@@ -89,6 +90,9 @@ class Agent:
         key_pem = device_key(home.key, identity)
         self._home, self._config, self._identity, self._clock = home, config, identity, clock
         self._certificate = identity.certificate_pem
+        self._circumstances = partial(
+            read_circumstances, timezone=config.device.timezone, metered=config.device.metered
+        )
         blobs, runtime = BlobFolder(home.blobs), OnnxRuntime()
         backoff = Backoff(config.connecting.backoff_seconds, config.connecting.backoff_cap_seconds)
 
@@ -112,28 +116,29 @@ class Agent:
         reporter = Reporter(store, keys.signer(key_pem), self._say, clock)
         self.reports = ReportLoop(reporter, self.uploads.wake)
         self.installs = self._install_loop(store, blobs, rng, runtime)
-        self.refreshes = RefreshLoop(
-            self.trust,
-            self.uplink.metadata,
-            self._on_limits,
-            clock,
-            rng,
-            config.connecting.trust_refresh_seconds,
-        )
-        self.directives = self._directive_loop(rng, backoff)
+        self.refreshes, self.directives = self._trust_loops(rng, backoff)
         self.commands.directives, self.commands.refreshes = self.directives, self.refreshes
-        self.monitor = MonitorLoop(
-            store,
-            self.deployments,
-            clock,
-            rows=config.watching.window_rows,
-            seconds=config.watching.window_seconds,
-            wishes=Wishes(store.installs.directive),
-            checkpoint_seconds=config.watching.checkpoint_seconds,
-        )
+        self.monitor = monitor_of(self.deployments, store, config, clock)
         self.resources = ResourcesLoop(
             store, home.path, clock, interval=config.reporting.resources_seconds
         )
+        self.workers = Workers(config.serving.threads)
+        self.training = taking_part(
+            Around(
+                home=home,
+                config=config,
+                store=store,
+                blobs=blobs,
+                deployments=self.deployments,
+                workers=self.workers,
+                uplink=lambda into: Uplink(self.connection, into, self.trust, self._mirror),
+                circumstances=self._circumstances,
+                reports=self.reports,
+                clock=clock,
+                rng=rng,
+            )
+        )
+        self.commands.federated = self.training.take
         dial = enrolment_dialer(home, config, clock, self.connection)
         self._renewal = partial(keep_renewed, home.key, store, clock, rng, dial, self._on_renewed)
 
@@ -159,10 +164,10 @@ class Agent:
         )
 
     def _trust_and_uplink(self, store: DeviceStore, blobs: BlobFolder) -> tuple[ImageTrust, Uplink]:
-        mirror = mirror_of(self._home, self._config)
-        asked = None if mirror is None else mirror.metadata
+        self._mirror = mirror_of(self._home, self._config)
+        asked = None if self._mirror is None else self._mirror.metadata
         trust = ImageTrust(store, self._clock, agent_version(), mirror=asked)
-        return trust, Uplink(self.connection, blobs, trust, mirror)
+        return trust, Uplink(self.connection, blobs, trust, self._mirror)
 
     def _install_loop(
         self, store: DeviceStore, blobs: BlobFolder, rng: random.Random, runtime: OnnxRuntime
@@ -177,11 +182,7 @@ class Agent:
             deployments=self.deployments,
             facts=self._facts,
             opsets=lambda: {runtime.name: runtime.highest_opset()},
-            circumstances=partial(
-                read_circumstances,
-                timezone=self._config.device.timezone,
-                metered=self._config.device.metered,
-            ),
+            circumstances=self._circumstances,
             clock=self._clock,
             on_change=self._on_change,
             on_load=self.reports.report,
@@ -198,8 +199,18 @@ class Agent:
     def _facts(self) -> common_pb2.DeviceFacts:
         return read_facts(self._home.path, self._config.device.timezone)
 
-    def _directive_loop(self, rng: random.Random, backoff: Backoff) -> DirectiveLoop:
-        return DirectiveLoop(
+    def _trust_loops(
+        self, rng: random.Random, backoff: Backoff
+    ) -> tuple[RefreshLoop, DirectiveLoop]:
+        refreshes = RefreshLoop(
+            self.trust,
+            self.uplink.metadata,
+            self._on_limits,
+            self._clock,
+            rng,
+            self._config.connecting.trust_refresh_seconds,
+        )
+        directives = DirectiveLoop(
             self.trust,
             self.uplink.metadata,
             self._on_accepted,
@@ -208,13 +219,13 @@ class Agent:
             rng,
             backoff,
         )
+        return refreshes, directives
 
     async def run(self) -> None:
         """Until told to end. What is under way is finished; what was counted is kept."""
         told = listening_for_the_end()  # first of all: from here on it ends in good order
-        serving = self._config.serving
-        workers = Workers(serving.threads)
-        faces = Faces(self.deployments, workers, serving)
+        serving, collector = self._config.serving, self.training.collector
+        faces = Faces(self.deployments, self.workers, serving, collector)
         try:
             ports = await faces.start()
             _write(self._home.ports, msgspec.json.encode({"pid": os.getpid(), **ports}))
@@ -232,13 +243,15 @@ class Agent:
                 self.reports.run(),
                 self.resources.run(),
                 self._renewal(),
+                *self.training.loops(),
             )
         finally:
             self._home.ports.unlink(missing_ok=True)
             await faces.stop()
-            workers.close()
+            self.workers.close()
             self.monitor.keep()  # what was answered while the loops ended is counted too
             await self._rest()
+            await self.training.rest()
             await self.reports.flush()
             self.deployments.close()
             log.info("agent.down device=%s", self._identity.device)
@@ -274,6 +287,7 @@ class Agent:
         self.uploads.link_up()
         self.installs.wake()
         self.refreshes.trigger()
+        self.training.link_up()
 
     def _on_accepted(self, _: Directive) -> None:
         self.installs.wake()
@@ -294,6 +308,7 @@ class Agent:
             fields=dict(change.fields),
         )
         self.reports.report()
+        self.training.wake()
 
     def _on_renewed(self, identity: Identity) -> None:
         self._certificate = identity.certificate_pem
@@ -305,6 +320,24 @@ class Agent:
             loaded=self.installs.loaded(),
             **moment,
         )
+
+
+def monitor_of(
+    deployments: Deployments[Observer, Reference],
+    store: DeviceStore,
+    config: AgentConfig,
+    clock: Clock,
+) -> MonitorLoop:
+    """What watches the data of whatever answers."""
+    return MonitorLoop(
+        store,
+        deployments,
+        clock,
+        rows=config.watching.window_rows,
+        seconds=config.watching.window_seconds,
+        wishes=Wishes(store.installs.directive),
+        checkpoint_seconds=config.watching.checkpoint_seconds,
+    )
 
 
 def mirror_of(home: Home, config: AgentConfig) -> Mirror | None:

@@ -1,11 +1,12 @@
 """What the controller commands, and who carries it out."""
 
 import logging
+from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 
 from agent.trust.loop import DirectiveLoop, RefreshLoop
-from protos.v1 import command_pb2
+from protos.v1 import command_pb2, federated_pb2
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +19,7 @@ class Commands:
 
     directives: DirectiveLoop
     refreshes: RefreshLoop
+    federated: Callable[[federated_pb2.FederatedOrder], None]
 
     async def take(self, command: bytes) -> None:
         """Returns when the command is carried out, or kept for later."""
@@ -27,6 +29,8 @@ class Commands:
                 await self.directives.take(message.directive.SerializeToString())
             case "refresh_trust":
                 self.refreshes.trigger()
+            case "federated":
+                self.federated(message.federated)
             case _:
                 log.warning("command.unknown bytes=%d", len(command))
 

@@ -26,6 +26,16 @@ class Home:
         return self.path / "blobs"
 
     @property
+    def training_blobs(self) -> Path:
+        """Parameters, updates and what rounding has left of them, by digest."""
+        return self.path / "training"
+
+    @property
+    def training(self) -> Path:
+        """Whether the device would train, as the agent noted last, JSON."""
+        return self.path / "training.json"
+
+    @property
     def ports(self) -> Path:
         """Where a running agent answers: written when it has bound, JSON."""
         return self.path / "ports.json"

@@ -13,6 +13,8 @@ from msgspec.structs import replace
 
 from agent.errors import NotEnrolled
 from agent.facts import agent_version
+from agent.federated.readiness.message import Told
+from agent.federated.record import Task
 from agent.home import Home
 from agent.identity import keys
 from agent.install.gates import detail_of
@@ -22,6 +24,7 @@ from agent.serving.server import told_ports
 from agent.store.database import LOCK_NAME
 from agent.store.device_store import Quarantine
 from agent.store.sqlite_store import SqliteStore
+from agent.training_note import read_training
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Status:
 
     ``link`` is how the link to the controller stands; if no agent runs, how it stood when one did
     last; None if nothing is known. ``quarantines`` are the versions that failed here and are kept out.
+    ``training`` is what can be learnt here and whether it would be now; ``task`` is what was asked last.
     """
 
     device: str
@@ -44,6 +48,8 @@ class Status:
     slots: Sequence[Slot]
     installs: Sequence[Install]
     quarantines: Sequence[Quarantine]
+    training: Sequence[Told]
+    task: Task | None
     waiting: int
     dropped: dict[str, int]
 
@@ -77,6 +83,8 @@ class Status:
             *(f"{answers} {_slot(slot)}" for slot in self.slots),
             *(f"install     {_install(one)}" for one in self.installs),
             *(f"kept out    {_kept_out(one)}" for one in self.quarantines),
+            *(f"training    {_training(one)}" for one in self.training),
+            *(f"task        {_task(one)}" for one in (self.task,) if one is not None),
             f"telemetry   {said}",
         ]
 
@@ -112,6 +120,8 @@ def read_status(home: Home, now: datetime) -> Status:
                 for one in store.installs.installs()
             ],
             quarantines=store.installs.quarantines(),
+            training=read_training(home.training),
+            task=store.journal.load().task,
             waiting=len(store.spool),
             dropped=dict(store.spool.dropped()),
         )
@@ -190,3 +200,16 @@ def _kept_out(one: Quarantine) -> str:
     what = f"{one.model}/{one.version}" if one.model else f"manifest {one.manifest_sha256[:12]}"
     why = f"{one.code}: {one.detail}" if one.detail else one.code
     return f"{what} since {datetime.fromtimestamp(one.at, UTC):%Y-%m-%d %H:%M} UTC: {why}"
+
+
+def _training(one: Told) -> str:
+    held = f"{one.examples} examples, {one.held_out} held out"
+    now = f"not now: {one.code}: {one.words}" if one.code else "ready"
+    return f"{one.model}/{one.version}, {held}; {now}"
+
+
+def _task(one: Task) -> str:
+    why = f": {one.code}: {one.detail}" if one.code else ""
+    on = f" on {one.examples} examples" if one.examples else ""
+    said = f"{one.run} round {one.round}, {one.phase} {one.model}/{one.version}{on}"
+    return f"{said}, {one.state} since {datetime.fromtimestamp(one.since, UTC):%Y-%m-%d %H:%M:%S} UTC{why}"

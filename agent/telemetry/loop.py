@@ -187,13 +187,13 @@ class ReportLoop:
         model: str = "",
         version: int = 0,
         fields: Mapping[str, str] | None = None,
+        severity: Severity | None = None,
     ) -> None:
-        """Has the device say what happened; with a ``code`` it is an error."""
-        severity: Severity = "error" if code else "info"
+        """Has the device say what happened; with a ``code`` it is an error, unless said otherwise."""
         work = partial(
             self._reporter.event,
             name,
-            severity,
+            severity or ("error" if code else "info"),
             model=model,
             version=version,
             code=code,

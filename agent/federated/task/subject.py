@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from agent.federated.eligibility import Ground
 from agent.federated.errors import StepRefused
 from agent.federated.step_file import StepFile
-from protos.manifest import Manifest
+from protos.manifest import Manifest, Role
 from protos.train_step import TrainStepSpec
 
 
@@ -23,6 +23,11 @@ class Subject:
     manifest: Manifest
     step: StepFile | None
     ground: Ground
+
+    @property
+    def has_step(self) -> bool:
+        """Whether people have signed a training step for it, be it one that runs here or not."""
+        return Role.TRAIN_STEP in self.manifest.files
 
     @property
     def spec(self) -> TrainStepSpec:

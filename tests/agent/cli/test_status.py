@@ -9,16 +9,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
+from agent.federated.readiness.message import Told
 from agent.install.machine import State
 from agent.install.record import Install
 from agent.store.database import DATABASE_NAME
 from agent.store.device_store import Quarantine
 from agent.store.lift_requests import LiftRequests
 from agent.store.sqlite_store import SqliteStore
+from agent.training_note import note_training
 from protos.documents import Conditions, Window
 from tests.agent.cli.machine import Agent, configure
+from tests.contracts.device_stores import JOURNAL
 
 
 def test_the_status_of_a_device_is_told_as_lines_and_as_json(enrolled: Agent) -> None:
@@ -191,3 +195,39 @@ def test_the_doctor_finds_a_port_that_is_taken_and_a_host_that_is_none(enrolled:
     for host in ("nowhere.invalid", "x" * 70, "ü" * 70):
         configure(enrolled, f'[serving]\nhost = "{host}"\n')
         assert f"FAIL  serving: {host}:8500: " in enrolled("doctor").out
+
+
+def test_the_status_says_whether_the_device_would_train_and_what_it_was_asked_last(
+    enrolled: Agent,
+) -> None:
+    ready = Told(
+        model="digits", version=3, manifest_sha256="a" * 64, code="", words="", examples=120,
+        held_out=30,
+    )  # fmt: skip
+    waits = msgspec.structs.replace(
+        ready, model="weather", code="on-battery", words="it is not on mains"
+    )
+    note_training(enrolled.home / "training.json", (ready, waits))
+    with contextlib.closing(SqliteStore(enrolled.home)) as store:
+        store.journal.save(JOURNAL)
+
+    lines = enrolled("status").out.splitlines()
+
+    assert [line for line in lines if line.startswith(("training", "task"))] == [
+        "training    digits/3, 120 examples, 30 held out; ready",
+        "training    weather/3, 120 examples, 30 held out; not now: on-battery: it is not on mains",
+        (
+            "task        digits-r1 round 3, train digits/3 on 40 examples, sending since "
+            "2023-11-14 22:13:20 UTC: not-finite: 连接"
+        ),
+    ]
+    told = json.loads(enrolled("status", "-o", "json").out)
+    assert [one["code"] for one in told["training"]] == ["", "on-battery"]
+    assert (told["task"]["state"], told["task"]["run"]) == ("sending", "digits-r1")
+
+
+@pytest.mark.parametrize("noted", [b"", b"[1]", b"{}", b"\xff"])
+def test_a_note_of_training_that_can_not_be_read_is_none(enrolled: Agent, noted: bytes) -> None:
+    (enrolled.home / "training.json").write_bytes(noted)
+
+    assert "training" not in enrolled("status").out

@@ -1,0 +1,118 @@
+"""Whether this device learns, and takes part in federated runs: what the agent sees of it."""
+
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from agent.clock import Clock
+from agent.config import AgentConfig
+from agent.home import Home
+from agent.inference.actions import Deployments
+from agent.install.gates import Circumstances
+from agent.monitor.observer import Observer
+from agent.monitor.reference import Reference
+from agent.serving.collecting import NOTHING, Collecting
+from agent.serving.workers import Workers
+from agent.store.blob_folder import BlobFolder
+from agent.store.device_store import DeviceStore
+from agent.telemetry.loop import ReportLoop
+from agent.uplink import Uplink
+from protos.v1 import federated_pb2
+
+log = logging.getLogger(__name__)
+
+
+class TakingPart(Protocol):
+    """What a device does with examples. Call it on the event loop's thread."""
+
+    @property
+    def collector(self) -> Collecting:
+        """For whoever answers requests."""
+        ...
+
+    def loops(self) -> Sequence[Coroutine[Any, Any, Any]]:
+        """To be run beside the agent's others."""
+        ...
+
+    def take(self, order: federated_pb2.FederatedOrder) -> None:
+        """What the controller orders."""
+        ...
+
+    def link_up(self) -> None:
+        """A new link is there."""
+        ...
+
+    def wake(self) -> None:
+        """What answers here may have changed."""
+        ...
+
+    async def rest(self) -> None:
+        """Notes that the agent ends because it was asked to. Raises nothing."""
+        ...
+
+
+class NotTakingPart:
+    """See ``TakingPart``: the owner of the device does not want it."""
+
+    collector: Collecting = NOTHING
+
+    def loops(self) -> Sequence[Coroutine[Any, Any, Any]]:
+        """None."""
+        return ()
+
+    def take(self, order: federated_pb2.FederatedOrder) -> None:
+        """Nothing is done: the controller was not told that it might ask."""
+        log.info("federated.not-for-us task=%.80s", order.task.task_id)
+
+    def link_up(self) -> None:
+        """Nothing."""
+
+    def wake(self) -> None:
+        """Nothing."""
+
+    async def rest(self) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What training is built upon.
+
+    Attributes:
+        blobs: of the bundles.
+        uplink: makes one that fetches into a folder.
+        circumstances: what the device is in at a moment; see ``agent.circumstances``.
+    """
+
+    home: Home
+    config: AgentConfig
+    store: DeviceStore
+    blobs: BlobFolder
+    deployments: Deployments[Observer, Reference]
+    workers: Workers
+    uplink: Callable[[BlobFolder], Uplink]
+    circumstances: Callable[[datetime], Circumstances]
+    reports: ReportLoop
+    clock: Clock
+    rng: random.Random
+
+
+def taking_part(around: Around) -> TakingPart:
+    """As agent.toml has it; a device that keeps no examples does not even load the rest.
+
+    Raises:
+        StoreTooNew, DiskFull, StoreError: the examples can't be opened.
+    """
+    settings = around.config.training
+    if not (settings.collect and settings.take_part):
+        with contextlib.suppress(OSError):
+            around.home.training.unlink(missing_ok=True)  # what `status` was told before
+    if not settings.collect:
+        return NotTakingPart()
+    from agent.training import Training  # noqa: PLC0415 - see above
+
+    return Training(around)
