@@ -16,6 +16,7 @@ from controller import descriptors
 from controller.config import ControllerConfig
 from controller.desk import DeviceDesk
 from controller.errors import DeviceOffline
+from controller.federation import Federation
 from controller.home import Home, terms
 from controller.retention.loop import RetentionLoop
 from controller.rollout.loop import RolloutLoop
@@ -67,15 +68,19 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     director = KeyFiles(home.keys).signer("director")
     rollouts = RolloutLoop(store, transports.sessions, director, clock, holder=holder)
     desk.rollouts = rollouts
+    runtime = OnnxRuntime()
+    federation = Federation(home, store, blobs, runtime, clock, transports.sessions, holder)
+    federation.attend(desk)
     notices = Notices(transports.sessions)
     services = ControllerServices(
         store=store,
         blobs=blobs,
-        runtime=OnnxRuntime(),
+        runtime=runtime,
         clock=clock,
         online=online,
         terms=lambda: conditions,
         wake_rollouts=rollouts.wake,
+        wake_runs=federation.runs.wake,
         announce=notices.announce,
         disconnect=notices.disconnect,
         lifetimes=lifetimes,
@@ -94,7 +99,8 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
         await web.start(listening.host, listening.api_port)
         log.info("controller.up home=%s api-port=%d", home.path, listening.api_port)
         async with asyncio.TaskGroup() as group:
-            loops = (transports, rollouts, resigning, removal)
+            federated = (federation.orders, federation.runs)
+            loops = (transports, rollouts, resigning, removal, *federated)
             tasks = [group.create_task(loop.run()) for loop in loops]
             await told_to_end.wait()
             for task in tasks:

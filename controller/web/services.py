@@ -28,6 +28,7 @@ class ControllerServices:
         online: signs snapshot and timestamp when something is published.
         terms: what join tokens bear, as of now: the TUF root may have been replaced meanwhile.
         wake_rollouts: plan soon: rollouts, labels or versions have changed.
+        wake_runs: look soon: a federated run has begun, or is to end.
         announce: tell connected devices that new image metadata was published.
         disconnect: cut a device's live link; returns at once.
         lifetimes: of what is signed.
@@ -52,6 +53,7 @@ class ControllerServices:
     generator: Callable[[], np.random.Generator] = np.random.default_rng
     open_metrics: bool = False
     preparing: Preparing | None = None
+    wake_runs: Callable[[], None] = lambda: None
 
     def now(self) -> float:
         """Unix seconds."""

@@ -1,6 +1,6 @@
 """What both kinds of drivers do with the fleet: they wait for nodes, ask them, evaluate, and close."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from agent.federated.evaluation import Evaluation
@@ -25,6 +25,7 @@ from controller.federated.coordinator.request import (
     tasks_of,
 )
 from controller.federated.coordinator.schedule import Place
+from controller.federated.evaluation_told import metrics_of
 from controller.federated.exchange import Exchange, Outcome, PhaseRecord
 from controller.federated.plan import Plan
 from controller.federated.task import Phase, Task
@@ -127,12 +128,3 @@ def _merged(one: Evaluation, other: Evaluation) -> Evaluation:
         return one.merge(other)
     except ValueError:
         return one
-
-
-def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
-    """What is shown of an evaluation; nothing if nobody has told."""
-    if not evaluation.examples:
-        return {}
-    found = {"examples": float(evaluation.examples), "loss": evaluation.loss}
-    found["accuracy"] = evaluation.accuracy
-    return {key: value for key, value in found.items() if value is not None}

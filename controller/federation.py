@@ -1,0 +1,121 @@
+"""Everything that a controller does for federated runs, as one: built here, and started by ``app``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from agent.clock import Clock
+from agent.runtimes.runtime import Runtime
+from controller.candidate.actions import Means, register_candidate
+from controller.candidate.gates import WORSE_BY, candidate_gates
+from controller.candidate.trained import NOBODY, Float32s, Trained
+from controller.desk import DeviceDesk
+from controller.federated.coordinator.request import arrays_of
+from controller.federated.evaluation_told import evaluation_of
+from controller.federated.exchange import PhaseRecord
+from controller.federated.intake.actions import Intake
+from controller.federated.run import Run
+from controller.federated.run_file import stored_plan
+from controller.federated.supervision.loop import RunLoop
+from controller.federated.task import Phase, Task, TaskState
+from controller.federated.telling.loop import OrderLoop
+from controller.home import Home
+from controller.registry.gates import Gate
+from controller.runtimes.coordinators import CoordinatorProcesses
+from controller.store.blob_store import BlobStore
+from controller.store.reply_folder import ReplyFolder
+from controller.store.store import Store
+from controller.transport.courier import Courier
+
+BEFORE: Final = 0
+"""The round of the evaluation of the parent."""
+
+
+class Federation:
+    """Intake, telling and supervision over one store."""
+
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        blobs: BlobStore,
+        runtime: Runtime,
+        clock: Clock,
+        courier: Courier,
+        holder: str,
+    ) -> None:
+        """Raises ``StoreError`` where the folder of replies can't be made."""
+        self.replies = ReplyFolder.open(home.replies)
+        self.orders = OrderLoop(store, courier, clock)
+        processes = CoordinatorProcesses(home.path, home.federated)
+        finished = Candidates(store, blobs, runtime, clock)
+        self.runs = RunLoop(store, processes, clock, self.orders.wake, finished, holder)
+        self._intake = Intake(store, self.replies, self.runs.replied)
+
+    def attend(self, desk: DeviceDesk) -> None:
+        """From here on devices are answered; before any transport is started."""
+        desk.intake = self._intake
+        desk.orders = self.orders
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Makes versions of what runs have brought: ``supervision.actions.Finished``."""
+
+    store: Store
+    blobs: BlobStore
+    runtime: Runtime
+    clock: Clock
+
+    def __call__(self, run: Run) -> int | None:
+        """The version; it may have been rejected by a gate, and then says why.
+
+        Raises:
+            ControllerError: there can be none.
+        """
+        with self.store.read() as tx:
+            phases, tasks = tx.runs.phases(run.id), tx.tasks.of_run(run.id)
+        arrays = arrays_of(b"".join(self.blobs.read(run.arrays_sha256)))
+        means = Means(self.store, self.blobs, self.runtime, np.random.default_rng())
+        registered = register_candidate(
+            means,
+            f"{run.model}/{run.version}",
+            trained(run, phases, tasks, arrays),
+            run.created_by,
+            self.clock.now().timestamp(),
+            gates=_gates(run),
+            since_ms=run.created_ms,
+        )
+        return registered.version.version
+
+
+def trained(
+    run: Run,
+    phases: Sequence[PhaseRecord],
+    tasks: Sequence[Task],
+    arrays: Mapping[str, Float32s],
+) -> Trained:
+    """What the run has brought, as far as its phases tell."""
+    told = [one for one in phases if one.phase is Phase.EVALUATE and one.admitted]
+    before = next((one for one in told if one.round == BEFORE), None)
+    after = next((one for one in reversed(told) if one.round == run.round), None)
+    devices = {
+        one.device for one in tasks if one.phase is Phase.TRAIN and one.state is TaskState.ADMITTED
+    }
+    return Trained(
+        run=run.id,
+        round=run.round,
+        parameters=arrays,
+        devices=len(devices),
+        evaluated=after.admitted if after else 0,
+        before=evaluation_of(before.metrics) if before else NOBODY,
+        after=evaluation_of(after.metrics) if after else NOBODY,
+    )
+
+
+def _gates(run: Run) -> Gate:
+    wanted = stored_plan(run.file).candidate
+    worse_by = WORSE_BY if wanted.most_worse is None else wanted.most_worse
+    return candidate_gates({**wanted.at_least, **wanted.at_most}, worse_by)
