@@ -15,6 +15,7 @@ from protos.errors import DocumentError
 from protos.limits import BLOB_BYTES, MANIFEST_BYTES, MODEL_NAME
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+MaybeSha256 = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$")]
 Name = Annotated[str, msgspec.Meta(pattern=f"^{MODEL_NAME}$")]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Length = Annotated[int, msgspec.Meta(ge=0, le=BLOB_BYTES)]
@@ -86,12 +87,16 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True):
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     """Where the version came from.
 
-    ``data_profile`` is the SHA-256 of the reference profile, ``parent_model`` that of the model file
-    which the bundle's ``MODEL_STEP`` is for.
+    Attributes:
+        parent_model: SHA-256 of the model file that the bundle's ``MODEL_STEP`` is for.
+        parent_train_step: SHA-256 of the train step that becomes the bundle's where it names the other
+            model: ``protos.train_step.renamed``.
+        data_profile: SHA-256 of the reference profile.
     """
 
     parent: int | None = None
-    parent_model: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
+    parent_model: MaybeSha256 = ""
+    parent_train_step: MaybeSha256 = ""
     training_run: str = ""
     round: int | None = None
     data_profile: str = ""

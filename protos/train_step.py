@@ -142,6 +142,21 @@ class TrainStepSpec(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
 
+def renamed(graph: bytes, old_model: str, new_model: str) -> bytes:
+    """The graph for another model file that differs in nothing but what is trained.
+
+    What is trained are inputs of the graph, so only the model's SHA-256 in its metadata changes: whoever
+    has a parent's train step has its candidate's.
+
+    Raises:
+        DocumentError: the graph does not name the model just once.
+    """
+    old, new = old_model.encode(), new_model.encode()
+    if len(old) != len(new) or graph.count(old) != 1:
+        raise DocumentError("malformed", "train step: it does not name its model just once")
+    return graph.replace(old, new)
+
+
 _decoder = msgspec.json.Decoder(TrainStepSpec)  # no two threads may be the first to use it
 
 

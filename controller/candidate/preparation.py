@@ -32,7 +32,7 @@ from controller.train_step.parameters import with_parameters
 from protos.documents import sha256
 from protos.errors import DocumentError
 from protos.manifest import Manifest, Role
-from protos.train_step import Loss, TrainStepSpec
+from protos.train_step import Loss, TrainStepSpec, renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def prepare(
     files = {
         Role.MODEL: made.onnx,
         Role.MODEL_STEP: made.step,
-        Role.TRAIN_STEP: renamed(parent.files[Role.TRAIN_STEP], spec, sha256(made.onnx)),
+        Role.TRAIN_STEP: _train_step(parent, spec, made),
         Role.REFERENCE: profile.reference.encode(),
         Role.GOLDEN: vectors,
     }
@@ -115,16 +115,11 @@ def prepare(
     )
 
 
-def renamed(graph: bytes, spec: TrainStepSpec, model_sha256: str) -> bytes:
-    """The train step for another model file with the same frozen numbers: only its name changes.
-
-    Raises:
-        NoCandidate: the graph does not name its model just once.
-    """
-    old, new = spec.model_sha256.encode(), model_sha256.encode()
-    if graph.count(old) != 1:
-        raise NoCandidate("the parent's train step does not name its model just once")
-    return graph.replace(old, new)
+def _train_step(parent: TrainedParent, spec: TrainStepSpec, made: SteppedModel) -> bytes:
+    try:
+        return renamed(parent.files[Role.TRAIN_STEP], spec.model_sha256, sha256(made.onnx))
+    except DocumentError as error:
+        raise NoCandidate(f"{parent.manifest.reference}: {error.detail}") from error
 
 
 def _check_parameters(spec: TrainStepSpec, trained: Trained) -> None:
@@ -226,4 +221,5 @@ def _origin(
     before, after = trained.before.loss, trained.after.loss
     if before is not None and after is not None and parent.spec.loss is not Loss.NLL:
         facts |= {"loss_before": f"{before:.6g}", "loss_after": f"{after:.6g}"}
-    return Origin(f"examples that {trained.evaluated} devices hold out", facts)
+    data = f"examples that {trained.evaluated} devices hold out"
+    return Origin(data, facts, files[Role.TRAIN_STEP].sha256)

@@ -14,6 +14,7 @@ def lineage_of(request: Registration, prepared: Prepared, actor: str) -> Lineage
     return Lineage(
         parent=prepared.parent,
         parent_model=_parent_model(prepared),
+        parent_train_step=prepared.origin.parent_train_step if prepared.origin else "",
         training_run=request.training_run,
         round=request.round,
         data_profile=sha256(prepared.files[Role.REFERENCE]),

@@ -5,7 +5,6 @@ done; ``agent.install.outcome`` says what follows from it.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -40,11 +39,11 @@ from agent.install.ports import Fetcher, SelfTest, Trust
 from agent.install.preflight import objections
 from agent.install.reconcile import QuarantineLookup
 from agent.install.record import Deployed, Install
+from agent.install.slot.made import make_file, parent_of
 from agent.store.blob_store import BlobStore
 from protos.documents import UNCONDITIONAL, Assignment
 from protos.errors import DocumentError
 from protos.manifest import File, Manifest, Role, read_manifest
-from protos.model_step import applied
 from protos.v1.common_pb2 import DeviceFacts
 
 log = logging.getLogger(__name__)
@@ -129,52 +128,35 @@ async def bring_file(means: Means, install: Install, role: Role, file: File) -> 
             means.fetched[install.sha256, role] += file.length
 
 
-async def bring_model(means: Means, install: Install, manifest: Manifest) -> None:
-    """Returns when the model is in the blob store: made of its parent, or fetched whole.
+async def bring_made(means: Means, install: Install, manifest: Manifest, role: Role) -> None:
+    """Returns when the file is in the blob store: made of the parent's where that can be, or fetched.
 
     Raises:
         MeteredLink: it is not, and may not be fetched over this link.
     """
-    file, step = manifest.files[Role.MODEL], manifest.files.get(Role.MODEL_STEP)
-    parent = manifest.lineage.parent_model
-    if (
-        step is not None
-        and parent
-        and not await means.offload(partial(means.blobs.has, file.sha256))
-    ):
+    file = manifest.files[role]
+    if not await means.offload(partial(means.blobs.has, file.sha256)):
         try:
-            if await means.offload(partial(means.blobs.has, parent)):
-                await bring_file(means, install, Role.MODEL_STEP, step)
-                async with turn_of(means, file.sha256):
-                    await means.offload(partial(make_model, means.blobs, parent, step, file))
+            await make(means, install, manifest, role)
         except (Refused, HashMismatch, EndlessData, MalformedDocument, StoreError) as error:
-            log.warning("install.step-unfit model=%s detail=%s", manifest.reference, error.detail)
-    await bring_file(means, install, Role.MODEL, file)
+            log.warning(
+                "install.not-made model=%s role=%s detail=%s",
+                manifest.reference,
+                role,
+                error.detail,
+            )
+    await bring_file(means, install, role, file)
 
 
-def make_model(blobs: BlobStore, parent: str, step: File, model: File) -> None:
-    """Puts into the blob store what the step makes of the parent. Takes memory for three models.
-
-    Raises:
-        MalformedDocument, HashMismatch: it is not the model; nothing of it is kept.
-        StoreError: a file is not there any more.
-        DiskFull: no room; what fitted is kept.
-    """
-    try:
-        made = applied(blobs.read(parent), blobs.read(step.sha256), model.length)
-    except DocumentError as error:
-        raise MalformedDocument(error.detail) from error
-    try:
-        write(blobs, model, made)
-    except HashMismatch:  # it had begun with other bytes
-        write(blobs, model, made)
-
-
-def write(blobs: BlobStore, file: File, data: bytes) -> None:
-    """Puts the data into the blob store, going on where an earlier writer stopped."""
-    with contextlib.closing(blobs.writer(file.sha256, file.length)) as writer:
-        writer.write(data[writer.offset :])
-        writer.finish()
+async def make(means: Means, install: Install, manifest: Manifest, role: Role) -> None:
+    """Makes the file of the parent's, if it can be made so and the parent's is here."""
+    parent, step = parent_of(manifest, role), manifest.files.get(Role.MODEL_STEP)
+    if not parent or not await means.offload(partial(means.blobs.has, parent)):
+        return
+    if role is Role.MODEL and step is not None:
+        await bring_file(means, install, Role.MODEL_STEP, step)
+    async with turn_of(means, manifest.files[role].sha256):
+        await means.offload(partial(make_file, means.blobs, manifest, role))
 
 
 async def manifest_of(means: Means, install: Install) -> Manifest:
@@ -272,11 +254,8 @@ async def fetch(means: Means, install: Install) -> Install:
         MeteredLink: one is not, and may not be fetched over this link.
     """
     manifest = await manifest_of(means, install)
-    for role, file in manifest.needed.items():
-        if role is Role.MODEL:
-            await bring_model(means, install, manifest)
-        else:
-            await bring_file(means, install, role, file)
+    for role in manifest.needed:
+        await bring_made(means, install, manifest, role)
     came = {role: means.fetched.pop((install.sha256, role), 0) for role in manifest.files}
     model = came[Role.MODEL] + came.get(Role.MODEL_STEP, 0)
     return replace(install, fetched_bytes=sum(came.values()), model_bytes=model)

@@ -16,6 +16,7 @@ from protos.documents import UNCONDITIONAL, Assignment, Conditions, Directive, c
 from protos.int8_step import Int8Step
 from protos.manifest import Budgets, File, Lineage, Manifest, Needs, Role, target_path
 from protos.model_step import Move, encoded
+from protos.train_step import renamed
 from protos.v1.common_pb2 import DeviceFacts, Envelope
 
 KEY: SlotKey = ("digits", "champion")
@@ -89,12 +90,33 @@ def stepped(parent: Bundle, version: int) -> Bundle:
     old = parent.manifest.files[Role.MODEL].sha256
     move = Move(4, Int8Step(np.float32(0.5), np.array([version, -1], np.int8)))
     files[Role.MODEL], files[Role.MODEL_STEP] = encoded(parent.files[old], [move])
+    train = parent.manifest.files.get(Role.TRAIN_STEP)
+    if train is not None:
+        graph = parent.files[train.sha256]
+        files[Role.TRAIN_STEP] = renamed(graph, old, digest(files[Role.MODEL]))
+    lineage = Lineage(
+        parent=parent.manifest.version,
+        parent_model=old,
+        parent_train_step=train.sha256 if train else "",
+    )
+    return _bundle(parent.manifest, version, files, lineage)
+
+
+def trainable(of: Bundle) -> Bundle:
+    """The same version with a train step for its model."""
+    files = {role: of.files[file.sha256] for role, file in of.manifest.files.items()}
+    model = of.manifest.files[Role.MODEL].sha256
+    files[Role.TRAIN_STEP] = b"a graph that trains " + model.encode() + b" and nothing else"
+    return _bundle(of.manifest, of.manifest.version, files, of.manifest.lineage)
+
+
+def _bundle(like: Manifest, version: int, files: dict[Role, bytes], lineage: Lineage) -> Bundle:
     manifest = replace(
-        parent.manifest,
+        like,
         version=version,
         release_counter=version,
         files={role: File(sha256=digest(data), length=len(data)) for role, data in files.items()},
-        lineage=Lineage(parent=parent.manifest.version, parent_model=old),
+        lineage=lineage,
     )
     blobs = {digest(data): data for data in files.values()}
     return Bundle(manifest, {**blobs, manifest.digest: manifest.encode()})

@@ -7,7 +7,7 @@ from agent.errors import AgentError, HashMismatch, Refused, TransportError
 from agent.install.machine import State
 from protos.documents import Conditions
 from protos.manifest import File, Lineage, Role
-from tests.agent.install.outside import Bundle, Outside, bundle, digest, stepped
+from tests.agent.install.outside import Bundle, Outside, bundle, digest, stepped, trainable
 from tests.agent.install.world import Device
 
 ONE = bundle(version=1)
@@ -71,6 +71,36 @@ async def test_what_was_fetched_is_told_with_what_it_was_for_the_model() -> None
     others = sum(files[role].length for role in (Role.REFERENCE, Role.GOLDEN, Role.CARD))
     step = files[Role.MODEL_STEP].length
     assert dict(told.fields) == {"fetched_bytes": str(others + step), "model_bytes": str(step)}
+
+
+async def test_a_train_step_that_only_names_another_model_is_not_fetched_either() -> None:
+    parent = trainable(ONE)
+    two = stepped(parent, 2)
+    train = two.manifest.files[Role.TRAIN_STEP].sha256
+    device = await running(two, before=parent)
+
+    device.direct(2, two.assignment())
+    await device.settle()
+
+    assert device.versions() == (2, 2)
+    assert train not in device.fetcher.fetched
+    assert device.blobs.read(train) == two.files[train]
+
+
+async def test_a_train_step_that_does_more_is_fetched() -> None:
+    parent = trainable(ONE)
+    right = stepped(parent, 2)
+    data = b"quite another graph"
+    train = File(sha256=digest(data), length=len(data))
+    manifest = replace(right.manifest, files={**right.manifest.files, Role.TRAIN_STEP: train})
+    two = Bundle(manifest, {**right.files, train.sha256: data, manifest.digest: manifest.encode()})
+    device = await running(two, before=parent)
+
+    device.direct(2, two.assignment())
+    await device.settle()
+
+    assert device.versions() == (2, 2)
+    assert train.sha256 in device.fetcher.fetched
 
 
 async def test_a_device_without_the_parent_fetches_the_whole_model() -> None:

@@ -21,6 +21,7 @@ from controller.registry.version import State
 from protos.documents import sha256
 from protos.manifest import Role
 from protos.model_step import applied
+from protos.train_step import renamed
 from tests.controller.candidate.runs import (
     DEVICES,
     SHIFT,
@@ -62,6 +63,7 @@ def test_its_lineage_names_parent_run_and_round(told: Fleet, candidate: Register
 
     assert (lineage.parent, lineage.training_run, lineage.round) == (1, "run-7", 3)
     assert lineage.parent_model == told.parent.manifest.files[Role.MODEL].sha256
+    assert lineage.parent_train_step == told.parent.manifest.files[Role.TRAIN_STEP].sha256
     assert lineage.data_profile == candidate.manifest.files[Role.REFERENCE].sha256
     assert lineage.git_commit == "c0ffee"
 
@@ -84,6 +86,7 @@ def test_its_train_step_is_the_parents_for_the_new_model(
 
     assert list(objections(candidate.manifest, graph)) == []
     assert spec.model_sha256 == candidate.manifest.files[Role.MODEL].sha256
+    assert graph == renamed(told.file(Role.TRAIN_STEP), before.model_sha256, spec.model_sha256)
     assert spec.parameters == before.parameters
     assert (spec.loss, spec.optimizer) == (before.loss, before.optimizer)
 
