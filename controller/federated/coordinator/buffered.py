@@ -46,25 +46,36 @@ def taken(
 ) -> Taken | None:
     """What makes the next version; None while there is too little.
 
-    As in ``phase.verdict``, it depends on when replies came and not on when somebody looks.
+    As in ``phase.verdict``, it depends on when replies came and not on when somebody looks. Updates of
+    ``fewest`` devices must be in it: one that is fast can't make a version by itself.
     """
     order = sorted(arrivals, key=lambda one: (one.at_ms, one.node, one.version))
     good = [one for one in order if one.good]
-    if len(good) >= buffer and now_ms > good[buffer - 1].at_ms:
-        last = order.index(good[buffer - 1])
-        return Taken(
-            _sorted(good[:buffer]), tuple(order[: last + 1]), f"{buffer} updates have come"
-        )
+    enough = _enough(good, buffer, fewest)
+    if enough and now_ms > good[enough - 1].at_ms:
+        last = order.index(good[enough - 1])
+        why = f"{enough} updates have come"
+        return Taken(_sorted(good[:enough]), tuple(order[: last + 1]), why)
     timely = [one for one in order if one.at_ms <= deadline_ms]
-    enough = [one for one in timely if one.good]
-    if now_ms > deadline_ms and len(enough) < buffer:
-        counted = _sorted(enough) if len(enough) >= fewest else ()
-        return Taken(counted, tuple(timely) if counted else (), _late(len(enough), buffer))
+    have = [one for one in timely if one.good]
+    if now_ms > deadline_ms and not _enough(have, buffer, fewest):
+        why = f"deadline: {len(have)} of {buffer} updates had come"
+        if _nodes(have) < fewest:
+            return Taken((), (), f"{why}, of {_nodes(have)} devices; {fewest} are needed")
+        return Taken(_sorted(have), tuple(timely), why)
     return None
 
 
-def _late(have: int, buffer: int) -> str:
-    return f"deadline: {have} of {buffer} updates had come"
+def _enough(good: Sequence[Arrival], buffer: int, fewest: int) -> int:
+    """How many of the first fill the buffer, and are of enough devices; 0 if they do not."""
+    for count in range(buffer, len(good) + 1):
+        if _nodes(good[:count]) >= fewest:
+            return count
+    return 0
+
+
+def _nodes(arrivals: Sequence[Arrival]) -> int:
+    return len({one.node for one in arrivals})
 
 
 def _sorted(arrivals: Sequence[Arrival]) -> tuple[Arrival, ...]:

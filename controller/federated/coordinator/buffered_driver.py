@@ -100,10 +100,14 @@ class BufferedDriver:
         while True:
             require_running(exchange)
             now_ms = exchange.now_ms()  # first: what came until then is in the tasks
-            tasks = self._tasks()
-            if any(task.step == step for task in tasks):
-                began_ms = min(task.posted_ms for task in tasks if task.step == step)
+            tasks, posted = self._tasks(), exchange.tasks(step)
+            if posted:
+                began_ms = min(task.posted_ms for task in posted)
             deadline_ms = began_ms + round(1000 * self._plan.round.deadline)
+            if any(
+                task.state is TaskState.SILENT for task in posted
+            ):  # the run was stopped meanwhile
+                deadline_ms = max(task.replied_ms for task in posted)
             found = buffered.taken(
                 self._arrivals(tasks),
                 self._plan.round.buffer,

@@ -97,11 +97,18 @@ def collect(
             for task in tasks
             if task.id in judgements
         ]
-        deadline_ms = max((task.deadline_ms for task in tasks), default=0)
+        deadline_ms = _deadline_ms(tasks)
         found = verdict(Bounds(len(tasks), wanted, deadline_ms), answers, now_ms)
         if isinstance(found, Close):
             return _decided(tasks, judgements, found, cohort)
         pause(exchange, found.until_ms)
+
+
+def _deadline_ms(tasks: Sequence[Task]) -> int:
+    """Of the phase; if its run was stopped meanwhile, when the last reply had come."""
+    if any(task.state is TaskState.SILENT for task in tasks):
+        return max(task.replied_ms for task in tasks)
+    return max((task.deadline_ms for task in tasks), default=0)
 
 
 def _decided(

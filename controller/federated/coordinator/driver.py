@@ -136,9 +136,10 @@ class Driver:
             self._configured(step, tuple(task.node for task in posted), resumed=True)
             return group_of(posted[0])
         plan, minimum = self._plan, self._plan.round.minimum_cohort
-        nodes = self._fleet.ready(minimum)
-        if len(nodes) < minimum:
-            raise TooFewDevices(f"{len(nodes)} were ready, {minimum} are needed")
+        fewest = max(minimum, self._strategy.fewest)
+        nodes = self._fleet.ready(fewest)
+        if len(nodes) < fewest:
+            raise TooFewDevices(f"{len(nodes)} were ready, {fewest} are needed")
         if self._strategy.chooses:
             requests = self._configured(step, nodes, resumed=False)
             sizes = size(len(requests), 1.0, 1.0, plan.round.quorum, minimum)

@@ -20,8 +20,15 @@ from controller.federated.coordinator import flower_private
 from controller.federated.coordinator.checkpoint import State, keeps
 from controller.federated.coordinator.errors import AppUnfit, NoAggregate, TooFewDevices
 from controller.federated.coordinator.journal import Journal
-from controller.federated.coordinator.request import ARRAYS, Request, Scalar, arrays_of
+from controller.federated.coordinator.request import (
+    ARRAYS,
+    Request,
+    Scalar,
+    arrays_of,
+    shapes_of,
+)
 from controller.federated.coordinator.strategy import Aggregate, Update
+from controller.federated.exchange import Exchange
 from controller.federated.plan import Plan, StrategyName
 from protos.flower import message_pb2
 from protos.flower.arrays import NPY, npy
@@ -53,7 +60,7 @@ _SUMS: Final = frozenset(
 )
 """Flower's own code does their server's step; of the replies it needs no more than the mean."""
 
-ENOUGH_LOOKS: Final = 8
+ENOUGH_LOOKS: Final = 4
 """A strategy that looks so often for nodes while it configures a round waits for more of them."""
 
 RECORD: Final = "flower.ArrayRecord"
@@ -86,6 +93,11 @@ class FlowerStrategy:
         self._asked: dict[int, Message] = {}
         self.sums = sums
         self.chooses = chooses
+
+    @property
+    def fewest(self) -> int:
+        """As it says, or a strategy that it wraps: Flower's own would wait without end."""
+        return _fewest(self._strategy)
 
     def configure(
         self,
@@ -143,6 +155,12 @@ class FlowerStrategy:
     def restore(self, state: Mapping[str, State]) -> None:
         """Sets them."""
         _set_state(self._strategy, state)
+
+
+def _fewest(strategy: flower.Strategy) -> int:
+    own = [getattr(strategy, name, 1) for name in ("min_available_nodes", "min_train_nodes")]
+    inner = [_fewest(one) for one in vars(strategy).values() if isinstance(one, flower.Strategy)]
+    return max(one for one in (*own, *inner) if isinstance(one, int))
 
 
 def _state_of(strategy: flower.Strategy) -> dict[str, State]:
@@ -292,30 +310,41 @@ class FleetGrid(_Listed):
         return [flower_private.read(data) for data in sent.replies.values()]
 
 
-def run_app(app: ServerApp, journal: Journal, plan: Plan, initial: bytes) -> bytes | None:
-    """Runs a user's own app from its start; the parameters that it has left, if it has.
+def drive_app(app: ServerApp, exchange: Exchange, plan: Plan, initial: bytes) -> None:
+    """Runs a user's own app from its start to its end, and says that the run is done.
 
     Its phases that are closed already are answered as they were. It finds the parent's parameters in
     ``context.state["arrays"]``, and may leave its own there; else they are the ``Result`` of its last
     ``Strategy.start``.
+
+    Raises:
+        AppUnfit: it left no parameters, or others than the parent has.
+        Stopped, TooFewDevices, AppNotDeterministic: as ``Journal``.
     """
+    journal = Journal(exchange, plan, exchange.put_arrays(initial))
     flower_private.identify(journal.number)
     _seed(plan.run.seed)
-    state = RecordDict({ARRAYS: _record(arrays_of(initial))})
-    before = state[ARRAYS]
+    before = _record(arrays_of(initial))
     context = Context(
         run_id=journal.number,
         node_id=flower_private.SERVER,
         node_config={},
-        state=state,
+        state=RecordDict({ARRAYS: before}),
         run_config=dict(plan.config),
     )
     with flower_private.results() as results:
         app(FleetGrid(journal), context)
     left = context.state.get(ARRAYS)
-    if isinstance(left, ArrayRecord) and left is not before:
-        return _serialised(left)
-    return _serialised(results[-1].arrays) if results and results[-1].arrays else None
+    if left is before or not isinstance(left, ArrayRecord):
+        left = results[-1].arrays if results else None
+    if not left:
+        raise AppUnfit("it has left no parameters")
+    final = _serialised(left)
+    if shapes_of(final) != shapes_of(initial):
+        raise AppUnfit(
+            "the parameters that it left are not those of the version that it began with"
+        )
+    exchange.finish(exchange.put_arrays(final))
 
 
 def _serialised(record: ArrayRecord) -> bytes:

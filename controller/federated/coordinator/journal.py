@@ -226,13 +226,12 @@ class Journal:
             name = task.id if task else task_id(exchange.run.id, step, one.node)
             ids.append(name)
             if task is None:
-                replies[name] = error_message(
-                    name, one.node, self.number, Code.MISSING, "no device of this run"
-                )
+                words = "no device of this run"
+                replies[name] = error_message(name, one, self.number, Code.MISSING, words)
             elif task.state is TaskState.ADMITTED:
                 replies[name] = reply_of(
                     exchange.reply(task.id), task, exchange, self._plan.admission
                 )
             elif task.state in {TaskState.DECLINED, TaskState.REFUSED}:
-                replies[name] = error_message(name, one.node, self.number, task.code, task.reason)
+                replies[name] = error_message(name, one, self.number, task.code, task.reason)
         return Sent(tuple(ids), replies)

@@ -188,11 +188,13 @@ def fingerprint_of_request(one: Request) -> str:
     return fingerprint(one.message, one.node, arrays)
 
 
-def error_message(task: str, node: int, run: int, code: str, reason: str) -> bytes:
-    """A reply that says why there is none."""
+def error_message(task: str, one: Request, run: int, code: str, reason: str) -> bytes:
+    """A reply to the request that says why there is none."""
     message = message_pb2.Message()
+    message.metadata.CopyFrom(one.message.metadata)
     message.metadata.run_id, message.metadata.reply_to_message_id = run, task
-    message.metadata.src_node_id, message.metadata.dst_node_id = node, SERVER
+    message.metadata.message_id = ""
+    message.metadata.src_node_id, message.metadata.dst_node_id = one.node, SERVER
     message.error.code = FlowerError.NODE_UNAVAILABLE
     message.error.reason = f"{code}: {reason}"
     return message.SerializeToString(deterministic=True)
@@ -214,3 +216,9 @@ def arrays_of(record: bytes) -> dict[str, Float32s]:
     """
     read = message_pb2.ArrayRecord.FromString(record)
     return {item.key: read_npy(item.value, tuple(item.value.shape)) for item in read.items}
+
+
+def shapes_of(record: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of each array of a record, as it says."""
+    read = message_pb2.ArrayRecord.FromString(record)
+    return {item.key: (item.value.dtype, tuple(item.value.shape)) for item in read.items}

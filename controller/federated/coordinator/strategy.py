@@ -44,6 +44,11 @@ class Strategy(Protocol):
         """Whether it chooses among the nodes itself; else it asks all that it is given."""
         ...
 
+    @property
+    def fewest(self) -> int:
+        """So many nodes there must be for it to begin a round."""
+        ...
+
     def configure(
         self,
         round_: int,
