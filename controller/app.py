@@ -90,7 +90,7 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     )
     web = WebServer(create_app(services), home.certificates / "server.pem")
     retention = timedelta(days=config.telemetry.retention_days)
-    removal = RetentionLoop(store, blobs, clock, retention)
+    removal = RetentionLoop(store, blobs, clock, retention, replies=federation.replies)
     resigning = ResignLoop(store, online, clock, lifetimes)
 
     listening = config.listening
