@@ -1,6 +1,7 @@
 """What one controller says through one connection to a broker: signed, and sealed to who it is for."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -18,12 +19,13 @@ from protos.mqtt import topics
 from protos.mqtt.connection import BrokerClient
 from protos.mqtt.sealing import seal, sign, to_device
 from protos.mqtt.secret_names import secret_name
-from protos.v1 import mqtt_pb2
+from protos.v1 import command_pb2, mqtt_pb2
 
 ANSWER_SECONDS: Final = 120
 """An answer that has not been delivered by then is awaited by nobody."""
 
 COMMAND_SECONDS: Final = 3600
+"""So long a command waits for a device that sleeps."""
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ class Voice:
     async def command(self, to: Listener, message: mqtt_pb2.ControllerMessage, number: int) -> None:
         """Says what answers nothing."""
         message.number = number
-        await self._say(to, message, COMMAND_SECONDS)
+        await self._say(to, message, useful_seconds(message.command))
 
     async def answer_stranger(
         self, client: str, answer_key: bytes, message: mqtt_pb2.EnquiryAnswer
@@ -126,3 +128,14 @@ class Voice:
             log.info("bridge.unsayable topic=%s code=%s: %s", topic, error.code, error.detail)
         except BrokerError as error:
             log.debug("bridge.unsaid topic=%s: %s", topic, error)
+
+
+def useful_seconds(command: command_pb2.Command) -> int:
+    """For how long the broker keeps a command for a device that sleeps.
+
+    A federated task has its own time; a device that hears of it later would work in vain.
+    """
+    if not command.federated.HasField("task"):
+        return COMMAND_SECONDS
+    left = math.ceil(command.federated.task.remaining_ms / 1000)
+    return min(max(left, 1), COMMAND_SECONDS)
