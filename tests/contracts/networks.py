@@ -37,9 +37,10 @@ from controller.transport.grpc.server import GrpcServer
 from controller.transport.mqtt.loop import MqttBridge, Posts
 from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions
-from protos.methods import FACTS, METADATA, UPLOAD
+from protos.methods import FACTS, METADATA, READINESS, REPLY, UPLOAD
 from protos.mqtt.broker import Broker as BrokerAccess
-from protos.v1 import command_pb2, common_pb2
+from protos.v1 import command_pb2, common_pb2, federated_pb2
+from simulations.memory_intake import MemoryIntake
 from simulations.memory_link import MemoryNetwork
 from tests.brokers import Broker, mosquitto
 
@@ -56,6 +57,7 @@ class Centre:
     heard: list[tuple[str, str, bytes]] = field(default_factory=list)
     presence: list[tuple[str, str]] = field(default_factory=list)
     revoked: set[str] = field(default_factory=set)
+    intake: MemoryIntake = field(default_factory=MemoryIntake)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     # While cleared, calls of UPLOAD, publications and blobs after their first piece do not go on.
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,8 +67,12 @@ class Centre:
 
     def endpoint(self) -> Dispatch:
         return Dispatch(
-            actions={METADATA.name: self._metadata, UPLOAD.name: self._upload},
-            listeners={FACTS: self._facts},
+            actions={
+                METADATA.name: self._metadata,
+                UPLOAD.name: self._upload,
+                REPLY.name: self.intake.reply,
+            },
+            listeners={FACTS: self._facts, READINESS: self.intake.hear},
             admission=self._admit,
             arrival=lambda device: self._note("up", device),
             departure=lambda device: self._note("down", device),
@@ -391,3 +397,12 @@ def directive(generation: int) -> bytes:
 
 def refresh() -> bytes:
     return command_pb2.Command(refresh_trust=command_pb2.RefreshTrust()).SerializeToString()
+
+
+def order(task: str) -> bytes:
+    """A command with a federated task; without, if it has no id."""
+    federated = federated_pb2.FederatedOrder()
+    if task:
+        federated.task.task_id = task
+        federated.task.remaining_ms = 60_000
+    return command_pb2.Command(federated=federated).SerializeToString()

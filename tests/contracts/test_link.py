@@ -1,14 +1,21 @@
 """What every ``Link`` promises, on every transport."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from agent.errors import Refused, TransportError
+from agent.federated.machine import State
+from agent.federated.record import Task
+from agent.federated.task.pieces import piece_of
+from agent.transport import controller_client
 from agent.transport.link import Link
+from protos.limits import CHUNK_BYTES
 from protos.methods import FACTS, METADATA, UPLOAD
+from protos.v1 import federated_pb2
 from tests.contracts.networks import (
     BLOB,
     BLOB_SHA256,
@@ -18,6 +25,7 @@ from tests.contracts.networks import (
     Centre,
     Network,
     directive,
+    order,
     refresh,
 )
 
@@ -189,6 +197,61 @@ async def test_the_newest_directive_wins(link: Link, network: Network) -> None:
     positions = [generations.index(command) for command in received]
     assert positions == sorted(set(positions))
     assert len(received) < 100  # what still waited was replaced
+
+
+async def test_the_newest_order_of_a_task_wins_and_leaves_directives_alone(
+    link: Link, network: Network
+) -> None:
+    await network.courier.send("d1", directive(1))
+    for number in range(1, 51):
+        await network.courier.send("d1", order(str(number)))
+    await network.courier.send("d1", order(""))
+    received = []
+    async with asyncio.timeout(DEADLINE):
+        async for command in link.commands():
+            received.append(command)
+            if command == order(""):
+                break
+
+    orders = [order(str(number)) for number in range(1, 51)]
+    positions = [orders.index(command) for command in received if command in orders]
+    assert positions == sorted(set(positions))
+    assert directive(1) in received
+
+
+async def test_a_reply_goes_up_in_pieces_as_large_as_those_of_blobs(
+    link: Link, centre: Centre
+) -> None:
+    reply = BLOB * 4
+    task = Task(
+        id="t1", run="r", round=1, phase="train", model="m", version=1, state=State.SENDING,
+        since=0.0, reply=hashlib.sha256(reply).hexdigest(), reply_bytes=len(reply),
+    )  # fmt: skip
+    receipt = federated_pb2.ReplyReceipt()
+    while not receipt.complete:
+        receipt = await controller_client.reply(link, piece_of(task, reply, receipt.have))
+
+    assert centre.intake.replies == {"t1": reply}
+    assert [size for _, _, size in centre.intake.pieces] == [CHUNK_BYTES, CHUNK_BYTES, 115_712]
+    again = await controller_client.reply(link, piece_of(task, reply, 0))
+    assert (again.complete, again.have) == (True, len(reply))
+
+
+async def test_a_reply_that_is_not_wanted_is_told_so(link: Link, centre: Centre) -> None:
+    centre.intake.unwanted["t1"] = "late"
+
+    receipt = await controller_client.reply(link, federated_pb2.ReplyPiece(task_id="t1", length=1))
+
+    assert receipt.refused.code == "late"
+
+
+async def test_readiness_is_heard(link: Link, centre: Centre) -> None:
+    ready = federated_pb2.Readiness(
+        models=[federated_pb2.ModelReadiness(model="digits", version=3, eligible=True)]
+    )
+    await controller_client.publish_readiness(link, ready)
+
+    assert centre.intake.readiness == {"d1": ready}
 
 
 @pytest.mark.parametrize("work", ["call", "publish", "fetch", "commands"])

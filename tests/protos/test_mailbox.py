@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.mailbox import Waiting, kind, queued
-from protos.v1 import command_pb2, common_pb2
+from protos.v1 import command_pb2, common_pb2, federated_pb2
 
 
 def directive(generation: int) -> bytes:
@@ -14,7 +14,18 @@ def directive(generation: int) -> bytes:
 
 
 REFRESH = command_pb2.Command(refresh_trust=command_pb2.RefreshTrust()).SerializeToString()
-COMMANDS = st.one_of(st.integers(0, 99).map(directive), st.just(REFRESH))
+
+
+def order(task: str) -> bytes:
+    federated = federated_pb2.FederatedOrder()
+    if task:
+        federated.task.task_id = task
+    return command_pb2.Command(federated=federated).SerializeToString()
+
+
+COMMANDS = st.one_of(
+    st.integers(0, 99).map(directive), st.just(REFRESH), st.sampled_from(["", "a", "b"]).map(order)
+)
 
 
 def after(commands: Sequence[bytes]) -> Waiting:
@@ -25,6 +36,7 @@ def after(commands: Sequence[bytes]) -> Waiting:
 def test_commands_have_kinds() -> None:
     assert kind(directive(1)) == "directive"
     assert kind(REFRESH) == "refresh_trust"
+    assert kind(order("a")) == kind(order("")) == "federated"
     assert kind(b"") == kind(b"\xff\xff") == ""
 
 
@@ -32,6 +44,10 @@ def test_a_newer_directive_replaces_the_older_and_stands_last() -> None:
     waiting = after([directive(1), REFRESH, directive(2)])
 
     assert waiting == (REFRESH, directive(2))
+
+
+def test_that_nothing_is_to_be_done_replaces_a_task() -> None:
+    assert after([order("a"), REFRESH, order("")]) == (REFRESH, order(""))
 
 
 @settings(max_examples=100)

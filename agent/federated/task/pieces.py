@@ -1,10 +1,13 @@
 """A reply on its way: which piece goes next, and what the controller's receipt means."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from agent.federated.record import Task
 from protos.limits import CHUNK_BYTES
 from protos.v1 import federated_pb2
+
+DAMAGED: Final = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ def meant(
     if receipt.complete:
         return Taken()
     if receipt.HasField("refused"):
+        if receipt.refused.code == DAMAGED:  # on its way: what is here was hashed when it was read
+            return GoOn(0, forward=False)
         return Unwanted(receipt.refused.code[:80] or "refused", receipt.refused.detail[:500])
     # Whoever claims to have more than there is has something else: all of it again.
     have = receipt.have if receipt.have < sent.length else 0
