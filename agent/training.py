@@ -10,6 +10,7 @@ from typing import Any
 from agent.config import Training as Settings
 from agent.errors import AgentError, NotReady, UnknownModel
 from agent.federated.collecting.actions import Collector
+from agent.federated.collecting.loop import keep_fresh
 from agent.federated.collecting.remembered import Limits
 from agent.federated.eligibility import Terms
 from agent.federated.examples import ExampleStore
@@ -67,11 +68,13 @@ class Training:
             around.clock,
             around.rng,
         )
+        self._clock = around.clock
         self._rounds = Rounds(around, self._examples) if settings.take_part else None
 
     def loops(self) -> Sequence[Coroutine[Any, Any, Any]]:
         """To be run beside the agent's others."""
-        return [] if self._rounds is None else self._rounds.loops()
+        rounds = [] if self._rounds is None else self._rounds.loops()
+        return [keep_fresh(self.collector, self._clock), *rounds]
 
     def take(self, order: federated_pb2.FederatedOrder) -> None:
         """What the controller orders; nothing is done where the owner does not want it."""

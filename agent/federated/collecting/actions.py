@@ -25,7 +25,6 @@ from protos.manifest import File, Manifest, Role
 
 log = logging.getLogger(__name__)
 
-EXPIRE_SECONDS: Final = 3600.0
 LAYOUTS: Final = 64
 ID_CHARACTERS: Final = 256
 
@@ -63,7 +62,6 @@ class Collector:
         self._remembered = Remembered(limits)
         self._drawn: dict[str, Drawn] = {}
         self._layouts: dict[tuple[str, int, File | None], Layout | str] = {}
-        self._expires_at = 0.0
         self._told = False
 
     # --- Requests ---------------------------------------------------------------------------------
@@ -146,8 +144,26 @@ class Collector:
         source = example_id or f"{self._now()!r}/{self._rng.random()!r}"
         return self._keep(model, layout, rows, f"example/{source}")
 
+    def expire(self) -> None:
+        """Lets go what is too old, in memory and on the disk, and writes what was sampled.
+
+        Raises:
+            StoreError: the disk can't be written.
+        """
+        now = self._now()
+        self.close()
+        gone = self._examples.expire(now)
+        with self._lock:
+            self._remembered.expire(now)
+            for drawn in self._drawn.values() if gone else ():
+                drawn.floor = -math.inf  # there is room again
+
     def close(self) -> None:
-        """Writes what was sampled."""
+        """Writes what was sampled.
+
+        Raises:
+            StoreError: the disk can't be written.
+        """
         with self._lock:
             drawn = dict(self._drawn)
         for model, one in drawn.items():
@@ -187,7 +203,7 @@ class Collector:
                 drawn = self._drawn[model] = Drawn(layout)
             kept = finite(layout, rows)
             due = drawn.draw(kept, [self._rng.random() for _ in kept], now)
-        if due or now >= self._expires_at:
+        if due:
             self._write_samples(model, drawn)
 
     def _write_samples(self, model: str, drawn: Drawn) -> None:
@@ -195,30 +211,16 @@ class Collector:
             waiting = drawn.taken()
             source = f"sample/{self._now()!r}/{self._rng.random()!r}"
         if waiting is not None:
-            retention = self._retention
             examples = examples_of(
-                drawn.layout, waiting.rows, retention, waiting.since, source, waiting.ranks
+                drawn.layout, waiting.rows, self._retention, waiting.since, source, waiting.ranks
             )
             drawn.floor = self._examples.add(model, drawn.layout, examples)
-        self._expire()
 
     def _keep(self, model: str, layout: Layout, rows: Array, source: str) -> int:
-        self._expire()
         kept = finite(layout, rows)
         examples = examples_of(layout, kept, self._retention, self._now(), source)
         self._examples.add(model, layout, examples)
         return len(kept)
-
-    def _expire(self) -> None:
-        """Lets go what is too old, now and then."""
-        now = self._now()
-        if now < self._expires_at:
-            return
-        self._expires_at = now + EXPIRE_SECONDS
-        if self._examples.expire(now):
-            with self._lock:
-                for one in self._drawn.values():
-                    one.floor = -math.inf  # there is room again
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

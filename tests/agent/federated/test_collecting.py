@@ -1,6 +1,8 @@
 """What requests bring and applications tell becomes examples: only what may, and no more than may."""
 
+import asyncio
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from agent.errors import InvalidRequest, NotReady, StoreError
 from agent.federated.collecting.actions import Collector
+from agent.federated.collecting.loop import keep_fresh
 from agent.federated.collecting.remembered import Limits, Remembered, Request
 from agent.federated.collecting.samples import AT_ONCE
 from agent.federated.errors import NotCollecting, TruthUnfit, UnknownRequest
@@ -49,8 +52,14 @@ class Hand:
 class Device:
     """One version that answers, and what is kept of its requests."""
 
-    def __init__(self, learner: Learner, limits: Limits = ROOM, retention: Retention = ALL) -> None:
-        self.learner, self.clock = learner, Hand()
+    def __init__(
+        self,
+        learner: Learner,
+        limits: Limits = ROOM,
+        retention: Retention = ALL,
+        clock: Hand | None = None,
+    ) -> None:
+        self.learner, self.clock = learner, clock or Hand()
         self.examples = MemoryExamples(retention)
         self.reads = 0
         self.collector = Collector(
@@ -312,11 +321,52 @@ def test_examples_that_are_too_old_go_and_make_room_for_samples() -> None:
     for at in range(20 * AT_ONCE):
         device.collector.answered("learner", 1, "", {"x": np.full((1, 4), at, np.float32)})
     device.clock.at += 2 * 86400
+    device.collector.expire()
+    assert device.rows() == []
 
-    for _ in range(20 * AT_ONCE):
-        device.collector.answered("learner", 1, "", {"x": np.full((1, 4), -1, np.float32)})
+    for at in range(AT_ONCE):
+        device.collector.answered("learner", 1, "", {"x": np.full((1, 4), -at, np.float32)})
 
-    assert {row[0] for row, _ in device.rows()} == {-1.0}
+    assert len(device.rows()) == AT_ONCE
+
+
+class Hours(Hand):
+    """Notes what there is every time that somebody sleeps, and has enough after some hours."""
+
+    def __init__(self, hours: int, count: Callable[[], int] = int) -> None:
+        super().__init__()
+        self.counted: list[int] = []
+        self._hours, self._count = hours, count
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds == 3600.0
+        self.at += seconds
+        self.counted.append(self._count())
+        if len(self.counted) == self._hours:
+            raise asyncio.CancelledError
+
+
+async def test_what_is_too_old_is_let_go_every_hour(learner: Learner) -> None:
+    hours = Hours(4, lambda: len(aged.rows()))
+    aged = Device(learner, ROOM, Retention(hold_out=0.0, seconds=7200.0), hours)
+    aged.collector.add("learner", None, {"x": ROW}, [0])
+
+    with pytest.raises(asyncio.CancelledError):
+        await keep_fresh(aged.collector, hours)
+
+    assert hours.counted == [1, 1, 1, 0]
+
+
+async def test_a_disk_that_fails_is_tried_again_in_an_hour(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    device.examples.close()
+    hours = Hours(2)
+
+    with pytest.raises(asyncio.CancelledError):
+        await keep_fresh(device.collector, hours)
+
+    assert [one.msg.split()[0] for one in caplog.records] == ["examples.not-expired"] * 2
 
 
 # --- What is remembered ---------------------------------------------------------------------------
