@@ -219,9 +219,7 @@ async def test_a_step_with_an_operator_that_is_not_allowed_starts_no_process(ben
     assert children() == set()
 
 
-async def test_examples_that_cannot_be_read_say_why(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_examples_that_cannot_be_read_say_why(bench: Bench) -> None:
     class Broken(MemoryExamples):
         def rows(self, *_: Any) -> Any:
             raise StoreError("the disk is broken")
@@ -299,13 +297,10 @@ async def test_the_process_is_nice_and_knows_nothing_of_the_agents_environment(
         await asyncio.gather(task, return_exceptions=True)
 
 
-def test_the_process_ends_with_the_agent_even_while_it_stands_still(
-    bench: Bench, tmp_path: Path
-) -> None:
+def test_a_process_that_dies_with_the_agent_does_so_even_while_it_stands_still() -> None:
     code = (
         "import asyncio, os, signal, sys\n"
-        "from agent.runtimes.child import start_child, send\n"
-        "from agent.runtimes.limits import die_with\n"
+        "from agent.runtimes.child import send\n"
         "async def main():\n"
         "    child = await asyncio.create_subprocess_exec(sys.executable, '-c',\n"
         "        f'from agent.runtimes.limits import die_with; die_with({os.getpid()});'\n"
