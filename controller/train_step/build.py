@@ -131,7 +131,7 @@ def _planned(model: ModelProto, options: TrainOptions, runtime: Runtime) -> _Pla
         raise UnknownOutput(
             f"{output!r} has {len(shape)} axes; {options.loss} takes [batch, classes]"
         )
-    refuse_probabilities(options.loss, output, forward, seen.values[output])
+    refuse_probabilities(options.loss, output, forward, seen.values.get(output))
     return _Plan(model, output, parameters, forward, seen)
 
 

@@ -1,5 +1,8 @@
 """Computes what depends on constants alone: exporters leave axes, shapes and casts as nodes."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -10,19 +13,34 @@ from onnx.reference import ReferenceEvaluator
 
 from controller.registry.onnx_graph import described
 from controller.train_step.errors import NotConvertible
-from controller.train_step.graph import drop, has_subgraph, is_standard
+from controller.train_step.graph import drop, initializers, is_standard
 
-# A dequantised weight stays an integer in the file; chance stays chance.
-_KEPT: Final = (
-    "DequantizeLinear",
-    "RandomNormal",
-    "RandomUniform",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Multinomial",
-    "Bernoulli",
-)
+_COMPUTED: Final = """
+    Abs Add And Cast CastLike Ceil Clip Concat ConstantOfShape Cos CumSum Div Equal Erf Exp Expand
+    Flatten Floor Gather GatherElements GatherND Gemm Greater GreaterOrEqual Identity Less LessOrEqual
+    Log MatMul Max Min Mod Mul Neg NonZero Not OneHot Or Pad Pow Range Reciprocal ReduceL2 ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements
+    ScatterND Shape Sigmoid Sign Sin Size Slice Softmax Split Sqrt Squeeze Sub Sum Tanh Tile Transpose
+    Trilu Unsqueeze Where Xor
+"""
+COMPUTED: Final = frozenset(_COMPUTED.split())
+"""What exporters compute of constants, and numpy does fast."""
+
 MAX_FOLDED_ELEMENTS: Final = 2**26
+"""Of all results together: little can name much, as Expand and Range do."""
+
+_SHAPE_ELEMENTS: Final = 1024  # tensors so small may be shapes, on which other shapes depend
+
+# What the reference evaluator raises on constants that do not fit each other.
+_FAILURES: Final = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
+)
 
 
 def lift_constants(graph: GraphProto) -> None:
@@ -59,55 +77,74 @@ def _constant(node: NodeProto) -> TensorProto:
 def fold(model: ModelProto) -> None:
     """Replaces nodes that depend on initializers alone by what they compute.
 
-    Raises:
-        NotConvertible: one of them can't be computed; names it.
+    One that can't be computed here is left to the runtime.
     """
     graph = model.graph
-    nodes = _foldable(graph)
-    if not nodes:
-        return
-    wanted = [name for node in nodes for name in node.output if name]
-    taken = {name for node in nodes for name in node.input}
-    part = helper.make_graph(
-        nodes,
-        "constants",
-        [],
-        [onnx.ValueInfoProto(name=name) for name in wanted],
-        [one for one in graph.initializer if one.name in taken],
-    )
-    whole = helper.make_model(part, opset_imports=model.opset_import)
-    try:
-        values = ReferenceEvaluator(whole).run(None, {})
-    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-        first = described(nodes[0])
-        raise NotConvertible(f"the constants from {first} on can't be computed: {error}") from error
-    made = set(wanted)
-    for name, value in zip(wanted, values, strict=True):
-        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    drop(graph.node, lambda node: not made.isdisjoint(node.output))
+    known = dict(initializers(graph))
+    outputs = {one.name for one in graph.output}
+    left, gone = MAX_FOLDED_ELEMENTS, set[str]()
+    for node in graph.node:
+        constant = len(node.input) > 0 and all(not one or one in known for one in node.input)
+        if not constant or not is_standard(node, *COMPUTED) or outputs & set(node.output):
+            continue
+        values = _values(node, known, model.opset_import, left)
+        left -= sum(value.size for value in values.values())
+        for name, value in values.items():
+            known[name] = numpy_helper.from_array(value, name)
+            gone.add(name)
+    graph.initializer.extend(known[name] for name in known if name in gone)
+    drop(graph.node, lambda node: not gone.isdisjoint(node.output))
     _drop_unused(graph)
 
 
-def _foldable(graph: GraphProto) -> list[NodeProto]:
-    known = {one.name for one in graph.initializer}
-    outputs = {one.name for one in graph.output}
-    found = []
-    for node in graph.node:
-        constant = len(node.input) > 0 and all(not name or name in known for name in node.input)
-        computed = is_standard(node) and node.op_type not in _KEPT and not has_subgraph(node)
-        if constant and computed and not outputs & set(node.output) and not _too_large(graph, node):
-            found.append(node)
-            known.update(node.output)
-    return found
+def _values(
+    node: NodeProto,
+    known: Mapping[str, TensorProto],
+    opsets: Iterable[onnx.OperatorSetIdProto],
+    most: int,
+) -> dict[str, NDArray[np.generic]]:
+    """All that a node gives, by name; nothing if that is over ``most`` elements or unknown."""
+    tensors = [known[name] for name in dict.fromkeys(node.input) if name]
+    names = [name for name in node.output if name]
+    if not 0 <= _elements(node, tensors, opsets) <= most:
+        return {}
+    outputs = [onnx.ValueInfoProto(name=name) for name in names]
+    graph = helper.make_graph([node], "constants", [], outputs, tensors)
+    alone = helper.make_model(graph, opset_imports=list(opsets))
+    with suppress(*_FAILURES), np.errstate(all="ignore"):
+        values = ReferenceEvaluator(alone).run(None, {})
+        return {name: np.asarray(one) for name, one in zip(names, values, strict=True)}
+    return {}
 
 
-def _too_large(graph: GraphProto, node: NodeProto) -> bool:
-    """Whether it would make much of little, as Expand and ConstantOfShape can."""
-    if not is_standard(node, "Expand", "ConstantOfShape", "Tile", "Range", "OneHot"):
-        return False
-    lengths = [one for one in graph.initializer if one.name in node.input]
-    asked = [float(np.prod(numpy_helper.to_array(one), dtype=np.float64)) for one in lengths]
-    return any(abs(one) > MAX_FOLDED_ELEMENTS for one in asked)
+def _elements(
+    node: NodeProto, tensors: Sequence[TensorProto], opsets: Iterable[onnx.OperatorSetIdProto]
+) -> int:
+    """How many elements the node will give, before it is computed; -1 if that is not known."""
+    if node.op_type == "NonZero":
+        return prod(tensors[0].dims) * len(tensors[0].dims)
+    small = [one for one in tensors if prod(one.dims) <= _SHAPE_ELEMENTS]
+    inputs = [
+        helper.make_tensor_value_info(one.name, one.data_type, one.dims)
+        for one in tensors
+        if prod(one.dims) > _SHAPE_ELEMENTS
+    ]
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    graph = helper.make_graph([node], "shapes", inputs, outputs, small)
+    model = helper.make_model(graph, opset_imports=list(opsets))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        return -1
+    total = 0
+    for output in inferred.graph.output:
+        kind = output.type.tensor_type
+        if not kind.HasField("shape") or not all(
+            one.HasField("dim_value") for one in kind.shape.dim
+        ):
+            return -1
+        total += prod(int(one.dim_value) for one in kind.shape.dim)
+    return total
 
 
 def _drop_unused(graph: GraphProto) -> None:

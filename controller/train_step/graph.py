@@ -112,12 +112,6 @@ def model_inputs(graph: GraphProto) -> list[onnx.ValueInfoProto]:
     return [one for one in graph.input if one.name not in weights]
 
 
-def has_subgraph(node: NodeProto) -> bool:
-    """Whether it is control flow."""
-    kinds = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
-    return any(one.type in kinds for one in node.attribute)
-
-
 def ancestors(graph: GraphProto, outputs: Iterable[str]) -> list[NodeProto]:
     """The nodes that the outputs depend on, in the graph's own order."""
     needed, kept = set(outputs), []

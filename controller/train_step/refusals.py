@@ -102,7 +102,9 @@ def refuse_parameters(model: ModelProto, nodes: Sequence[NodeProto], names: Sequ
     raise NoParameters("the model has no trainable parameters")
 
 
-def refuse_probabilities(loss: Loss, output: str, nodes: Iterable[NodeProto], seen: Array) -> None:
+def refuse_probabilities(
+    loss: Loss, output: str, nodes: Iterable[NodeProto], seen: Array | None
+) -> None:
     """Nothing, if a tensor from which the loss would take logits has no probabilities.
 
     Training on them does not fail: it learns badly. Rows that sum to 1 are some, and what a Sigmoid
@@ -113,12 +115,17 @@ def refuse_probabilities(loss: Loss, output: str, nodes: Iterable[NodeProto], se
     """
     if loss not in _OF_LOGITS:
         return
-    rows = seen.ndim == 2 and seen.shape[1] > 1 and seen.min() >= 0
-    if rows and np.allclose(seen.sum(axis=-1), 1.0, atol=_SUM_TOLERANCE):
+    if seen is not None and _sums_to_one(seen):
         raise ProbabilityOutput(f"the rows of {output!r} sum to 1, and no final Softmax made them")
     for node in _origins(output, producers(nodes)):
         if is_standard(node, "Sigmoid", "Softmax", "HardSigmoid"):
             raise ProbabilityOutput(f"{output!r} is made of {described(node)}")
+
+
+def _sums_to_one(rows: Array) -> bool:
+    if rows.ndim != 2 or rows.shape[1] < 2 or rows.min() < 0:
+        return False
+    return bool(np.allclose(rows.sum(axis=-1), 1.0, atol=_SUM_TOLERANCE))
 
 
 def _origins(output: str, made_by: Mapping[str, NodeProto]) -> Iterator[NodeProto]:

@@ -7,6 +7,7 @@ what the graph really computes.
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper
 
 from agent.inference.datatypes import Array
-from agent.runtimes.runtime import Runtime
+from agent.runtimes.runtime import LoadedModel, Runtime
 from controller.train_step.errors import NotConvertible
-from controller.train_step.execution import Feed, dimensions, run_once
+from controller.train_step.execution import Feed, dimensions, load, run
 from controller.train_step.graph import elem_type, model_inputs
 
 Axis = tuple[int, int]
@@ -25,6 +26,8 @@ Shape = tuple[Axis, ...]
 
 _SIZES: Final = (5, 7)  # of the first open axis; of each further one six more
 _APART: Final = 6
+_PORTION: Final = 24  # tensors that are told at once
+KEPT_ELEMENTS: Final = 2**16
 _GOLDEN_RATIO: Final = 0.6180339887498949
 
 
@@ -34,7 +37,7 @@ class Probe:
 
     Attributes:
         types: as in ``TensorProto``.
-        values: at the smaller size.
+        values: of tensors of at most ``KEPT_ELEMENTS``, at the smaller size.
         fixed: integers that follow from shapes alone and were the same at both sizes.
     """
 
@@ -42,6 +45,23 @@ class Probe:
     types: Mapping[str, int]
     values: Mapping[str, Array]
     fixed: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Tensors at one size: of the large ones only what they were like."""
+
+    shapes: dict[str, tuple[int, ...]]
+    types: dict[str, int]
+    values: dict[str, Array]
+
+    def add(self, tensors: Feed) -> None:
+        for name, value in tensors.items():
+            self.shapes[name] = value.shape
+            if value.dtype != np.object_:
+                self.types[name] = int(helper.np_dtype_to_tensor_dtype(value.dtype))
+            if value.size <= KEPT_ELEMENTS:
+                self.values[name] = value
 
 
 def probe(model: ModelProto, runtime: Runtime) -> Probe:
@@ -56,20 +76,15 @@ def probe(model: ModelProto, runtime: Runtime) -> Probe:
         for one in model.graph.initializer
     }
     shapes = {
-        name: tuple(zip(value.shape, large[name].shape, strict=True))
-        for name, value in small.items()
-        if name in large and value.ndim == large[name].ndim
-    }
-    types = {
-        name: int(helper.np_dtype_to_tensor_dtype(value.dtype))
-        for name, value in small.items()
-        if value.dtype != np.object_
+        name: tuple(zip(shape, large.shapes[name], strict=True))
+        for name, shape in small.shapes.items()
+        if len(shape) == len(large.shapes.get(name, ()))
     }
     return Probe(
         shapes=shapes | initializers,
-        types=types | {one.name: int(one.data_type) for one in model.graph.initializer},
-        values=small,
-        fixed=_fixed(model, small, large),
+        types=small.types | {one.name: int(one.data_type) for one in model.graph.initializer},
+        values=small.values,
+        fixed=_fixed(model, small.values, large.values),
     )
 
 
@@ -91,17 +106,25 @@ def varies(axis: Axis) -> bool:
     return axis[0] != axis[1]
 
 
-def _observations(model: ModelProto, runtime: Runtime) -> list[dict[str, Array]]:
+def _observations(model: ModelProto, runtime: Runtime) -> list[_Seen]:
     """Every tensor at both sizes."""
     whole = ModelProto()
     whole.CopyFrom(model)
     given = {one.name for one in whole.graph.output}
     inner = [name for node in whole.graph.node for name in node.output if name]
     whole.graph.output.extend(ValueInfoProto(name=name) for name in inner if name not in given)
-    feeds = [_feed(whole, base) for base in _SIZES]
     wanted = [one.name for one in whole.graph.output]
-    found = run_once(runtime, whole, feeds, wanted)
-    return [{**feed, **seen} for feed, seen in zip(feeds, found, strict=True)]
+    with closing(load(runtime, whole)) as loaded:
+        return [_observed(loaded, _feed(whole, base), wanted) for base in _SIZES]
+
+
+def _observed(loaded: LoadedModel, feed: Feed, wanted: Sequence[str]) -> _Seen:
+    """The tensors, told portion by portion: all of a large model may not fit into memory."""
+    seen = _Seen({}, {}, {})
+    seen.add(feed)
+    for start in range(0, len(wanted), _PORTION):
+        seen.add(run(loaded, feed, wanted[start : start + _PORTION]))
+    return seen
 
 
 def _feed(model: ModelProto, base: int) -> Feed:

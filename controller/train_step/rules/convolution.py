@@ -15,10 +15,10 @@ def conv(site: Site) -> Gradients:
     lengths = site.static(kernels)[2:]
     shape = geometry(site, x, site.output, lengths, site.attributes.integer("group", 1))
     of_x = of_kernels = of_bias = None
+    channels, filters = site.length(x, 1), site.static(kernels)[0]
     if site.needed[0]:
-        of_x = input_gradient(site, site.gradient, kernels, shape)
+        of_x = input_gradient(site, site.gradient, kernels, shape, (channels, filters))
     if site.needed[1]:
-        channels, filters = site.length(x, 1), site.static(kernels)[0]
         of_kernels = kernel_gradient(site.emitter, x, site.gradient, shape, channels, filters)
     if any(site.needed[2:]):
         of_bias = _bias_gradient(site, shape)
@@ -48,17 +48,33 @@ def conv_transpose(site: Site) -> Gradients:
     return [of_x, of_kernels, of_bias]
 
 
-def input_gradient(site: Site, gradient: str, kernels: str, shape: Geometry) -> str:
-    """Of a convolution's input: its adjoint, ConvTranspose, or a faster Conv where there is one."""
+def input_gradient(
+    site: Site, gradient: str, kernels: str, shape: Geometry, lengths: tuple[int, int]
+) -> str:
+    """Of a convolution's input: its adjoint, ConvTranspose, or a faster Conv where there is one.
+
+    Both lay out windows: ConvTranspose those of the channels, Conv those of the filters. Conv needs
+    none for points, and is a third faster with a kernel for each channel. ``lengths`` are how many
+    channels and filters there are.
+    """
     pads = [
         *(reach - pad for reach, pad in zip(shape.reach, shape.begin, strict=True)),
         *(reach - pad for reach, pad in zip(shape.reach, shape.end, strict=True)),
     ]
     e = site.emitter
-    if shape.unit_strides and shape.groups == 1 and min(pads) >= 0:
-        flipped = _flipped(site, kernels, shape)
-        kernel, dilations = shape.kernel, shape.dilations
-        return e.op("Conv", gradient, flipped, kernel_shape=kernel, dilations=dilations, pads=pads)
+    channels, filters = lengths
+    dense = shape.groups == 1 and (channels > filters or shape.pointwise)
+    depthwise = channels == filters == shape.groups
+    if shape.unit_strides and (dense or depthwise) and min(pads) >= 0:
+        return e.op(
+            "Conv",
+            gradient,
+            _flipped(site, kernels, shape),
+            kernel_shape=shape.kernel,
+            dilations=shape.dilations,
+            pads=pads,
+            group=shape.groups,
+        )
     missing = [
         size - ((out - 1) * step + reach + 1 - begin - end)
         for size, out, step, reach, begin, end in zip(
@@ -79,10 +95,12 @@ def input_gradient(site: Site, gradient: str, kernels: str, shape: Geometry) -> 
 
 
 def _flipped(site: Site, kernels: str, shape: Geometry) -> str:
-    """Kernels turned around, their inputs and outputs swapped."""
+    """Kernels turned around, their inputs and outputs swapped; one for each channel has no more."""
     e = site.emitter
     space = list(range(2, 2 + shape.axes))
-    swapped = e.op("Transpose", kernels, perm=[1, 0, *space])
+    swapped = kernels
+    if shape.groups == 1:
+        swapped = e.op("Transpose", kernels, perm=[1, 0, *space])
     if all(length == 1 for length in shape.kernel):
         return swapped
     back = e.integers([-1] * shape.axes)

@@ -15,6 +15,7 @@ from controller.train_step.rules.geometry import Geometry
 LARGEST_WINDOWS: Final = 2**17
 """Elements of all windows of a row: with more the Gemm gains nothing, and takes ten times the
 memory."""
+FEW_CHANNELS: Final = 4
 
 
 def kernel_gradient(
@@ -31,7 +32,8 @@ def kernel_gradient(
         return _depthwise(e, x, gradient, shape, channels, filters)
     windows = math.prod(shape.kernel) * math.prod(shape.out) * channels
     if shape.groups == 1 and windows <= LARGEST_WINDOWS:
-        return _dense(e, x, gradient, shape, channels, filters)
+        dense = _dense_of_few if channels <= FEW_CHANNELS else _dense
+        return dense(e, x, gradient, shape, channels, filters)
     return _grouped(e, x, gradient, shape, channels)
 
 
@@ -48,40 +50,61 @@ def _depthwise(
     e: Emitter, x: str, gradient: str, shape: Geometry, channels: int, filters: int
 ) -> str:
     """For each element of the kernel, the sum of gradient times the window that it saw."""
-    last, windows = _windows(e, x, gradient, shape)
+    last = [0, *range(2, 2 + shape.axes), 1]
+    windows = _windows(e, e.op("Transpose", x, perm=last), shape, axis=1)
+    gradient = e.op("Transpose", gradient, perm=last)
     if filters != channels:  # several filters a channel
         each = e.integers(np.repeat(np.arange(channels), filters // channels))
         windows = [e.op("Gather", one, each, axis=1 + shape.axes) for one in windows]
     axes, second = e.integers(range(1 + shape.axes)), e.integers([1])
     columns = []
     for window in windows:
-        summed = e.op("ReduceSum", e.op("Mul", last, window), axes, keepdims=0)
+        summed = e.op("ReduceSum", e.op("Mul", gradient, window), axes, keepdims=0)
         columns.append(e.op("Unsqueeze", summed, second))
     kernels = _joined(e, columns, axis=1)
     return e.op("Reshape", kernels, e.integers([0, 1, *shape.kernel]))
 
 
 def _dense(e: Emitter, x: str, gradient: str, shape: Geometry, channels: int, filters: int) -> str:
-    """All windows side by side, and one Gemm."""
-    last, windows = _windows(e, x, gradient, shape)
+    """All windows side by side, and one Gemm; the channels last."""
+    last = [0, *range(2, 2 + shape.axes), 1]
+    windows = _windows(e, e.op("Transpose", x, perm=last), shape, axis=1)
+    flat = e.op("Reshape", e.op("Transpose", gradient, perm=last), e.integers([-1, filters]))
     columns = _joined(e, windows, axis=1 + shape.axes)
     rows = e.op("Reshape", columns, e.integers([-1, len(windows) * channels]))
-    product = e.op("Gemm", e.op("Reshape", last, e.integers([-1, filters])), rows, transA=1)
-    apart = e.op("Reshape", product, e.integers([0, len(windows), channels]))
+    product = e.op("Gemm", flat, rows, transA=1)
+    return _kernels(e, product, shape, channels, len(windows))
+
+
+def _dense_of_few(
+    e: Emitter, x: str, gradient: str, shape: Geometry, channels: int, filters: int
+) -> str:
+    """The same with the channels first: runs are then as long as the rows of a picture."""
+    first = [1, 0, *range(2, 2 + shape.axes)]
+    windows = _windows(e, e.op("Transpose", x, perm=first), shape, axis=2)
+    rows = e.op("Reshape", _joined(e, windows, axis=0), e.integers([len(windows) * channels, -1]))
+    flat = e.op("Reshape", e.op("Transpose", gradient, perm=first), e.integers([filters, -1]))
+    product = e.op("Gemm", flat, rows, transB=1)
+    return _kernels(e, product, shape, channels, len(windows))
+
+
+def _kernels(e: Emitter, product: str, shape: Geometry, channels: int, windows: int) -> str:
+    """[filters, windows * channels] in the order of kernels."""
+    apart = e.op("Reshape", product, e.integers([0, windows, channels]))
     kernels = e.op("Transpose", apart, perm=[0, 2, 1])
     return e.op("Reshape", kernels, e.integers([0, channels, *shape.kernel]))
 
 
-def _windows(e: Emitter, x: str, gradient: str, shape: Geometry) -> tuple[str, list[str]]:
-    """The gradient, and what each element of the kernel saw of ``x``; both channels last.
+def _windows(e: Emitter, x: str, shape: Geometry, axis: int) -> list[str]:
+    """What each element of the kernel saw of ``x``, whose space begins at this axis.
 
     A window is a strided part of the padded input: with the channels last its copies are in runs.
     """
-    last = [0, *range(2, 2 + shape.axes), 1]
     if any(shape.pads):
-        x = e.op("Pad", x, e.integers([0, 0, *shape.begin, 0, 0, *shape.end]))
-    padded = e.op("Transpose", x, perm=last)
-    axes, steps = e.integers(range(1, 1 + shape.axes)), e.integers(shape.strides)
+        before, behind = [0] * axis, [0] * (2 - axis)
+        pads = [*before, *shape.begin, *behind, *before, *shape.end, *behind]
+        x = e.op("Pad", x, e.integers(pads))
+    axes, steps = e.integers(range(axis, axis + shape.axes)), e.integers(shape.strides)
     windows = []
     for element in np.ndindex(*shape.kernel):
         starts = [at * step for at, step in zip(element, shape.dilations, strict=True)]
@@ -89,8 +112,8 @@ def _windows(e: Emitter, x: str, gradient: str, shape: Geometry) -> tuple[str, l
             start + (out - 1) * step + 1
             for start, out, step in zip(starts, shape.out, shape.strides, strict=True)
         ]
-        windows.append(e.op("Slice", padded, e.integers(starts), e.integers(ends), axes, steps))
-    return e.op("Transpose", gradient, perm=last), windows
+        windows.append(e.op("Slice", x, e.integers(starts), e.integers(ends), axes, steps))
+    return windows
 
 
 def _grouped(e: Emitter, x: str, gradient: str, shape: Geometry, channels: int) -> str:

@@ -24,7 +24,9 @@ def max_pool(site: Site) -> Gradients:
         step > dilation * (length - 1)
         for step, dilation, length in zip(strides, dilations, kernel, strict=True)
     )
-    padded = any(attributes.integers("pads", [])) or attributes.has("auto_pad")
+    padded = attributes.text("auto_pad", "NOTSET") != "NOTSET" or any(
+        attributes.integers("pads", [])
+    )
     plain = not padded and not attributes.integer("ceil_mode", 0) and max(dilations) == 1
     indices = node.output[1]
     if apart and plain:
@@ -51,7 +53,9 @@ def average_pool(site: Site) -> Gradients:
     same = counts.min() == counts.max()
     divisor = e.number(counts.flat[0]) if same else e.number(counts[None, None])
     ones = e.number(np.ones([channels, 1, *kernel]))
-    return [input_gradient(site, e.op("Div", site.gradient, divisor), ones, shape)]
+    return [
+        input_gradient(site, e.op("Div", site.gradient, divisor), ones, shape, (channels, channels))
+    ]
 
 
 def _counts(shape: Geometry) -> NDArray[Any]:
