@@ -19,6 +19,7 @@ from controller.errors import DeviceOffline
 from controller.federation import Federation
 from controller.home import Home, terms
 from controller.retention.loop import RetentionLoop
+from controller.retraining.loop import RetrainingLoop
 from controller.rollout.loop import RolloutLoop
 from controller.runtimes.preparation import ProcessPreparation
 from controller.signing.loop import ResignLoop
@@ -71,6 +72,8 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     runtime = OnnxRuntime()
     federation = Federation(home, store, blobs, runtime, clock, transports.sessions, holder)
     federation.attend(desk)
+    interval = config.retraining.interval_seconds
+    retraining = RetrainingLoop(store, blobs, clock, interval, federation.runs.wake, holder)
     notices = Notices(transports.sessions)
     services = ControllerServices(
         store=store,
@@ -100,7 +103,7 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
         log.info("controller.up home=%s api-port=%d", home.path, listening.api_port)
         async with asyncio.TaskGroup() as group:
             federated = (federation.orders, federation.runs)
-            loops = (transports, rollouts, resigning, removal, *federated)
+            loops = (transports, rollouts, resigning, removal, retraining, *federated)
             tasks = [group.create_task(loop.run()) for loop in loops]
             await told_to_end.wait()
             for task in tasks:
