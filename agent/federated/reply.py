@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
-from agent.federated.evaluation import Evaluation
+from agent.federated.evaluation import Evaluation, Metrics
 from agent.federated.trainer import TrainResult
 from protos.flower import message_pb2
 
@@ -35,26 +35,37 @@ def train_reply(
     request: message_pb2.Message, key: str, update: message_pb2.ArrayRecord, result: TrainResult
 ) -> bytes:
     """A serialised reply: the update under ``key``, and what it weighs."""
-    metrics: dict[str, Value] = {
-        EXAMPLES: result.examples,
-        "train_loss": result.last_loss,
-        "train_loss_first": result.first_loss,
-        "steps": result.steps,
-    }
+    metrics = train_metrics(result)
     arrays = message_pb2.RecordDict.Item(key=key, array_record=update)
     return _written(request, message_pb2.RecordDict(items=[arrays, _metric_record(metrics)]))
 
 
 def evaluate_reply(request: message_pb2.Message, evaluation: Evaluation) -> bytes:
     """A serialised reply: means, as Flower weighs them, and the counts that can be added up."""
-    metrics: dict[str, Value] = {
+    metrics = evaluate_metrics(evaluation)
+    return _written(request, message_pb2.RecordDict(items=[_metric_record(metrics)]))
+
+
+def train_metrics(result: TrainResult) -> Metrics:
+    """What a device tells of its training: what the update weighs, losses, steps."""
+    return {
+        EXAMPLES: result.examples,
+        "train_loss": result.last_loss,
+        "train_loss_first": result.first_loss,
+        "steps": result.steps,
+    }
+
+
+def evaluate_metrics(evaluation: Evaluation) -> Metrics:
+    """What a device tells of an evaluation."""
+    metrics: dict[str, int | float | list[int] | list[float]] = {
         EXAMPLES: evaluation.examples,
         "eval_loss": evaluation.loss or 0.0,
         **evaluation.metrics(),
     }
     if evaluation.accuracy is not None:
         metrics["eval_acc"] = evaluation.accuracy
-    return _written(request, message_pb2.RecordDict(items=[_metric_record(metrics)]))
+    return metrics
 
 
 def error_reply(request: message_pb2.Message, error: FlowerError, code: str, words: str) -> bytes:

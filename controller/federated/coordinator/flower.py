@@ -7,6 +7,7 @@ import io
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -19,6 +20,7 @@ from agent.federated.reply import EXAMPLES, METRICS
 from controller.federated.coordinator import flower_private
 from controller.federated.coordinator.checkpoint import State, keeps
 from controller.federated.coordinator.errors import AppUnfit, NoAggregate, TooFewDevices
+from controller.federated.coordinator.flower_strategies import flower_strategy
 from controller.federated.coordinator.journal import Journal
 from controller.federated.coordinator.request import (
     ARRAYS,
@@ -35,19 +37,6 @@ from protos.flower.arrays import NPY, npy
 
 logging.getLogger("flwr").setLevel(logging.WARNING)  # its import sets another level
 
-_CLASSES: Final[Mapping[StrategyName, Callable[..., flower.Strategy]]] = {
-    StrategyName.FED_AVG: flower.FedAvg,
-    StrategyName.FED_PROX: flower.FedProx,
-    StrategyName.FED_AVG_M: flower.FedAvgM,
-    StrategyName.FED_ADAM: flower.FedAdam,
-    StrategyName.FED_YOGI: flower.FedYogi,
-    StrategyName.FED_ADAGRAD: flower.FedAdagrad,
-    StrategyName.TRIMMED_MEAN: flower.FedTrimmedAvg,
-    StrategyName.MEDIAN: flower.FedMedian,
-    StrategyName.KRUM: flower.Krum,
-    StrategyName.MULTI_KRUM: flower.MultiKrum,
-    StrategyName.BULYAN: flower.Bulyan,
-}
 _SUMS: Final = frozenset(
     {
         StrategyName.FED_AVG,
@@ -63,6 +52,8 @@ _SUMS: Final = frozenset(
 ENOUGH_LOOKS: Final = 4
 """A strategy that looks so often for nodes while it configures a round waits for more of them."""
 
+DriveApp = Callable[[Exchange, Plan, bytes], None]
+
 RECORD: Final = "flower.ArrayRecord"
 INNER: Final = "flower.Strategy"
 
@@ -71,12 +62,9 @@ def strategy_of(plan: Plan, run: int) -> "FlowerStrategy":
     """The strategy that the run file names, with its parameters."""
     flower_private.identify(run)
     name = plan.strategy.name
-    given: dict[str, Any] = dict(plan.strategy.parameters())
-    if name is StrategyName.FED_PROX:
-        given["proximal_mu"] = plan.training.proximal
     # Who is asked is decided outside: it asks all nodes that it is shown.
     everybody = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
-    return FlowerStrategy(_CLASSES[name](**everybody, **given), sums=name in _SUMS, chooses=False)
+    return FlowerStrategy(flower_strategy(plan, **everybody), sums=name in _SUMS, chooses=False)
 
 
 def users_strategy(strategy: flower.Strategy, run: int) -> "FlowerStrategy":
@@ -353,12 +341,14 @@ def _serialised(record: ArrayRecord) -> bytes:
     return _pinned(read.content.items[0].array_record)
 
 
-def app_of(found: object, name: str) -> ServerApp | flower.Strategy:
-    """The app or strategy that ``module:app`` names.
+def app_of(found: object, name: str, run: int) -> "FlowerStrategy | DriveApp":
+    """What ``module:app`` names: a strategy to be driven, or an app that drives itself.
 
     Raises:
         AppUnfit: it is neither.
     """
-    if isinstance(found, ServerApp | flower.Strategy):
-        return found
+    if isinstance(found, flower.Strategy):
+        return users_strategy(found, run)
+    if isinstance(found, ServerApp):
+        return partial(drive_app, found)
     raise AppUnfit(f"{name}: {type(found).__name__} is neither a ServerApp nor a Strategy")
