@@ -17,6 +17,7 @@ class MemoryIntake:
         replies: whole ones, by task.
         partial: what has come of the others.
         unwanted: code by task: the reply is refused.
+        damaged: tasks whose reply, once it is whole, is told to have been damaged on its way.
         rest_ms: what a receipt says of the next task.
         pieces: (task, offset, bytes) of every piece, in the order in which they came.
         readiness: by device, the newest.
@@ -26,6 +27,7 @@ class MemoryIntake:
     replies: dict[str, bytes] = field(default_factory=dict)
     partial: dict[str, bytes] = field(default_factory=dict)
     unwanted: dict[str, str] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
     rest_ms: int = 0
     pieces: list[tuple[str, int, int]] = field(default_factory=list)
     readiness: dict[str, federated_pb2.Readiness] = field(default_factory=dict)
@@ -52,14 +54,20 @@ class MemoryIntake:
         self.pieces.append((task, piece.offset, len(piece.data)))
         receipt = federated_pb2.ReplyReceipt(next_after_ms=self.rest_ms)
         if task in self.unwanted:
-            code = self.unwanted[task]
-            receipt.refused.CopyFrom(common_pb2.Problem(code=code, detail="nobody waits for it"))
-            return receipt
+            return _refused(self.unwanted[task], "nobody waits for it")
         have = self.replies.get(task, self.partial.get(task, b""))
         if piece.offset == len(have) and task not in self.replies:
             have += piece.data
             self.partial[task] = have
+            if len(have) == piece.length and task in self.damaged:
+                self.damaged.discard(task)
+                del self.partial[task]
+                return _refused("damaged", "the bytes are not those of the digest")
             if len(have) == piece.length and hashlib.sha256(have).hexdigest() == piece.sha256:
                 self.replies[task] = self.partial.pop(task)
         receipt.have, receipt.complete = len(have), task in self.replies
         return receipt
+
+
+def _refused(code: str, detail: str) -> federated_pb2.ReplyReceipt:
+    return federated_pb2.ReplyReceipt(refused=common_pb2.Problem(code=code, detail=detail))

@@ -381,6 +381,18 @@ async def test_a_reply_that_nobody_wants_is_forgotten(device: Device, orders: Or
         assert device.happened[-1].name == "federated.refused"
 
 
+async def test_a_reply_that_was_damaged_on_its_way_is_sent_again(
+    device: Device, orders: Orders
+) -> None:
+    device.intake.damaged.add("t1")
+    async with device.agent() as loop:
+        loop.take(orders.task("t1"))
+        await device.in_time(lambda: device.state == State.DONE)
+
+    assert "t1" in device.intake.replies
+    assert [offset for _, offset, _ in device.intake.pieces] == [0, 0]
+
+
 async def test_an_empty_order_does_not_stop_a_reply_from_being_acknowledged(
     device: Device, orders: Orders
 ) -> None:
