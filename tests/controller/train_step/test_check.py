@@ -41,7 +41,7 @@ def test_a_sound_step_passes(model: bytes, options: TrainOptions, rng: np.random
     assert checked.loss_after < checked.loss_before
 
 
-@pytest.mark.parametrize("loss", set(Loss) - {Loss.SOFTMAX_CROSS_ENTROPY})
+@pytest.mark.parametrize("loss", sorted(set(Loss) - {Loss.SOFTMAX_CROSS_ENTROPY}))
 def test_it_passes_with_every_loss(loss: Loss, rng: np.random.Generator) -> None:
     text = """
         autoencoder (float[N,6] x) => (float[N,6] y) {
