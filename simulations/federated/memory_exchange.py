@@ -190,6 +190,7 @@ class MemoryExchange:
         """The run is done."""
         self.ledger.final_sha256 = arrays_sha256
         self._happens(RunEvent.FINISHED)
+        self.ledger.run = replace(self.ledger.run, arrays_sha256=arrays_sha256)
 
     def fail(self, error: str) -> None:
         """The run can't go on."""

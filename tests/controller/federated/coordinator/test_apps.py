@@ -11,7 +11,12 @@ from controller.federated.coordinator.errors import (
     Stopped,
     TooFewDevices,
 )
-from controller.federated.coordinator.flower import app_of, drive_app, users_strategy
+from controller.federated.coordinator.flower import (
+    FlowerStrategy,
+    app_of,
+    drive_app,
+    users_strategy,
+)
 from controller.federated.coordinator.request import arrays_of
 from controller.federated.exchange import Exchange
 from controller.federated.plan import Plan
@@ -149,10 +154,10 @@ def test_an_app_that_catches_everything_does_not_outlive_its_run() -> None:
 
 
 def test_what_is_neither_an_app_nor_a_strategy_is_refused_by_name() -> None:
-    assert app_of(apps.app, "apps:app") is apps.app
-    assert app_of(apps.damped, "apps:damped") is apps.damped
+    assert isinstance(app_of(apps.damped, "apps:damped", 77), FlowerStrategy)
+    assert callable(app_of(apps.app, "apps:app", 77))
     with pytest.raises(AppUnfit, match="apps:nothing: int is neither a ServerApp nor a Strategy"):
-        app_of(apps.nothing, "apps:nothing")
+        app_of(apps.nothing, "apps:nothing", 77)
 
 
 def test_a_strategy_that_wants_more_nodes_than_there_are_ends_in_words() -> None:
