@@ -14,7 +14,7 @@ from controller.fleet.selector_parser import parse
 from controller.fleet_config.alerts import AlertResult, judged
 from controller.fleet_config.applied import AppliedFleet
 from controller.fleet_config.fleet import Fleet, Goal
-from controller.fleet_config.plan import FleetPlan, GoalPlan, Question, plan
+from controller.fleet_config.plan import Download, FleetPlan, GoalPlan, Question, plan
 from controller.fleet_config.problems import BadFleetFile, Problem
 from controller.fleet_config.reading import read_fleet
 from controller.registry import version as registry
@@ -22,7 +22,7 @@ from controller.rollout.actions import Order, gather, release_of, start
 from controller.rollout.gate.actions import samples_of
 from controller.rollout.steering.actions import Abort, abort
 from controller.store.store import Transaction
-from protos.manifest import parse_reference, read_manifest
+from protos.manifest import Role, parse_reference, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def plan_fleet(tx: Transaction, file: FleetText, now: float, *, again: bool = Fa
     asked = Question(
         fleet=fleet,
         versions=[release_of(one) for one in versions],
-        lengths={(one.model, one.version): bundle_bytes(one) for one in versions},
+        downloads={(one.model, one.version): download_of(one) for one in versions},
         again=again,
     )
     return plan(asked, gather(tx), now)
@@ -171,10 +171,16 @@ def all_alerts(tx: Transaction, now: float) -> Iterator[tuple[str, AlertResult]]
             yield applied.name, result
 
 
-def bundle_bytes(version: registry.Version) -> int:
+def download_of(version: registry.Version) -> Download:
     """What a device fetches for a version: its files and their manifest."""
     manifest = read_manifest(version.manifest)
-    return len(version.manifest) + sum(one.length for one in manifest.files.values())
+    whole = len(version.manifest) + sum(one.length for one in manifest.needed.values())
+    step, lineage = manifest.files.get(Role.MODEL_STEP), manifest.lineage
+    if step is None or not lineage.parent_model:
+        return Download(whole)
+    made = [Role.MODEL, *([Role.TRAIN_STEP] if lineage.parent_train_step else [])]
+    spared = sum(manifest.needed[role].length for role in made if role in manifest.needed)
+    return Download(whole, lineage.parent, whole - spared + step.length)
 
 
 def _start(tx: Transaction, one: GoalPlan, found: FleetPlan, actor: str, now: float) -> str:

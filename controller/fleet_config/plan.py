@@ -11,7 +11,7 @@ Rules:
 """
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -119,18 +119,37 @@ class FleetPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """How many bytes a version is, manifest and all.
+
+    Attributes:
+        whole: for who has nothing of it.
+        parent: the version that its model is a step from, if it is one.
+        from_parent: for who runs the parent.
+    """
+
+    whole: int
+    parent: int | None = None
+    from_parent: int = 0
+
+    def bytes_for(self, running: Collection[int]) -> int:
+        """For a device that runs these versions."""
+        return self.from_parent if self.parent in running else self.whole
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What a plan is made from, beside the rollouts' facts.
 
     Attributes:
         versions: what the goals' references mean now, in their order.
-        lengths: bytes of all files of a version, manifest and all.
+        downloads: by model and version, what there is to fetch.
         again: what was aborted or rolled back shall start again.
     """
 
     fleet: Fleet
     versions: Sequence[Release]
-    lengths: Mapping[tuple[str, int], int]
+    downloads: Mapping[tuple[str, int], Download]
     again: bool = False
     assumed: Assumed = field(default_factory=Assumed)
 
@@ -189,7 +208,6 @@ class _Look:
         matching = self._matching(goal.selector)
         self._meant |= {one.id for one in matching}
         reach, able = self._reach(goal, release, matching)
-        length = self._asked.lengths[release.model, release.version]
         made = GoalPlan(
             goal=goal,
             version=release.version,
@@ -198,7 +216,7 @@ class _Look:
             state=there.state.value if there else "",
             reach=reach,
             differs=_differences(goal, release, there) if there else (),
-            bundle_bytes=length,
+            bundle_bytes=self._asked.downloads[release.model, release.version].whole,
         )
         return made if not made.changes else self._begun(made, there, able)
 
@@ -235,13 +253,14 @@ class _Look:
         drawn = order(name, list(by_id), strata)
         held = len(control_group(drawn, policy.control_percent))
         already = set(made.reach.already)
+        download = self._asked.downloads[goal.model, made.version]
         selectors = [
             (number, parse(stage.selector))
             for number, stage in enumerate(policy.stages)
             if stage.selector
         ]
         candidates = [
-            self._candidate(by_id[one], goal, selectors, 0 if one in already else made.bundle_bytes)
+            self._candidate(by_id[one], goal, selectors, None if one in already else download)
             for one in drawn
         ]
         return replace(
@@ -296,17 +315,23 @@ class _Look:
         return proven(self._slots.get((device.id, goal.model, goal.slot), ()), release)
 
     def _candidate(
-        self, device: Device, goal: Goal, selectors: Sequence[tuple[int, Selector]], length: int
+        self,
+        device: Device,
+        goal: Goal,
+        selectors: Sequence[tuple[int, Selector]],
+        download: Download | None,
     ) -> Candidate:
         seen = self._seen[device.id]
         slots = self._slots.get((device.id, goal.model, goal.slot), ())
+        running = {one.version for one in slots if one.running}
+        length = 0 if download is None else download.bytes_for(running)
         return Candidate(
             device=device.id,
             site=seen.get(goal.policy.pace.site_label, ""),
             zone=_zone(device.facts.get("timezone", "")),
             length=length,
             stages=frozenset(number for number, one in selectors if matches(one, seen)),
-            compares=length > 0 and any(one.running for one in slots),
+            compares=length > 0 and bool(running),
         )
 
 

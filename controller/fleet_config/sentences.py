@@ -33,7 +33,7 @@ def assumptions(plan: FleetPlan) -> tuple[str, ...]:
     tested, probation = span(assumed.test_seconds), span(assumed.probation_seconds)
     said = [
         "every device is online and asked enough, none fails, no gate is breached, approvals come at once",
-        f"a link carries {size(assumed.bytes_per_second)} a second; whole files are fetched",
+        f"a link carries {size(assumed.bytes_per_second)} a second; files come whole, but for steps from what runs",
         f"a device tests a version for {tested}, and has it on probation for {probation}",
     ]
     zoneless = {name for one in plan.goals if one.changes for name in one.reach.zoneless}
@@ -137,7 +137,9 @@ def _sites(one: GoalPlan) -> Iterator[str]:
     if not devices:
         yield "  nothing to move"
         return
-    yield f"  to move: {size(total)}, {size(one.bundle_bytes)} to each of {_devices(devices)}"
+    most = "" if total == devices * one.bundle_bytes else "at most "
+    each = f"{most}{size(one.bundle_bytes)} to each of {_devices(devices)}"
+    yield f"  to move: {size(total)}, {each}"
     label = one.goal.policy.pace.site_label
     if any(one.sites):
         for site, (count, length) in one.sites.items():

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from controller.errors import NotFound
@@ -19,11 +20,14 @@ from controller.fleet_config.estimate import openings
 from controller.fleet_config.plan import Action, FleetPlan
 from controller.fleet_config.problems import BadFleetFile
 from controller.fleet_config.sentences import plan_lines
+from controller.registry.version import State as VersionState
+from controller.registry.version import Version
 from controller.rollout.rollout import CONTROL, State
 from controller.rollout.steering.actions import Abort, abort
 from protos.documents import Directive, Watching
 from protos.envelope import peek
-from tests.controller.rollout.world import START, World, device
+from protos.manifest import File, Lineage, Role
+from tests.controller.rollout.world import START, World, device, manifest
 
 FLEET = """
 [fleet]
@@ -281,6 +285,34 @@ async def test_a_plan_names_whom_it_means_who_can_not_and_who_is_taken() -> None
         version = tx.registry.version("load", 3)
     assert version is not None
     assert goal.bundle_bytes == len(version.manifest) + 4  # four files of one byte
+
+
+async def test_devices_that_run_the_parent_fetch_only_the_step_of_a_candidate() -> None:
+    made = world("m000", "m001", "m002", site="berlin")
+    reported(made, "m000", 1)
+    reported(made, "m001", 1)
+    one = manifest("load", 1)
+    files = {
+        **one.files,
+        Role.MODEL: File(sha256="1" * 64, length=1_000_000),
+        Role.MODEL_STEP: File(sha256="2" * 64, length=120_000),
+        Role.TRAIN_STEP: File(sha256="3" * 64, length=5_000),
+    }
+    lineage = Lineage(parent=1, parent_model="4" * 64, parent_train_step="5" * 64)
+    two = msgspec.structs.replace(
+        manifest("load", 2), files=files, lineage=lineage, release_counter=2
+    )
+    stored = Version("load", 2, VersionState.PUBLISHED, two.encode(), two.digest, 0.0, "ada")
+    with made.store.begin() as tx:
+        tx.registry.put_version(stored)
+
+    plan = planned(made, FLEET.replace("load/1", "load/2"))
+
+    (goal,) = plan.goals
+    rest = len(two.encode()) + 3  # files of one byte
+    assert goal.bundle_bytes == rest + 1_005_000
+    assert goal.sites == {"berlin": (3, goal.bundle_bytes + 2 * (rest + 120_000))}
+    assert any("at most" in line for line in plan_lines(plan))
 
 
 STAGED_FILE = (

@@ -46,9 +46,9 @@ EXPECTED = """
 fleet meters: 2 rollouts would start
 load/1: load-1-1 would start, to kind=meter
   62 devices match and can run it
-  to move: 64.9 kB, 1.05 kB to each of 62 devices
-    site=berlin: 62.8 kB to 60 devices
-    site=munich: 2.09 kB to 2 devices
+  to move: 66.3 kB, 1.07 kB to each of 62 devices
+    site=berlin: 64.1 kB to 60 devices
+    site=munich: 2.14 kB to 2 devices
   canary: 7 devices, growing to 49 until enough is proven, takes 2 d 16 h
   all: 6 devices, once somebody approves, begins after 2 d 16 h, takes 32 min
   control group: 7 devices, begins after 2 d 17 h, takes 32 min
@@ -58,7 +58,7 @@ theft/1: theft-1-1 would start, to kind=meter and site=munich
   2 devices can't run it: needs 16384 MiB of memory, has 8192 MiB: x1, x2
 assumed:
   every device is online and asked enough, none fails, no gate is breached, approvals come at once
-  a link carries 1 MB a second; whole files are fetched
+  a link carries 1 MB a second; files come whole, but for steps from what runs
   a device tests a version for 1 min, and has it on probation for 1 min
   60 devices in UTC, as they name no time zone: m000, m001, m002, m003, m004 and 55 more
 """
