@@ -13,6 +13,7 @@ from controller.cli import (
     audit,
     device,
     drift,
+    federated,
     fleet,
     incident,
     key,
@@ -74,6 +75,7 @@ for command in steering.COMMANDS:
 app.add_typer(rollout.app, name="rollout", rich_help_panel=MODELS)
 app.add_typer(fleet.app, name="fleet", rich_help_panel=MODELS)
 app.add_typer(drift.app, name="drift", rich_help_panel=MODELS)
+app.add_typer(federated.app, name="federated", rich_help_panel=MODELS)
 app.add_typer(incident.app, name="incident", rich_help_panel=MODELS)
 app.command("predict", rich_help_panel=MODELS)(predict.predict)
 app.add_typer(device.app, name="device", rich_help_panel=FLEET)

@@ -151,10 +151,10 @@ def watch(
     ```
     """
     deadline = time.monotonic() + seconds
-    with ApiClient() as api, _display() as display:
+    with ApiClient() as api, display() as shown:
         while True:
             found = api.get(place("rollouts", rollout))
-            display(_story(found))
+            shown(_story(found))
             if found["state"] in ENDED or found["state"] == "paused":
                 break
             if time.monotonic() > deadline:
@@ -196,7 +196,7 @@ def explain(rollout: RolloutArgument) -> None:
 
 
 @contextmanager
-def _display() -> Iterator[Callable[[str], None]]:
+def display() -> Iterator[Callable[[str], None]]:
     """Shows a text that changes: in its place in a terminal, else every new text once."""
     if sys.stdout.isatty():
         from rich.live import Live  # noqa: PLC0415 - quick --help
@@ -205,11 +205,11 @@ def _display() -> Iterator[Callable[[str], None]]:
         with Live(console=console(), refresh_per_second=4) as live:
             yield lambda text: live.update(Text(text))
         return
-    shown: list[str] = []
+    told: list[str] = []
 
     def show_new(text: str) -> None:
-        if shown[-1:] != [text]:
-            shown.append(text)
+        if told[-1:] != [text]:
+            told.append(text)
             say(text)
             sys.stdout.flush()
 

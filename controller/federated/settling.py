@@ -7,6 +7,7 @@ from typing import Final
 from controller.federated.exchange import Outcome
 from controller.federated.readiness import StoredCheckpoint
 from controller.federated.run import Run, RunState
+from controller.federated.run_file import BadRunFile, stored_plan
 from controller.federated.task import Task, TaskEvent, TaskState, next_state
 
 EVENTS: Final = {
@@ -44,6 +45,16 @@ def needed(run: Run, unsettled: Iterable[Task], checkpoint: StoredCheckpoint | N
         found |= {checkpoint.arrays_sha256, checkpoint.state_sha256}
     found |= {reference.sha256 for task in unsettled for reference in task.arrays}
     return found - {""}
+
+
+def awaits_version(run: Run) -> bool:
+    """Whether a version is wanted of the finished run, and neither is there nor known why not."""
+    if run.state is not RunState.FINISHED or run.candidate is not None or run.error:
+        return False
+    try:
+        return bool(run.arrays_sha256) and stored_plan(run.file).candidate.registered
+    except BadRunFile:
+        return True  # of a release that had other keys
 
 
 def keeps_its_journal(run: Run) -> bool:

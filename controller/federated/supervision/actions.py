@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from controller.audit import Entry
 from controller.errors import ControllerError
-from controller.federated.run import Run, RunState
-from controller.federated.run_file import BadRunFile, stored_plan
+from controller.federated.run import Run
+from controller.federated.settling import awaits_version
 from controller.store.store import Store, Transaction
 
 Finished = Callable[[Run], int | None]
@@ -26,15 +26,7 @@ def nothing(_: Run) -> int | None:
 
 def unregistered(tx: Transaction) -> Sequence[Run]:
     """Finished runs of which a version is wanted, and neither is there nor is it known why not."""
-    return [
-        run
-        for run in tx.runs.all()
-        if run.state is RunState.FINISHED
-        and run.arrays_sha256
-        and run.candidate is None
-        and not run.error
-        and _wants_version(run)
-    ]
+    return [run for run in tx.runs.all() if awaits_version(run)]
 
 
 def hand_on(store: Store, run: Run, finished: Finished, now: float) -> None:
@@ -57,10 +49,3 @@ def hand_on(store: Store, run: Run, finished: Finished, now: float) -> None:
         detail = {"candidate": str(candidate or ""), "error": error[:500]}
         tx.audit.append(Entry(ACTOR, "federated.finish", run.id, detail), int(now * 1000))
     log.info("federated.finished run=%s candidate=%s error=%s", run.id, candidate, error)
-
-
-def _wants_version(run: Run) -> bool:
-    try:
-        return stored_plan(run.file).candidate.registered
-    except BadRunFile:
-        return True

@@ -29,6 +29,11 @@ LOWER = {
     "POST /fleets/plan": Role.VIEWER,  # changes nothing
     "POST /fleets/apply": Role.OPERATOR,
     "POST /incidents/{incident}/close": Role.OPERATOR,
+    "POST /federated/runs": Role.OPERATOR,
+    **{
+        f"POST /federated/runs/{{run}}/{verb}": Role.OPERATOR
+        for verb in ("start", "stop", "resume", "dismiss")
+    },
 }
 
 
