@@ -14,8 +14,10 @@ from controller.registry.bundle import Demands
 from controller.registry.gates import MinimumRows
 from controller.registry.preparation import Parent, prepare
 from controller.registry.registration import Registration
+from controller.registry.training import Training
 from controller.registry.trial import Gauges
 from controller.runtimes.preparation import ProcessPreparation
+from controller.train_step.errors import NoParameters
 from protos.limits import MIB
 from protos.manifest import Budgets, Manifest, Needs, Role, Semantic
 from tests.controller.registry.building import classifier, npz, rows_and_truth
@@ -30,7 +32,12 @@ def asked(graph: onnx.ModelProto, **changes: object) -> Registration:
 
 
 def test_it_prepares_what_would_be_prepared_here() -> None:
-    request = asked(classifier(), gates=MinimumRows(1000), demands=Demands(memory_bytes=1 << 30))
+    request = asked(
+        classifier(),
+        gates=MinimumRows(1000),
+        demands=Demands(memory_bytes=1 << 30),
+        training=Training(trainable="all"),
+    )
     first = prepare(
         OnnxRuntime(),
         request,
@@ -56,8 +63,9 @@ def test_it_prepares_what_would_be_prepared_here() -> None:
     assert prepared.onnx == first.onnx
     assert prepared.signature == first.signature
     assert prepared.metrics == first.metrics
-    assert prepared.files[Role.MODEL] == request.onnx
-    assert prepared.files[Role.GOLDEN] == first.files[Role.GOLDEN]
+    for role in (Role.MODEL, Role.GOLDEN, Role.TRAIN_STEP):
+        assert prepared.files[role] == first.files[role]
+    assert prepared.training == first.training is not None
     assert prepared.reference_rows == 400
     objections = [request.gates.objections(one.candidate) for one in (prepared, first)]
     assert objections[0] == objections[1] != ()
@@ -73,6 +81,7 @@ def test_it_prepares_what_would_be_prepared_here() -> None:
         (asked(classifier(), onnx=b"\x80\x04pickled"), BadModel, "pickle"),
         (asked(classifier(), reference=b"PK nothing"), BadReference, "reference.npz"),
         (asked(classifier(), semantics={"z": Semantic.IMAGE}), InvalidInput, "'z'"),
+        (asked(classifier(), training=Training(trainable="z.*")), NoParameters, "'z.*'"),
     ],
 )
 def test_what_is_refused_there_is_refused_here(
