@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agent.errors import StoreError
-from agent.federated.examples import CHUNK_ROWS, Example, Held, Part
+from agent.federated.examples import Example, Held, Part, rows_at_once
 from agent.federated.layout import Layout
 from agent.federated.retention import Retention, Totals, group_to_go, is_full, largest
 
@@ -60,8 +60,9 @@ class MemoryExamples:
             found = [
                 one.data for key, one in kept.of(model) if key == layout.key and one.part is part
             ]
-        for at in range(0, len(found), CHUNK_ROWS):
-            yield b"".join(found[at : at + CHUNK_ROWS])
+        most = rows_at_once(layout)
+        for at in range(0, len(found), most):
+            yield b"".join(found[at : at + most])
 
     def models(self) -> Sequence[tuple[str, Held]]:
         """What is kept of every model."""

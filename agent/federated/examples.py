@@ -11,8 +11,10 @@ from typing import Final, Protocol
 
 from agent.federated.layout import TRUTH, Array, Layout
 from agent.federated.retention import Retention
+from protos.limits import MIB
 
 CHUNK_ROWS: Final = 256
+CHUNK_BYTES: Final = 1 * MIB
 SOURCE_BYTES: Final = 16
 NO_GROUP: Final = -1
 
@@ -105,6 +107,11 @@ class ExampleStore(Protocol):
     def close(self) -> None:
         """Closes the store. May be called twice."""
         ...
+
+
+def rows_at_once(layout: Layout) -> int:
+    """How many rows stand in one piece that a store gives: one at least, however large."""
+    return max(1, min(CHUNK_ROWS, CHUNK_BYTES // layout.row_bytes))
 
 
 def part_of(data: bytes, share: float) -> Part:

@@ -93,11 +93,7 @@ def layout_of(manifest: Manifest, spec: TrainStepSpec, classes: int = 0) -> Layo
         tensor = tensors.get(name)
         if tensor is None or DATATYPES.get(tensor.dtype) is None:
             raise NotCollecting(f"{manifest.reference}: the training step takes {name!r}, no input")
-        if (
-            tensor.dtype == "BYTES"
-            or tensor.shape[:1] != (VARIABLE,)
-            or VARIABLE in tensor.shape[1:]
-        ):
+        if tensor.dtype == "BYTES" or not _in_rows(tensor.shape):
             raise NotCollecting(
                 f"{manifest.reference}: input {name!r} ({tensor.dtype} {list(tensor.shape)}) does not "
                 "come in rows of one size"
@@ -115,11 +111,16 @@ def _truth(manifest: Manifest, spec: TrainStepSpec) -> Field | None:
     if spec.loss is Loss.RECONSTRUCTION:
         return None
     shape = spec.target_shape
-    if shape[:1] != (VARIABLE,) or any(length < 1 for length in shape[1:]):
+    if not _in_rows(shape):
         raise NotCollecting(
             f"{manifest.reference}: a target of shape {list(shape)} does not come in rows of one size"
         )
     return Field(TRUTH, "INT64" if spec.loss in CLASSES else "FP32", shape[1:])
+
+
+def _in_rows(shape: tuple[int, ...]) -> bool:
+    """Whether it is a batch of rows of one size."""
+    return shape[:1] == (VARIABLE,) and all(length > 0 for length in shape[1:])
 
 
 def packed(layout: Layout, inputs: Tensors, truth: Array | None) -> Array:

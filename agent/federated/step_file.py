@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.federated.errors import StepRefused
+from agent.federated.layout import CLASSES
 from protos.errors import DocumentError
 from protos.limits import MIB
 from protos.train_step import METADATA_KEY, OPERATORS, OUTPUT, TrainStepSpec, read_spec
@@ -58,9 +59,12 @@ def read_step(data: bytes) -> StepFile:
     if not nodes or len(specs) != 1:
         raise StepRefused(f"training step: no ONNX model with one {METADATA_KEY!r} in its metadata")
     try:
-        return StepFile(read_spec(specs[0]), classes)
+        spec = read_spec(specs[0])
     except DocumentError as error:
         raise StepRefused(f"training step: {error.detail}") from error
+    if spec.loss in CLASSES and (not classes or len(spec.classes) not in {0, classes}):
+        raise StepRefused("training step: it does not say how many classes there are, or says two")
+    return StepFile(spec, classes)
 
 
 def _spec_text(entry: memoryview) -> list[str]:

@@ -15,7 +15,6 @@ from agent.federated.layout import Layout
 from agent.federated.trainer import Bounds, Plan
 
 LINE_BYTES: Final = 4 * 1024 * 1024
-PIECE_BYTES: Final = 64 * 1024 * 1024
 LENGTH: Final = struct.Struct("<I")
 
 

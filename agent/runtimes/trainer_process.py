@@ -14,6 +14,7 @@ import numpy as np
 
 from agent.errors import AgentError, HashMismatch
 from agent.federated.errors import OverBudget, StepRefused
+from agent.federated.examples import rows_at_once
 from agent.federated.layout import Array, Layout, records
 from agent.federated.local_training import (
     Parameters,
@@ -27,7 +28,7 @@ from agent.federated.step_file import StepFile, read_step
 from agent.runtimes.limits import die_with, limit, out_of_memory, reset_peak, status_bytes
 from agent.runtimes.onnx import library
 from agent.runtimes.train_step import OnnxTrainStep
-from agent.runtimes.trainer_job import LENGTH, LINE_BYTES, PIECE_BYTES, Job, Outcome, Started
+from agent.runtimes.trainer_job import LENGTH, LINE_BYTES, Job, Outcome, Started
 from protos.documents import sha256
 from protos.limits import MIB
 from protos.train_step import TrainStepSpec
@@ -100,8 +101,9 @@ def _parameters(asked: BinaryIO, spec: TrainStepSpec) -> Parameters:
 
 def _rows(asked: BinaryIO, layout: Layout) -> Array:
     data = bytearray()
+    most = rows_at_once(layout) * layout.row_bytes
     while length := LENGTH.unpack(_exactly(asked, LENGTH.size))[0]:
-        if length > PIECE_BYTES or length % layout.row_bytes:
+        if length > most or length % layout.row_bytes:
             raise EOFError
         data += _exactly(asked, length)
     return records(layout, data)

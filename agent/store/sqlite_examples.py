@@ -17,7 +17,7 @@ from typing import Final
 from sqlite_utils.db import Database
 
 from agent.errors import StoreCorrupt, StoreError
-from agent.federated.examples import CHUNK_ROWS, Example, Held, Part
+from agent.federated.examples import Example, Held, Part, rows_at_once
 from agent.federated.layout import Layout
 from agent.federated.retention import Retention, Totals, group_to_go, is_full, largest
 from agent.store.database import (
@@ -112,7 +112,7 @@ class SqliteExamples:
         last = 0
         while True:
             with self._access() as db:
-                given = [model, layout.key, part.value, last, CHUNK_ROWS]
+                given = [model, layout.key, part.value, last, rows_at_once(layout)]
                 found = db.execute(query, given).fetchall()
             if not found:
                 return

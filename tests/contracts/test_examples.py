@@ -65,6 +65,17 @@ def test_rows_come_back_in_the_order_in_which_they_came_over_a_restart(opened: O
     assert again.models() == [("digits", Held(training=602, held_out=0, size=size))]
 
 
+def test_large_rows_come_a_few_at_a_time(opened: Opener) -> None:
+    store = opened()
+    wide = Layout(inputs=(Field("x", "FP32", (100_000,)),), truth=None)
+    rows = packed(wide, {"x": np.ones((7, 100_000), np.float32)}, None)
+    store.add("images", wide, examples_of(wide, rows, ROOM, 1.0, "a"))
+
+    pieces = [len(one) for one in store.rows("images", wide, Part.TRAINING)]
+
+    assert pieces == [2 * wide.row_bytes] * 3 + [wide.row_bytes]
+
+
 def test_models_and_layouts_are_kept_apart(opened: Opener) -> None:
     store = opened()
     store.add("digits", LAYOUT, told([1]))

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 from agent.federated.errors import StepRefused
@@ -97,8 +98,13 @@ def test_classes_are_not_guessed(learner: Learner) -> None:
         (output,) = [one for one in model.graph.output if one.name == OUTPUT]
         output.type.tensor_type.shape.dim[1].dim_param = "classes"
 
-    assert read_step(edited(learner, hide)).classes == 0
-    assert read_step(edited(learner, lambda m: m.ClearField("doc_string"))).classes == CLASSES
+    def name_two(model: onnx.ModelProto) -> None:
+        (entry,) = [one for one in model.metadata_props if one.key == METADATA_KEY]
+        entry.value = replace(learner.spec, classes=(0, 1)).encode()
+
+    for edit in (hide, name_two):
+        with pytest.raises(StepRefused, match="how many classes"):
+            read_step(edited(learner, edit))
 
 
 @pytest.mark.parametrize(
