@@ -8,7 +8,16 @@ from msgspec.structs import replace
 
 from agent.errors import InvalidRequest
 from agent.federated.errors import NotCollecting, TruthUnfit
-from agent.federated.layout import TRUTH, Field, Layout, layout_of, packed, records, truth_of
+from agent.federated.layout import (
+    TRUTH,
+    Array,
+    Field,
+    Layout,
+    layout_of,
+    packed,
+    records,
+    truth_of,
+)
 from protos.manifest import Manifest, Tensor
 from protos.train_step import Loss, TrainStepSpec
 from tests.agent.federated.learners import Learner, classifier, linear
@@ -79,7 +88,7 @@ MIXED = Layout(
 @given(count=st.integers(1, 5), seed=st.integers(0, 2**16))
 def test_what_is_written_is_read_as_it_was(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    inputs = {
+    inputs: dict[str, Array] = {
         "a": rng.integers(0, 255, (count, 2, 2)).astype(np.uint8),
         "b": rng.standard_normal(count),
         "c": rng.integers(-99, 99, (count, 3)).astype(np.int16),
@@ -96,7 +105,7 @@ def test_what_is_written_is_read_as_it_was(count: int, seed: int) -> None:
 
 
 def test_inputs_of_different_batches_make_no_rows() -> None:
-    inputs = {
+    inputs: dict[str, Array] = {
         "a": np.zeros((2, 2, 2), np.uint8),
         "b": np.zeros(3),
         "c": np.zeros((2, 3), np.int16),
