@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from agent.inference.datatypes import Array
 from controller.registry.onnx_graph import described
-from controller.train_step.emitter import Emitter
-from controller.train_step.errors import NoGradientRule
+from controller.train_step.emitter import FLOAT, Emitter
+from controller.train_step.errors import NoGradientRule, NotFloat32
 from controller.train_step.graph import FLOATS, is_standard
 from controller.train_step.refusals import refuse_operator
 from controller.train_step.shapes import Probe
@@ -68,7 +68,7 @@ def backward(
     further outputs. ``seeds`` are gradients of the loss that are known, by value.
 
     Raises:
-        NotTrainable: a node on the way has no rule; names it.
+        NotTrainable: a node on the way has no rule, or computes in half precision; names it.
     """
     active = active_values(forward, parameters, seen.types)
     adjoint = Adjoint(emitter, seeds)
@@ -87,11 +87,25 @@ def backward(
             types=seen.types,
             constants=constants,
         )
+        emitter.precision = _precision(node, seen.types)
         inputs = list(node.input)
         for name, gradient in zip(inputs, _rule(node, active, rules)(site), strict=False):
             if gradient and name in active:
                 adjoint.add(name, gradient)
+    emitter.precision = FLOAT
     return {name: adjoint.total(name) for name in parameters}
+
+
+def _precision(node: NodeProto, types: Mapping[str, int]) -> int:
+    """In which the node computes.
+
+    Raises:
+        NotFloat32: in less than that; a gradient would be lost in it.
+    """
+    kind = types.get(node.output[0], FLOAT)
+    if kind in {TensorProto.FLOAT16, TensorProto.BFLOAT16}:
+        raise NotFloat32(f"{described(node)} computes in {TensorProto.DataType.Name(kind)}")
+    return kind if kind == TensorProto.DOUBLE else FLOAT
 
 
 def _rule(node: NodeProto, active: set[str], rules: Mapping[str, Rule]) -> Rule:

@@ -17,11 +17,13 @@ class Emitter:
     Attributes:
         nodes: in the order in which they were appended.
         constants: by name.
+        precision: of ``number`` and ``zeros``, as in ``TensorProto``.
     """
 
     def __init__(self, used: Iterable[str], prefix: str = "grad") -> None:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
+        self.precision = FLOAT
         self._used = set(used)
         self._prefix = prefix
         self._count = 0
@@ -46,12 +48,17 @@ class Emitter:
         return self._known[key]
 
     def number(self, value: ArrayLike) -> str:
-        """A float32 constant."""
-        return self.constant(np.asarray(value, np.float32))
+        """A constant of the precision at hand: float32, unless it is set otherwise."""
+        return self.constant(np.asarray(value, helper.tensor_dtype_to_np_dtype(self.precision)))
 
     def integers(self, value: ArrayLike) -> str:
         """An int64 constant."""
         return self.constant(np.asarray(value, np.int64))
+
+    def zeros(self, shape: str) -> str:
+        """Zeros of a shape that is computed."""
+        found = self.op("ConstantOfShape", shape)
+        return found if self.precision == FLOAT else self.op("Cast", found, to=self.precision)
 
     def op(self, operator: str, *inputs: str, out: str = "", **attributes: Attribute) -> str:
         """The output of a new node; an empty input is one left out, as is an attribute of None."""

@@ -102,7 +102,7 @@ class Site:
         """Zeros of its shape."""
         static = self.static(name)
         shape = self.emitter.op("Shape", name) if -1 in static else self.emitter.integers(static)
-        return self.emitter.op("ConstantOfShape", shape)
+        return self.emitter.zeros(shape)
 
     def reshaped(self, gradient: str, like: str) -> str:
         """The gradient in the shape of another tensor."""

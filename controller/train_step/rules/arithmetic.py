@@ -5,8 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from controller.train_step.emitter import FLOAT, Emitter
-from controller.train_step.graph import FLOATS
+from controller.train_step.emitter import Emitter
 from controller.train_step.site import Gradients, Rule, Site
 
 Derivative = Callable[[Emitter, str, str, str], str]
@@ -65,8 +64,8 @@ def power(site: Site) -> Gradients:
     known = site.constants.get(exponent)
     if known is not None and known.size == 1 and float(known.ravel()[0]) == 2.0:
         return [e.op("Mul", site.gradient, e.op("Mul", base, e.number(2.0)))]
-    if site.types.get(exponent, FLOAT) not in FLOATS:
-        exponent = e.op("Cast", exponent, to=FLOAT)
+    if site.types.get(exponent, e.precision) != e.precision:
+        exponent = e.op("Cast", exponent, to=e.precision)
     lower = e.op("Pow", base, e.op("Sub", exponent, e.number(1.0)))
     slope = e.op("Mul", exponent, lower)
     return [site.unbroadcast(e.op("Mul", site.gradient, slope), site.output, base)]

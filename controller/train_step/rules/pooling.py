@@ -33,7 +33,7 @@ def max_pool(site: Site) -> Gradients:
         taken = (site.gradient, indices, e.op("Shape", x))
         return [e.op("MaxUnpool", *taken, kernel_shape=kernel, strides=strides)]
     flat = e.integers([-1])
-    zeros = e.op("ConstantOfShape", e.op("Shape", e.op("Reshape", x, flat)))
+    zeros = e.zeros(e.op("Shape", e.op("Reshape", x, flat)))
     at, gradient = e.op("Reshape", indices, flat), e.op("Reshape", site.gradient, flat)
     reduction = "none" if apart else "add"
     added = e.op("ScatterElements", zeros, at, gradient, axis=0, reduction=reduction)

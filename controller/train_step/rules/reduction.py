@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from controller.train_step.emitter import FLOAT, Emitter
+from controller.train_step.emitter import Emitter
 from controller.train_step.site import Gradients, Rule, Site
 
 
@@ -36,7 +36,7 @@ def _share(site: Site, x: str, axes: list[int]) -> str:
 
 
 def _size(e: Emitter, name: str) -> str:
-    return e.op("Cast", e.op("Size", name), to=FLOAT)
+    return e.op("Cast", e.op("Size", name), to=e.precision)
 
 
 RULES: Final[Mapping[str, Rule]] = {"ReduceSum": reduction, "ReduceMean": reduction}

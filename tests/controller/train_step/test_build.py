@@ -4,6 +4,7 @@ import pytest
 from onnx import helper
 
 from controller.train_step.build import build_train_step, canonical, with_parameters
+from controller.train_step.check import check_train_step
 from controller.train_step.options import TrainOptions
 from controller.train_step.shapes import probe
 from protos.documents import sha256
@@ -135,6 +136,26 @@ def test_a_value_that_is_used_twice_gets_both_gradients() -> None:
     h = x @ w
     by_h = 2 * (h * h + h - target) / target.size * (2 * h + 1)
     np.testing.assert_allclose(found["w"], x.T @ by_h, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_computed_in_double_precision_is_differentiated_in_it() -> None:
+    text = """
+        wide (float[N,3] x) => (float[N] y) {
+            h = MatMul(x, w)
+            d = Cast<to=11>(h)
+            r = Relu(d)
+            s = Softplus(r)
+            t = Sqrt(s)
+            p = Gather<axis=1>(t, columns)
+            m = ReduceMean<keepdims=0>(p, axes)
+            y = Cast<to=1>(m)
+        }
+    """
+    weights = {"w": normal(3, 3), "columns": np.array([0, 2, 2]), "axes": np.array([1])}
+    options = TrainOptions(loss=Loss.MSE, optimizer=Optimizer.MOMENTUM)
+    model, step = built(network(text, weights), options)
+
+    assert check_train_step(model, step, np.random.default_rng(2), RUNTIME).worst_slope < 0.01
 
 
 def test_a_head_learns_on_a_recurrent_body() -> None:

@@ -29,6 +29,10 @@ MSE = TrainOptions(loss=Loss.MSE)
 W: Arrays = {"w": normal(4, 4), "v": normal(4, 3)}
 
 
+def of(body: str, **weights: NDArray[Any]) -> bytes:
+    return network(f"g (float[N,4] x) => (float[N,3] y) {{ {body} }}", {**W, **weights})
+
+
 def tree() -> bytes:
     node = helper.make_node(
         "TreeEnsembleRegressor",
@@ -94,6 +98,10 @@ def half() -> bytes:
     return network(text, {"w": normal(4, 3).astype(np.float16)})
 
 
+def half_inside() -> bytes:
+    return of("h = MatMul(x, w) s = Cast<to=10>(h) r = Relu(s) t = Cast<to=1>(r) y = MatMul(t, v)")
+
+
 def double() -> bytes:
     text = """
         double (float[N,4] x) => (float[N,3] y) {
@@ -103,10 +111,6 @@ def double() -> bytes:
         }
     """
     return network(text, {"w": normal(4, 3).astype(np.float64)})
-
-
-def of(body: str, **weights: NDArray[Any]) -> bytes:
-    return network(f"g (float[N,4] x) => (float[N,3] y) {{ {body} }}", {**W, **weights})
 
 
 MISSING_RULE = of("h = MatMul(x, w) s = Selu(h) y = MatMul(s, v)")
@@ -120,6 +124,7 @@ MISSING_RULE = of("h = MatMul(x, w) s = Selu(h) y = MatMul(s, v)")
         (network(QUANTIZED, {**W, **SCALES}), MSE, QuantizedBody, r"\(QuantizeLinear\)"),
         (integer_weights(), MSE, QuantizedBody, r"\(DequantizeLinear\) computes with integers"),
         (half(), TrainOptions(loss=Loss.MSE, output="y"), NotFloat32, "'w' is FLOAT16"),
+        (half_inside(), MSE, NotFloat32, r"node 'r' \(Relu\) computes in FLOAT16"),
         (double(), MSE, NotFloat32, "'w' is DOUBLE"),
         (of("y = Softmax(x)"), MSE, NoParameters, "no trainable parameters"),
         (MISSING_RULE, MSE, NoGradientRule, r"no gradient rule for node 's' \(Selu\), which 'h'"),
