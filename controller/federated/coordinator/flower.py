@@ -185,29 +185,32 @@ def _seed(seed: int) -> None:
 
 
 def requests_of(messages: Iterable[Message]) -> list[Request]:
-    """The messages without Flower; what messages share is written once."""
-    written: dict[int, tuple[Any, bytes]] = {}
+    """The messages without Flower; what they share is written once, and shared again."""
+    written: dict[
+        int, tuple[RecordDict, message_pb2.RecordDict, tuple[tuple[str, bytes], ...]]
+    ] = {}
     requests = []
     for one in messages:
-        content = one.content
-        if id(content) not in written:  # kept, so that no other gets its id
-            written[id(content)] = (content, flower_private.written(one))
-        message = message_pb2.Message.FromString(written[id(content)][1])
-        fresh = one.metadata
-        message.metadata.dst_node_id = fresh.dst_node_id
-        message.metadata.message_type = fresh.message_type
-        message.metadata.group_id = fresh.group_id
-        arrays = tuple(
-            (item.key, _pinned(item.array_record))
-            for item in message.content.items
-            if item.WhichOneof("value") == "array_record"
-        )
-        others = [i for i in message.content.items if i.WhichOneof("value") != "array_record"]
-        bare = message_pb2.Message(
-            metadata=message.metadata, content=message_pb2.RecordDict(items=others)
-        )
-        requests.append(Request(fresh.dst_node_id, bare, arrays))
+        shared = written.get(id(one.content))
+        if shared is None:  # the content is kept with it, so that no other gets its id
+            shared = written[id(one.content)] = (one.content, *_apart(one))
+        message = message_pb2.Message(content=shared[1])
+        message.metadata.message_type = one.metadata.message_type
+        message.metadata.group_id = one.metadata.group_id
+        requests.append(Request(one.metadata.dst_node_id, message, shared[2]))
     return requests
+
+
+def _apart(message: Message) -> tuple[message_pb2.RecordDict, tuple[tuple[str, bytes], ...]]:
+    """A message's content without its arrays, and these as bytes."""
+    content = message_pb2.Message.FromString(flower_private.written(message)).content
+    arrays, others = [], []
+    for item in content.items:
+        if item.WhichOneof("value") == "array_record":
+            arrays.append((item.key, _pinned(item.array_record)))
+        else:
+            others.append(item)
+    return message_pb2.RecordDict(items=others), tuple(arrays)
 
 
 def _pinned(record: message_pb2.ArrayRecord) -> bytes:

@@ -33,8 +33,8 @@ from controller.federated.coordinator.request import (
     Posting,
     Request,
     error_message,
-    fingerprint_of_request,
     fingerprint_of_task,
+    fingerprints,
     tasks_of,
 )
 from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
@@ -155,7 +155,7 @@ class Journal:
     def _compare(self, step: int, requests: Sequence[Request]) -> None:
         """Whether the step's tasks, if there are any, are what the app asks now."""
         before = {task.node: fingerprint_of_task(task) for task in self._exchange.tasks(step)}
-        now = {one.node: fingerprint_of_request(one) for one in requests}
+        now = fingerprints(requests)
         changed = {node for node, asked in before.items() if now.get(node) != asked}
         if changed:
             raise AppNotDeterministic(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -96,27 +96,35 @@ def group_of(task: Task) -> Group:
     return Group(int(eligible), int(wanted))
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    reference: ArraysReference
+    reply_bytes: int
+
+
 def tasks_of(
     requests: Sequence[Request], posting: Posting, nodes: Mapping[int, Node], exchange: Exchange
 ) -> list[Task]:
     """The tasks, their arrays stored; of a node that is not there, there is none."""
-    stored: dict[bytes, ArraysReference] = {}
+    stored: dict[bytes, _Stored] = {}  # most requests share theirs
     tasks = []
     for one in requests:
         if one.node not in nodes:
             continue
-        references = []
+        found = []
         for key, record in one.arrays:
             if record not in stored:
-                stored[record] = ArraysReference(key, exchange.put_arrays(record), len(record))
-            found = stored[record]
-            references.append(ArraysReference(key, found.sha256, found.length))
-        tasks.append(_task(one, tuple(references), posting, nodes[one.node]))
+                reference = ArraysReference(key, exchange.put_arrays(record), len(record))
+                stored[record] = _Stored(reference, reply_bytes(record))
+            found.append((key, stored[record]))
+        most = posting.reply_bytes or OVERHEAD + sum(at.reply_bytes for _, at in found)
+        references = tuple(replace(at.reference, key=key) for key, at in found)
+        tasks.append(_task(one, references, posting, nodes[one.node], most))
     return tasks
 
 
 def _task(
-    one: Request, references: tuple[ArraysReference, ...], posting: Posting, node: Node
+    one: Request, references: tuple[ArraysReference, ...], posting: Posting, node: Node, most: int
 ) -> Task:
     name = task_id(posting.run, posting.step, one.node)
     message = message_pb2.Message()
@@ -140,7 +148,7 @@ def _task(
         encoding=posting.encoding,
         posted_ms=posting.now_ms,
         deadline_ms=posting.deadline_ms,
-        reply_bytes=posting.reply_bytes or reply_bytes(one.arrays),
+        reply_bytes=most,
     )
 
 
@@ -153,11 +161,10 @@ def round_of(message: message_pb2.Message) -> int:
     return 0
 
 
-def reply_bytes(arrays: Sequence[tuple[str, bytes]]) -> int:
-    """What a reply takes at most that sends all arrays back as float32."""
-    records = [message_pb2.ArrayRecord.FromString(record) for _, record in arrays]
-    overhead = sum(ARRAY_OVERHEAD + len(item.key) for one in records for item in one.items)
-    return OVERHEAD + sum(len(record) for _, record in arrays) + overhead
+def reply_bytes(record: bytes) -> int:
+    """What a reply takes at most that sends all arrays of the record back as float32."""
+    items = message_pb2.ArrayRecord.FromString(record).items
+    return len(record) + sum(ARRAY_OVERHEAD + len(item.key) for item in items)
 
 
 def fingerprint(message: message_pb2.Message, node: int, arrays: Sequence[tuple[str, str]]) -> str:
@@ -182,10 +189,17 @@ def fingerprint_of_task(task: Task) -> str:
     return fingerprint(message, task.node, [(one.key, one.sha256) for one in task.arrays])
 
 
-def fingerprint_of_request(one: Request) -> str:
-    """Of what a request asks."""
-    arrays = [(key, hashlib.sha256(record).hexdigest()) for key, record in one.arrays]
-    return fingerprint(one.message, one.node, arrays)
+def fingerprints(requests: Sequence[Request]) -> dict[int, str]:
+    """Of what requests ask, by node."""
+    digests: dict[bytes, str] = {}
+    found = {}
+    for one in requests:
+        for _, record in one.arrays:
+            if record not in digests:
+                digests[record] = hashlib.sha256(record).hexdigest()
+        arrays = [(key, digests[record]) for key, record in one.arrays]
+        found[one.node] = fingerprint(one.message, one.node, arrays)
+    return found
 
 
 def error_message(task: str, one: Request, run: int, code: str, reason: str) -> bytes:
