@@ -34,6 +34,8 @@ _GAUGES: Final = Gauges(
     seconds=time.perf_counter, resident_bytes=lambda: int(psutil.Process().memory_info().rss)
 )
 
+ENOUGH_ROWS: Final = 1000
+
 log = logging.getLogger(__name__)
 
 
@@ -69,7 +71,8 @@ def register_candidate(
         actor: who is said to have registered it: whoever started the run.
         now: Unix seconds.
         gates: what it must pass; None for ``candidate_gates()``.
-        since_ms: windows that ended earlier say nothing of the fleet's data now; Unix milliseconds.
+        since_ms: windows that ended earlier count only where the later ones are too few; Unix
+            milliseconds.
 
     Raises:
         NoCandidate: the run's parameters do not fit the parent. Nothing is stored.
@@ -115,8 +118,13 @@ def _files(blobs: BlobStore, manifest: Manifest) -> dict[Role, bytes]:
 
 
 def _windows(store: Store, blobs: BlobStore, manifest: Manifest, since_ms: int) -> Sequence[Counts]:
-    by_device = healthy_windows(store, blobs, manifest, since_ms=since_ms)
-    return [window for windows in by_device.values() for window in windows]
+    """The newest of each device that is like the others."""
+    for since in (since_ms, 0):
+        by_device = healthy_windows(store, blobs, manifest, since_ms=since)
+        found = [window for windows in by_device.values() for window in windows]
+        if sum(one.rows for one in found) >= ENOUGH_ROWS:
+            break
+    return found
 
 
 def _request(parent: TrainedParent, trained: Trained, gates: Gate) -> Registration:

@@ -38,7 +38,7 @@ def candidate_gates(
     worse_by: float = WORSE_BY,
     examples: int = EXAMPLES,
 ) -> Gate:
-    """What every candidate must pass, and metrics that are at least (errors: at most) so good."""
+    """What every candidate must pass, and metrics that are at least (errors and loss: at most) so good."""
     more = [MetricAtLeast(name, bound) for name, bound in sorted((at_least or {}).items())]
     first = (HeldOut(examples), FiniteOutputs(), Deterministic(), NotWorseThanParent(worse_by))
     return AllOf((*first, *more))

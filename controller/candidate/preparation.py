@@ -21,7 +21,7 @@ from controller.candidate.profile import Answers, CandidateProfile, candidate_pr
 from controller.candidate.trained import Trained, metrics_of
 from controller.registry.bundle import Measured
 from controller.registry.gates import Candidate
-from controller.registry.metrics import predictions
+from controller.registry.metrics import LOSS, predictions
 from controller.registry.onnx_file import read_onnx
 from controller.registry.origin import Origin
 from controller.registry.preparation import Prepared, golden_of
@@ -184,13 +184,15 @@ def _rounding(
 
 
 def _judged(manifest: Manifest, trained: Trained, trial: Trial) -> Candidate:
+    """The loss can be demanded; it is not compared with the parent's, for being surer may cost some."""
+    loss = trained.after.loss
     return Candidate(
         rows=trained.after.examples,
         not_finite=trial.not_finite,
         unsteady=trial.unsteady,
         latency_p99_seconds=trial.latency_p99_seconds,
         memory_bytes=trial.memory_bytes,
-        metrics=metrics_of(trained.after),
+        metrics={**metrics_of(trained.after), **({} if loss is None else {LOSS: loss})},
         parent=manifest.reference,
         parent_metrics=metrics_of(trained.before),
     )

@@ -16,7 +16,9 @@ MACRO_F1: Final = "macro_f1"
 MAE: Final = "mae"
 RMSE: Final = "rmse"
 METRICS: Final = (ACCURACY, MACRO_F1, MAE, RMSE)
-LOWER_IS_BETTER: Final = frozenset({MAE, RMSE})
+LOSS: Final = "loss"
+"""What training minimises: known of candidates of runs alone."""
+LOWER_IS_BETTER: Final = frozenset({MAE, RMSE, LOSS})
 
 
 def metrics(signature: Signature, outputs: Tensors, truth: Array) -> Mapping[str, float]:

@@ -12,7 +12,7 @@ from controller.candidate.errors import NoCandidate
 from controller.candidate.gates import candidate_gates
 from controller.candidate.model import parameters_of
 from controller.monitor.estimator import read
-from controller.registry.actions import card_of
+from controller.registry.actions import card_of, withdraw
 from controller.registry.card import markdown, parent_metrics
 from controller.registry.gates import UnsafeAcceptAnything
 from controller.registry.registration import Registered
@@ -178,10 +178,22 @@ def test_accuracy_is_estimated_by_how_sure_it_was_on_what_devices_hold_out(
     assert reading.right / reading.answers == pytest.approx(0.95, abs=0.03)
 
 
+def test_windows_from_before_the_run_count_where_later_ones_are_too_few(
+    told: Fleet, candidate: Registered
+) -> None:
+    later = told.candidate(trained(run="run-6", parameters={"w": 4 * TURNED}), since_ms=10**15)
+
+    profile = read_reference(told.file(Role.REFERENCE, later))
+    assert profile.rows == read_reference(told.file(Role.REFERENCE, candidate)).rows
+    with told.registry.tx() as tx:
+        withdraw(tx, "things", later.version.version, "", "ann", 1.0)
+
+
 def test_the_same_run_registers_once(told: Fleet, candidate: Registered) -> None:
     assert told.candidate(trained()).manifest == candidate.manifest
     with told.registry.tx() as tx:
-        assert len(tx.registry.versions("things")) == 2
+        versions = tx.registry.versions("things")
+    assert [one.version for one in versions if one.state is not State.REJECTED] == [1, 2]
 
 
 def test_a_broken_devices_data_are_in_no_profile() -> None:
@@ -223,6 +235,11 @@ def refused_without_a_better_one(fleet: Fleet) -> None:
     strict = candidate_gates({"accuracy": 0.99})
     below = fleet.candidate(trained(run="run-10", parameters={"w": 2 * TURNED}), gates=strict)
     assert any("needs at least 0.99" in one for one in below.version.reasons)
+
+    lossy = fleet.candidate(
+        trained(run="run-12", parameters={"w": 3 * TURNED}), gates=candidate_gates({"loss": 0.4})
+    )
+    assert lossy.version.reasons == ("loss is 0.5, needs at most 0.4",)
 
     accepted = fleet.candidate(
         trained(run="run-11", after=evaluation(WEIGHTS)), gates=UnsafeAcceptAnything()
