@@ -39,23 +39,54 @@ class Orders(Protocol):
     async def connected(self, device: str) -> None: ...  # noqa: D102
 
 
+class FederatedDesk:
+    """Answers devices in federated runs; both fields are set once, before any transport is started.
+
+    Attributes:
+        intake: of what devices send; None where there are no such runs.
+        orders: tells devices what they shall do.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.intake: Intake | None = None
+        self.orders: Orders | None = None
+        self._clock = clock
+
+    async def reply(self, device: str, request: bytes) -> bytes:
+        """Takes a piece of a reply to a task."""
+        if self.intake is None:
+            raise NotFound("there are no federated runs here")
+        return await asyncio.to_thread(self.intake.reply, device, request, self._now_ms())
+
+    async def readiness(self, device: str, payload: bytes) -> None:
+        """Takes what the device says of whether it would train."""
+        if self.intake is not None:
+            await asyncio.to_thread(self.intake.readiness, device, payload, self._now_ms())
+
+    async def arrived(self, device: str) -> None:
+        """Has the device told its task."""
+        if self.orders is not None:
+            await self.orders.connected(device)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+
 class DeviceDesk:
     """Answers devices.
 
-    What it tells of them is set once, before any transport is started: ``rollouts``; ``linked``,
-    whether this controller holds the device's link, asked on any thread; and, where there are
-    federated runs, ``intake`` of what devices send in them and ``orders``.
+    ``rollouts`` is set once, before any transport is started, and so is ``linked``: whether this
+    controller holds the device's link, asked on any thread.
     """
 
     rollouts: Rollouts
-    intake: Intake | None = None
-    orders: Orders | None = None
 
     def __init__(self, store: Store, blobs: BlobStore, clock: Clock, terms: Terms) -> None:
         self._store = store
         self._blobs = blobs
         self._clock = clock
         self._terms = terms
+        self.federated = FederatedDesk(clock)
         self.linked: Callable[[str], bool] = lambda _: False
 
     def dispatch(self) -> Dispatch:
@@ -65,9 +96,9 @@ class DeviceDesk:
                 METADATA.name: self.metadata,
                 UPLOAD.name: self.upload,
                 RENEW.name: self.renewal,
-                REPLY.name: self.reply,
+                REPLY.name: self.federated.reply,
             },
-            listeners={FACTS: self.facts, READINESS: self.readiness},
+            listeners={FACTS: self.facts, READINESS: self.federated.readiness},
             admission=self.admit,
             arrival=self.arrived,
             departure=self.departed,
@@ -118,18 +149,6 @@ class DeviceDesk:
         if await self._within(lambda tx: fleet.update_facts(tx, device, payload)):
             self.rollouts.wake()
 
-    async def reply(self, device: str, request: bytes) -> bytes:
-        """Takes a piece of a reply to a federated task."""
-        if self.intake is None:
-            raise NotFound("there are no federated runs here")
-        return await asyncio.to_thread(self.intake.reply, device, request, int(self._now() * 1000))
-
-    async def readiness(self, device: str, payload: bytes) -> None:
-        """Takes what the device says of whether it would train."""
-        if self.intake is not None:
-            now_ms = int(self._now() * 1000)
-            await asyncio.to_thread(self.intake.readiness, device, payload, now_ms)
-
     async def admit(self, device: str, certificate_serial: str) -> None:
         """Returns if the device may connect."""
         await self._reading(lambda tx: enrolment.admit(tx, device, certificate_serial))
@@ -138,8 +157,7 @@ class DeviceDesk:
         """Notes the device's presence, and has it told its newest directive and its task."""
         await self._within(lambda tx: tx.devices.touch(device, self._now(), connected=True))
         await self.rollouts.connected(device)
-        if self.orders is not None:
-            await self.orders.connected(device)
+        await self.federated.arrived(device)
 
     async def departed(self, device: str) -> None:
         """Notes the device's absence."""

@@ -56,8 +56,8 @@ class Federation:
 
     def attend(self, desk: DeviceDesk) -> None:
         """From here on devices are answered; before any transport is started."""
-        desk.intake = self._intake
-        desk.orders = self.orders
+        desk.federated.intake = self._intake
+        desk.federated.orders = self.orders
 
 
 @dataclass(frozen=True, slots=True)

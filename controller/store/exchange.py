@@ -53,18 +53,18 @@ class StoreExchange:
     @property
     def run(self) -> Run:  # noqa: D102 - see the Protocol
         with self._place.store.read() as tx:
-            return self._own(tx)
+            return _own(tx, self._run)
 
     def nodes(self) -> Sequence[Node]:  # noqa: D102
         with self._place.store.read() as tx:
-            run = self._own(tx)
+            run = _own(tx, self._run)
             told = tx.tasks.readiness(run.model)
             devices = tx.devices.all()
             others = [one for one in tx.tasks.unsettled() if one.run != run.id]
         return nodes_of(run, stored_plan(run.file).run.selector, devices, told, others)
 
     def put_arrays(self, record: bytes) -> str:  # noqa: D102
-        return self._put(record)
+        return _put(self._place, self._run, record)
 
     def arrays(self, sha256: str) -> bytes:  # noqa: D102
         return b"".join(self._place.blobs.read(sha256))
@@ -76,7 +76,7 @@ class StoreExchange:
 
     def tasks(self, step: int) -> Sequence[Task]:  # noqa: D102
         with self._place.store.read() as tx:
-            self._seen = self._mark(tx)
+            self._seen = _mark(tx, self._run)
             return tx.tasks.of_run(self._run, step)
 
     def reply(self, task: str) -> bytes:  # noqa: D102
@@ -85,10 +85,10 @@ class StoreExchange:
     def close(  # noqa: D102
         self, outcomes: Sequence[Outcome], record: PhaseRecord, checkpoint: Checkpoint | None
     ) -> None:
-        stored = self._stored(checkpoint) if checkpoint else None
+        stored = _stored(self._place, self._run, checkpoint) if checkpoint else None
         with self._place.store.begin() as tx:
-            run = self._own(tx)
-            changed = self._changed(tx, outcomes)
+            run = _own(tx, self._run)
+            changed = _changed(tx, self._run, outcomes)
             late = tx.tasks.counts(self._run, record.step).get(TaskState.LATE, 0)
             late += sum(task.state is TaskState.LATE for task in changed)
             if not tx.runs.add_phase(self._run, _tellable(record, late)):
@@ -102,7 +102,8 @@ class StoreExchange:
         if not keeps_its_journal(run):
             for one in outcomes:
                 self._place.replies.remove(one.task)
-            self._forget_blobs()
+            before_ms = self.now_ms() - GRACE_MS
+            forget_blobs(self._place.store, self._place.blobs, self._run, before_ms)
 
     def phases(self) -> Sequence[PhaseRecord]:  # noqa: D102
         with self._place.store.read() as tx:
@@ -117,16 +118,16 @@ class StoreExchange:
         return Checkpoint(stored.step, stored.round, stored.arrays_sha256, state)
 
     def finish(self, arrays_sha256: str) -> None:  # noqa: D102
-        self._end(RunEvent.FINISHED, arrays_sha256=arrays_sha256, error="")
+        _end(self._place, self._run, RunEvent.FINISHED, "", arrays_sha256)
 
     def fail(self, error: str) -> None:  # noqa: D102
-        self._end(RunEvent.FAILED, error=error)
+        _end(self._place, self._run, RunEvent.FAILED, error)
 
     def wait(self, seconds: float) -> None:  # noqa: D102
         until = time.monotonic() + seconds
         while True:
             with self._place.store.read() as tx:
-                now = self._mark(tx)
+                now = _mark(tx, self._run)
             if self._seen is not None and now != self._seen:
                 break
             self._seen = now
@@ -138,55 +139,67 @@ class StoreExchange:
         self._seen = now
 
     def now_ms(self) -> int:  # noqa: D102
-        return int(self._place.clock.now().timestamp() * 1000)
+        return _now_ms(self._place)
 
-    def _own(self, tx: Transaction) -> Run:
-        run = tx.runs.get(self._run)
-        if run is None:
-            raise NotFound(f"no federated run {self._run!r}")
-        return run
 
-    def _mark(self, tx: Transaction) -> tuple[RunState, int]:
-        return self._own(tx).state, tx.tasks.replied(self._run)
+def _own(tx: Transaction, run_id: str) -> Run:
+    run = tx.runs.get(run_id)
+    if run is None:
+        raise NotFound(f"no federated run {run_id!r}")
+    return run
 
-    def _put(self, data: bytes) -> str:
-        """The blob is there before it is named, and so young that nobody removes it meanwhile."""
-        sha256 = self._place.blobs.put(data)
-        with self._place.store.begin() as tx:
-            tx.runs.put_blob(RunBlob(self._run, sha256, self.now_ms()))
-        return sha256
 
-    def _stored(self, checkpoint: Checkpoint) -> StoredCheckpoint:
-        state = self._put(checkpoint.state)
-        return StoredCheckpoint(checkpoint.step, checkpoint.round, checkpoint.arrays_sha256, state)
+def _mark(tx: Transaction, run_id: str) -> tuple[RunState, int]:
+    """What differs when a coordinator that waits has to look again."""
+    return _own(tx, run_id).state, tx.tasks.replied(run_id)
 
-    def _changed(self, tx: Transaction, outcomes: Sequence[Outcome]) -> list[Task]:
-        """Tasks as they stand once that is decided, if that changes anything."""
-        found = []
-        for outcome in outcomes:
-            task = tx.tasks.get(outcome.task)
-            if task is None:
-                raise NotFound(f"{self._run}: no task {outcome.task!r}")
-            after = settled(task, outcome)
-            if after is not task:
-                found.append(after)
-        return found
 
-    def _end(self, event: RunEvent, **changes: str) -> None:
-        with self._place.store.begin() as tx:
-            run = self._own(tx)
-            if run.state is RunState.FINISHED:
-                return
-            after = step(run.id, run.state, event)
-            tx.runs.put(replace(run, state=after, ended_ms=self.now_ms(), **changes))  # type: ignore[arg-type]
-            for task in taken_back(tx.tasks.unsettled(self._run)):
-                tx.tasks.put(task)
-        self._place.told()
+def _put(place: Place, run_id: str, data: bytes) -> str:
+    """The blob is there before it is named, and so young that nobody removes it meanwhile."""
+    sha256 = place.blobs.put(data)
+    with place.store.begin() as tx:
+        tx.runs.put_blob(RunBlob(run_id, sha256, _now_ms(place)))
+    return sha256
 
-    def _forget_blobs(self) -> None:
-        """Removes what the run has stored and needs no more, but for what is very young."""
-        before_ms = self.now_ms() - GRACE_MS
-        forget_blobs(self._place.store, self._place.blobs, self._run, before_ms)
+
+def _stored(place: Place, run_id: str, checkpoint: Checkpoint) -> StoredCheckpoint:
+    state = _put(place, run_id, checkpoint.state)
+    return StoredCheckpoint(checkpoint.step, checkpoint.round, checkpoint.arrays_sha256, state)
+
+
+def _changed(tx: Transaction, run_id: str, outcomes: Sequence[Outcome]) -> list[Task]:
+    """Tasks as they stand once that is decided, if that changes anything."""
+    found = []
+    for outcome in outcomes:
+        task = tx.tasks.get(outcome.task)
+        if task is None:
+            raise NotFound(f"{run_id}: no task {outcome.task!r}")
+        after = settled(task, outcome)
+        if after is not task:
+            found.append(after)
+    return found
+
+
+def _end(place: Place, run_id: str, event: RunEvent, error: str, arrays_sha256: str = "") -> None:
+    with place.store.begin() as tx:
+        run = _own(tx, run_id)
+        if run.state is RunState.FINISHED:
+            return
+        after = replace(
+            run,
+            state=step(run.id, run.state, event),
+            ended_ms=_now_ms(place),
+            error=error,
+            arrays_sha256=arrays_sha256,
+        )
+        tx.runs.put(after)
+        for task in taken_back(tx.tasks.unsettled(run_id)):
+            tx.tasks.put(task)
+    place.told()
+
+
+def _now_ms(place: Place) -> int:
+    return int(place.clock.now().timestamp() * 1000)
 
 
 def forget_blobs(store: Store, blobs: BlobStore, run_id: str, before_ms: int) -> int:
