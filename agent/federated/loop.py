@@ -15,7 +15,7 @@ from agent.federated.machine import FINAL, REPLIED, Event, State
 from agent.federated.order import Order, begun, read_order
 from agent.federated.record import Journal
 from agent.federated.task.actions import Means
-from agent.federated.task.loop import Happened, TaskWork, Tries, ended
+from agent.federated.task.loop import Happened, TaskWork, Tries, ended, first_of
 from agent.store.device_store import DeviceStore
 from agent.transport.backoff import Backoff
 from agent.waiting import sleep_unless
@@ -141,9 +141,7 @@ class TaskLoop:
         work = asyncio.ensure_future(self._do())
         try:
             while not work.done():
-                changed = asyncio.ensure_future(self._changed.wait())
-                await asyncio.wait({work, changed}, return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
+                await first_of(work, self._changed.wait())
                 if not work.done() and self._changed.is_set():
                     if self._is_ended_by_order():
                         break

@@ -218,9 +218,7 @@ class TaskWork:
                 left = self.deadline - self.clock.monotonic()
                 if left <= 0:
                     raise TooLate("the time for it is up")
-                asleep = asyncio.ensure_future(self.clock.sleep(left))
-                await asyncio.wait({doing, asleep}, return_when=asyncio.FIRST_COMPLETED)
-                asleep.cancel()
+                await first_of(doing, self.clock.sleep(left))
             return doing.result()
         finally:
             await ended(doing)
@@ -242,6 +240,15 @@ class TaskWork:
 
     def _tell(self, name: str, code: str, detail: str) -> None:
         self.on_happened(Happened(name, self.ledger.task, code, detail))
+
+
+async def first_of(work: "asyncio.Future[Any]", other: Coroutine[Any, Any, Any]) -> None:
+    """Returns when one of them is over; ``other`` is ended then, ``work`` goes on."""
+    beside = asyncio.ensure_future(other)
+    try:
+        await asyncio.wait({work, beside}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await ended(beside)
 
 
 async def ended(work: "asyncio.Future[Any]") -> None:

@@ -81,12 +81,20 @@ async def test_after_a_restart_it_waits_to_be_told_again(state: State) -> None:
     assert device.intake.replies == {}
 
 
+async def unsent(device: Device) -> None:
+    """The agent ends when it has a reply, and no link to send it over."""
+    device.trainer.gate.clear()
+    async with device.agent() as loop:
+        loop.take(Orders(device.intake).task("t1"))
+        await device.trainer.begun.wait()
+        device.uplink.up = False
+        device.trainer.gate.set()
+        await device.until(lambda: device.state == State.SENDING)
+
+
 async def test_a_reply_is_sent_after_a_restart_though_nobody_has_told_it_again() -> None:
     device = Device()
-    orders = Orders(device.intake)
-    async with device.agent() as loop:
-        loop.take(orders.task("t1"))
-        await device.until(lambda: device.state == State.SENDING)
+    await unsent(device)
 
     async with device.agent() as loop:
         await device.until(lambda: device.state == State.DONE)
@@ -125,10 +133,7 @@ async def test_a_task_that_ends_the_agent_again_and_again_is_declined(asked: boo
 async def test_a_decline_survives_a_restart() -> None:
     device = Device()
     device.trainer.fails = NotFinite("the loss of step 3")
-    async with device.agent() as loop:
-        loop.take(Orders(device.intake).task("t1"))
-        await device.until(lambda: device.state == State.SENDING)
-        device.uplink.up = False
+    await unsent(device)
     async with device.agent() as loop:
         await device.until(lambda: loop.is_settled)
 
@@ -138,9 +143,7 @@ async def test_a_decline_survives_a_restart() -> None:
 
 async def test_a_reply_that_the_disk_has_lost_is_given_up() -> None:
     device = Device()
-    async with device.agent() as loop:
-        loop.take(Orders(device.intake).task("t1"))
-        await device.until(lambda: device.state == State.SENDING)
+    await unsent(device)
     task = device.journal.task
     assert task is not None
     device.blobs.complete[task.reply] = b"other bytes"
