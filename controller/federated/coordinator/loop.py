@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -60,7 +60,7 @@ def main(words: Sequence[str]) -> int:
     home = Home(given.home)
     try:
         with closing(home.open_store()) as store:
-            blobs = BlobFolder.open(home.blobs)
+            blobs = BlobFolder(home.blobs)  # not opened anew: what the controller stores now stays
             replies = ReplyFolder.open(home.replies)
             place = Place(store, blobs, replies, SystemClock(), news, lambda: _tell(telling))
             exchange = StoreExchange(place, given.run)
@@ -154,4 +154,5 @@ def _listen(news: threading.Event) -> None:
 
 
 def _tell(telling: int) -> None:
-    os.write(telling, b".")
+    with suppress(OSError):  # the controller has gone: so will this process, and the run goes on
+        os.write(telling, b".")
