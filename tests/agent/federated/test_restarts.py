@@ -96,7 +96,7 @@ async def test_a_reply_is_sent_after_a_restart_though_nobody_has_told_it_again()
     device = Device()
     await unsent(device)
 
-    async with device.agent() as loop:
+    async with device.agent():
         await device.until(lambda: device.state == State.DONE)
 
     assert len(device.trainer.jobs) == 1
@@ -148,7 +148,7 @@ async def test_a_reply_that_the_disk_has_lost_is_given_up() -> None:
     assert task is not None
     device.blobs.complete[task.reply] = b"other bytes"
 
-    async with device.agent() as loop:
+    async with device.agent():
         await device.in_time(lambda: device.state == State.GIVEN_UP)
 
     assert device.journal.task is not None
