@@ -49,12 +49,13 @@ class Coordinators(Protocol):
 class CoordinatorProcesses:
     """``Coordinators``: each a Python process on the controller's folder."""
 
-    def __init__(self, home: Path, logs: Path) -> None:
+    def __init__(self, home: Path, logs: Path, module: str = MODULE) -> None:
         self._home = home
         self._logs = logs
+        self._module = module
 
     async def start(self, run: str, tell: Callable[[], None]) -> "CoordinatorProcess":  # noqa: D102
-        words = (sys.executable, "-m", MODULE, "--home", str(self._home), "--run", run)
+        words = (sys.executable, "-m", self._module, "--home", str(self._home), "--run", run)
         try:
             self._logs.mkdir(mode=0o700, exist_ok=True)
             log = await asyncio.to_thread(_opened, self._logs / f"{run}.log")
