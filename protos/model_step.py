@@ -31,6 +31,7 @@ PIECE_VALUES: Final = 1 << 20
 
 _HEADER: Final = struct.Struct("<16s32s32sQI")
 _RANGE: Final = struct.Struct("<QIf")
+_THOROUGH_BYTES: Final = 256 * 1024
 _STRATEGIES: Final = (zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY)
 
 
@@ -105,8 +106,9 @@ def packed(values: bytes) -> bytes:
     every build of Python.
     """
     found = []
+    level = 9 if len(values) <= _THOROUGH_BYTES else 4  # ten times quicker, and hardly longer
     for strategy in _STRATEGIES:
-        packing = zlib.compressobj(9, zlib.DEFLATED, -15, 9, strategy)
+        packing = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
         found.append(packing.compress(values) + packing.flush())
     return min(found, key=len)
 
