@@ -1,9 +1,11 @@
 """Looks at every model that devices run, and opens an incident where its world has changed; blocks."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agent.inference.deployments import CHAMPION
 from controller.audit import Entry
 from controller.errors import ControllerError, InvalidInput
 from controller.federated import actions as runs
@@ -72,7 +74,9 @@ def look(
         StoreError: nothing was written.
         InvalidInput: its windows can't be read.
     """
-    seen = watched(store, blobs, policy.model, None)
+    with store.read() as tx:
+        version = most_run(tx, policy.model)
+    seen = watched(store, blobs, policy.model, version)
     if seen is None:
         return None
     now_ms = int(now * 1000)
@@ -90,6 +94,16 @@ def look(
             return decided(policy, _situation(tx, policy, seen, memory), now_ms)
         _open(tx, policy, seen, decision, now)
     return decision
+
+
+def most_run(tx: Transaction, model: str) -> int | None:
+    """The version that answers on most devices, the newest of several; None if no device says so."""
+    running = Counter(
+        slot.version
+        for slot in tx.devices.slots()
+        if slot.model == model and slot.slot == CHAMPION and slot.running
+    )
+    return max(running, key=lambda version: (running[version], version), default=None)
 
 
 def _situation(tx: Transaction, policy: RetrainPolicy, seen: Watched, memory: Memory) -> Situation:

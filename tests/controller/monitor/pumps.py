@@ -8,6 +8,7 @@ from agent.monitor.reference import CELLS
 from agent.monitor.verdict import judge
 from agent.monitor.window import OpenWindow
 from agent.monitor.wire import window_message
+from controller.fleet.device import SlotState
 from controller.registry.version import Model, State, Version
 from controller.telemetry.record import StoredWindow
 from protos.manifest import Budgets, File, Manifest, Needs, Role
@@ -89,3 +90,20 @@ def controller(windows: list[StoredWindow]) -> tuple[MemoryStore, MemoryControll
             tx.registry.put_version(registered(number))
         tx.telemetry.add_windows(windows)
     return store, blobs
+
+
+def slot(name: str, model: str, version: int, running: bool) -> SlotState:
+    return SlotState(
+        device=name,
+        model=model,
+        slot="champion",
+        version=version,
+        running=running,
+        state="committed",
+        manifest_sha256="a" * 64,
+        model_sha256="b" * 64,
+        approvals=1,
+        generation=1,
+        counter=1,
+        reported_at=0.0,
+    )

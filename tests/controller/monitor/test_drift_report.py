@@ -6,7 +6,6 @@ import pytest
 from agent.monitor.finding import Verdict
 from agent.monitor.window import together
 from controller.errors import InvalidInput, NotFound
-from controller.fleet.device import SlotState
 from controller.monitor.actions import drift_report, profile_report
 from controller.telemetry.record import StoredWindow
 from tests.controller.monitor.pumps import REFERENCE, TRAFFIC, controller, stored
@@ -58,23 +57,6 @@ def test_devices_that_run_another_version_are_not_forgotten() -> None:
 
     assert drift_report(store, blobs, "pump").elsewhere == {1: 2}
     assert drift_report(store, blobs, "pump", version=2).elsewhere == {1: 2}
-
-
-def slot(name: str, model: str, version: int, running: bool) -> SlotState:
-    return SlotState(
-        device=name,
-        model=model,
-        slot="champion",
-        version=version,
-        running=running,
-        state="committed",
-        manifest_sha256="a" * 64,
-        model_sha256="b" * 64,
-        approvals=1,
-        generation=1,
-        counter=1,
-        reported_at=0.0,
-    )
 
 
 def test_the_newest_version_is_shown_unless_one_is_named() -> None:

@@ -15,7 +15,7 @@ from controller.retraining.loop import RetrainingLoop
 from protos.manifest import Role, read_manifest
 from simulations.memory_controller_blobs import MemoryControllerBlobs
 from simulations.memory_store import MemoryStore
-from tests.controller.monitor.pumps import controller, registered, stored
+from tests.controller.monitor.pumps import controller, registered, slot, stored
 from tests.controller.rollout.world import HandClock, device
 
 FLEET = """
@@ -140,6 +140,20 @@ def test_a_run_that_can_t_start_by_itself_is_proposed_and_the_story_says_why() -
     }
     assert any(line.startswith("the run can't start by itself") for line in watch.told("pump-i1"))
     assert watch.states() == {"pump-i1": IncidentState.OPEN}
+
+
+def test_one_device_that_runs_a_newer_version_hides_nothing() -> None:
+    watch = watching(ALL)
+    with watch.store.begin() as tx:
+        tx.telemetry.add_windows([stored("d4", 2, version=2)])
+        for n in range(5):
+            tx.devices.replace_slots(
+                f"d{n}", [slot(f"d{n}", "pump", 2 if n == 4 else 1, running=True)]
+            )
+    watch.turn(0)
+    watch.turn(600)
+    assert watch.states() == {"pump-i1": IncidentState.OPEN}
+    assert watch.runs()[0].version == 1
 
 
 def test_few_devices_are_no_reason_however_long_it_lasts() -> None:
