@@ -8,7 +8,7 @@ from agent.monitor.window import together
 from controller.errors import InvalidInput, NotFound
 from controller.monitor.actions import drift_report, profile_report
 from controller.telemetry.record import StoredWindow
-from tests.controller.monitor.pumps import REFERENCE, TRAFFIC, controller, registered, slot, stored
+from tests.controller.monitor.pumps import REFERENCE, TRAFFIC, controller, slot, stored
 from tests.controller.rollout.world import device
 
 
