@@ -19,12 +19,15 @@ def active_values(
 ) -> set[str]:
     """The parameters, and every float value that depends on one.
 
+    The second input of CastLike gives a type and no value.
+
     Raises:
         QuantizedBody: one is made an integer on the way, where its gradient would be lost.
     """
     active = set(parameters)
     for node in forward:
-        if any(name in active for name in node.input):
+        valued = node.input[:1] if is_standard(node, "CastLike") else node.input
+        if any(name in active for name in valued):
             refuse_operator(node)
             active.update(name for name in node.output if types.get(name) in FLOATS)
     return active

@@ -13,6 +13,7 @@ from tests.controller.train_step.oracle.generate import (
     convolution,
     elementwise,
     exports,
+    further,
     linear,
     losses,
     normalization,
@@ -24,7 +25,7 @@ from tests.controller.train_step.oracle.generate.case import Case
 from tests.controller.train_step.oracle.reference import Reference, write
 
 OPERATORS: Final = (
-    arithmetic, convolution, elementwise, linear, normalization, pooling, shapes,
+    arithmetic, convolution, elementwise, further, linear, normalization, pooling, shapes,
 )  # fmt: skip
 Making = Callable[[], Iterable[Reference]]
 

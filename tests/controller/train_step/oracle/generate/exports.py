@@ -41,8 +41,7 @@ def models_as_exported() -> Iterator[Reference]:
     for name in ("convolutional 8x8", "convolutional 28x28", "mobile"):
         older = Export(dynamo=False, opset=17, folds=False)
         yield reference(name, older, "batch normalisation kept, older exporter")
-        if name != "mobile":
-            yield reference(name, Export(folds=False), "batch normalisation kept")
+        yield reference(name, Export(folds=False), "batch normalisation kept")
     for dynamo in (True, False):
         export = Export(dynamo=dynamo, opset=18 if dynamo else 17, open_length=True)
         title = "open length" if dynamo else "open length, older exporter"
