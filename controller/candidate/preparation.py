@@ -75,7 +75,7 @@ def prepare(
     manifest, spec = parent.manifest, parent.spec
     _check_parameters(spec, trained)
     progress("make the model of its parent and a step", 0.0)
-    made = stepped(parent.files[Role.MODEL], trained.parameters, levels=trained.levels)
+    made = stepped(parent.files[Role.MODEL], trained.parameters)
     file = f"{manifest.reference} trained by {trained.run}"
     onnx = read_onnx(made.onnx, file)
     subject = Subject(manifest.model, file, made.onnx, onnx)
@@ -179,7 +179,7 @@ def _rounding(
     if ours is None or theirs is None:
         return ()
     changed = int(np.count_nonzero(ours != theirs))
-    off = f"the step is off what was evaluated by {made.largest:.2g} at most"
+    off = f"rounding to the step moves a number by {made.largest:.2g} at most"
     return (f"{off}, which changes {changed} of {len(ours)} golden answers",)
 
 

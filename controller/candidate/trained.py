@@ -27,9 +27,7 @@ class Trained:
         devices: whose updates are in them.
         evaluated: devices that told how good the parameters are.
         before: the parent's, on what these devices held out; empty if nobody told.
-        after: the parameters', on the same.
-        levels: of the grid that the parameters are on, if ``model.rounded`` put them there before they
-            were evaluated; 0 if not: then the metrics are of what was trained, not of what is shipped.
+        after: the parameters', on the same: after ``grid.rounded``, so that it is of what is shipped.
     """
 
     run: str
@@ -39,7 +37,6 @@ class Trained:
     evaluated: int = 0
     before: Evaluation = NOBODY
     after: Evaluation = NOBODY
-    levels: int = 0
 
 
 def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
