@@ -1,0 +1,1 @@
+"""A run as an app of Flower's own: for its SuperLink and SuperNodes, and for its simulation."""
