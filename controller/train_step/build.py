@@ -58,6 +58,7 @@ __all__ = [
     "with_parameters",
 ]
 
+RESERVED: Final = "train/"
 LARGEST_CONSTANT: Final = 4096  # elements of an initializer that a rule may look into
 
 
@@ -114,6 +115,10 @@ def build_train_step(
 def _planned(model: ModelProto, options: TrainOptions, runtime: Runtime) -> _Plan:
     if opset(model) < OPSET:
         raise NotConvertible(f"operator set {opset(model)}: make the model canonical first")
+    if taken := sorted(name for name in names(model.graph) if name.startswith(RESERVED)):
+        raise NotConvertible(
+            f"{taken[0]!r}: names that begin with {RESERVED!r} are the train step's"
+        )
     output = output_of(model, options)
     forward = [_copy(node) for node in ancestors(model.graph, [output])]
     parameters = select(model.graph, options.trainable, output)

@@ -36,6 +36,7 @@ ANSWERS_APART: Final = 1e-4
 _DIRECTIONS: Final = 2  # at random, for each parameter, beside the gradient's own
 _MOST_PARAMETERS: Final = 24
 _SHAKE: Final = 0.05
+_LEAST_SPREAD: Final = 0.2  # of parameters that are all alike, as zeros are
 _HALVINGS: Final = 30
 _LEAST_SHARE: Final = 1e-3  # of the whole gradient: of one that is smaller a share says nothing
 _CLIP_TOLERANCE: Final = 1e-3
@@ -156,7 +157,7 @@ def _shaken(parameters: Parameters, rng: np.random.Generator) -> Parameters:
     slopes: as in a model that was not trained yet.
     """
     return {
-        name: one + np.float32(_SHAKE * (_SHAKE + float(np.std(one)))) * _like(rng, one)
+        name: one + np.float32(_SHAKE * (_LEAST_SPREAD + float(np.std(one)))) * _like(rng, one)
         for name, one in parameters.items()
     }
 

@@ -15,7 +15,7 @@ AGREES: Final = 0.01
 
 # A step is chosen to change the loss by about this share of itself: a larger one sees curvature, a
 # smaller one rounding. One that agrees is enough: an activation may bend between two points.
-_SHARES: Final = (1e-3, 1e-2, 1e-4)
+_SHARES: Final = (1e-3, 3e-4, 1e-4)
 _ROUNDING: Final = 4e-7  # of a loss in float32, of itself
 _LEAST_LOSS: Final = 1e-6
 _LONGEST: Final = 0.1  # of a parameter's norm

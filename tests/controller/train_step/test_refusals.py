@@ -247,6 +247,14 @@ def test_the_model_must_be_canonical() -> None:
         build_train_step(old, MSE, RUNTIME)
 
 
+@pytest.mark.parametrize("name", ["train/target", "train/next/v"])
+def test_names_of_the_contract_are_not_the_models_to_take(name: str) -> None:
+    model = onnx.ModelProto.FromString(of("h = Neg(x) y = MatMul(h, v)"))
+    model.graph.node[0].output[0] = model.graph.node[1].input[0] = name
+    with pytest.raises(NotConvertible, match=f"'{name}': names that begin with 'train/'"):
+        built(model.SerializeToString(), MSE)
+
+
 def test_a_model_that_can_not_run_is_refused_with_what_the_runtime_says() -> None:
     text = "g (float[N,5] x) => (float[N,3] y) { y = MatMul(x, v) }"
     model = canonical(network(text, W), RUNTIME)
