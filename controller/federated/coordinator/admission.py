@@ -314,7 +314,7 @@ def _norm(after: Parameters, base: Parameters, bound: float) -> float:
     squares = 0.0
     for name, array in after.items():
         difference = np.subtract(array, base[name], dtype=np.float64)
-        squares += float(np.vdot(difference, difference))
+        squares += float(np.sum(np.square(difference, out=difference)))  # the same on any machine
     norm = math.sqrt(squares)
     if bound and norm > bound:
         raise Unfit(Code.NORM, f"its update is {norm:.3g} long; {bound:g} at most")

@@ -47,6 +47,7 @@ from controller.federated.coordinator.schedule import (
     next_work,
     trained,
 )
+from controller.federated.coordinator.shipped import to_evaluate
 from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
 from controller.federated.plan import Plan
 from controller.federated.task import OPEN, Phase, Task, TaskState
@@ -64,7 +65,7 @@ class BufferedDriver:
         self._plan = plan
         self._terms = terms_of(plan.admission, ARRAYS)
         self._place = Place()
-        self._record = initial
+        self._parent = self._record = initial
         self._versions: dict[int, int] = {}  # step of training -> version that its tasks began with
         self._judgements: dict[str, Judgement] = {}
         stored = exchange.checkpoint()
@@ -90,7 +91,8 @@ class BufferedDriver:
 
     def _evaluate(self) -> None:
         busy = frozenset(task.node for task in self._tasks() if task.state in OPEN)
-        record, outcomes = self._fleet.evaluate(self._place, self._record, busy)
+        arrays = to_evaluate(self._plan, self._place, self._parent, self._record)
+        record, outcomes = self._fleet.evaluate(self._place, arrays, busy)
         self._close(evaluated(self._place), record, outcomes)
 
     def _train(self) -> None:

@@ -36,6 +36,7 @@ from controller.federated.coordinator.schedule import (
     next_work,
     trained,
 )
+from controller.federated.coordinator.shipped import to_evaluate
 from controller.federated.coordinator.strategy import Strategy, Update
 from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
 from controller.federated.plan import Plan
@@ -60,7 +61,7 @@ class Driver:
         self._strategy = strategy
         self._terms = terms_of(plan.admission, ARRAYS)
         self._place = Place()
-        self._record = initial
+        self._parent = self._record = initial
         stored = exchange.checkpoint()
         if stored is not None and stored.state:
             state = checkpoint.read(stored.state)
@@ -80,7 +81,8 @@ class Driver:
         while True:
             match next_work(self._place, self._plan.run.rounds, self._plan.evaluation):
                 case Work.EVALUATE:
-                    record, outcomes = self._fleet.evaluate(self._place, self._record)
+                    arrays = to_evaluate(self._plan, self._place, self._parent, self._record)
+                    record, outcomes = self._fleet.evaluate(self._place, arrays)
                     self._close(evaluated(self._place), record, outcomes)
                 case Work.TRAIN:
                     self._train()
