@@ -44,7 +44,7 @@ _ARITHMETIC: Final = ("Add", "Sub", "Mul", "Div")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An initializer that is a parameter, and of which layer, 0 the first."""
+    """An initializer that is a parameter, and of which layer: 0 the first, -1 what is before it."""
 
     name: str
     layer: int
@@ -67,7 +67,7 @@ def candidates(graph: GraphProto, output: str) -> list[Candidate]:
             layer += 1
         found = weights or _added(node, floats, passed, linear)
         for name in found:
-            layers.setdefault(name, max(layer, 0))
+            layers.setdefault(name, layer)
         if found or any(name in passed for name in node.input):
             passed.update(node.output)
         if weights and node.op_type in _LINEAR:

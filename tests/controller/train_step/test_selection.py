@@ -84,6 +84,21 @@ def test_a_normalization_belongs_to_the_layer_before_it() -> None:
     assert selected(cnn(), LastLayers(2)) == ["deep_weight", "head_weight", "head_bias"]
 
 
+def test_a_normalization_of_the_inputs_belongs_to_no_layer() -> None:
+    text = """
+        normalized (float[N,3] x) => (float[N,2] logits) {
+            n = BatchNormalization(x, scale, shift, mean, variance)
+            logits = MatMul(n, w)
+        }
+    """
+    ones = np.ones(3, np.float32)
+    vectors = {"scale": ones, "shift": ones, "mean": ones, "variance": ones}
+    model = network(text, {**vectors, "w": normal(3, 2)})
+
+    assert selected(model, "head") == ["w"]
+    assert selected(model, "all") == ["scale", "shift", "w"]
+
+
 def test_a_name_selects_what_no_pattern_does() -> None:
     assert selected(transformer(), ("half",)) == ["half"]
     with pytest.raises(NoParameters, match="no parameter before 'logits' has a name like 'hal\\*'"):
