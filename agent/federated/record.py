@@ -84,7 +84,8 @@ class Journal(msgspec.Struct, frozen=True):
         task: None before the first.
         carries: by run, what the next update begins with; the newest run stands last.
         trained: when the last training ended whose reply the controller has, in Unix seconds.
-        pace: seconds that a step of it took, what it waited for inference included; 0 if unknown.
+        pace: seconds that a step of ``paced``, a model, took last, what it waited for inference
+            included; 0 if unknown.
     """
 
     task: Task | None = None
@@ -92,6 +93,11 @@ class Journal(msgspec.Struct, frozen=True):
     rest: Rest = Rest()
     trained: float = 0.0
     pace: float = 0.0
+    paced: str = ""
+
+    def pace_of(self, model: str) -> float:
+        """Seconds of a step of that model; 0 if unknown."""
+        return self.pace if self.paced == model else 0.0
 
     def carry_of(self, run: str) -> str:
         """SHA-256 of what the run's next update begins with; empty if with nothing."""

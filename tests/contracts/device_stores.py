@@ -34,6 +34,7 @@ TASK = Task(
 JOURNAL = Journal(
     task=TASK, carries=(Carry("digits-r0", "1" * 64), Carry("digits-r1", "2" * 64)),
     rest=Rest(1700000000.5, 1700000100.5), trained=1700000000.75, pace=0.125,
+    paced="digits",
 )  # fmt: skip
 Opener = Callable[..., DeviceStore]
 

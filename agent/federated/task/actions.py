@@ -148,7 +148,9 @@ def _check_time(
 ) -> None:
     if request.phase != TRAIN:
         return
-    needed = journal.pace * steps_of(plan_of(request, order.id), subject.ground.held)
+    needed = journal.pace_of(order.model) * steps_of(
+        plan_of(request, order.id), subject.ground.held
+    )
     if needed > HOPELESS * seconds:
         raise TooLate(f"{seconds:.0f} s are left; at the last pace it takes {needed:.0f} s")
 

@@ -148,6 +148,7 @@ class TaskWork:
     on_happened: Callable[[Happened], None]
     on_settled: Callable[[], None]
     deadline: float = field(init=False, default=0.0)
+    _unwritten: tuple[str, Result] | None = field(init=False, default=None)
 
     async def reply_to(self, order: Order) -> None:
         """Returns when a reply is durable: what came of the task, or why nothing did.
@@ -155,15 +156,19 @@ class TaskWork:
         Raises:
             DiskFull, StoreError: it can't be made durable.
         """
-        try:
-            result = await self._in_time(self._attempt(order))
-        except AgentError as error:
-            await self._decline(order, flower_error(error), error.code, error.detail)
-        except Exception:
-            log.exception("federated.broke task=%s", order.id)
-            await self._decline(order, FlowerError.APP_RAISED, "internal", "see the device's log")
-        else:
-            await self._conclude(result)
+        if self._unwritten is None or self._unwritten[0] != order.id:
+            try:
+                self._unwritten = order.id, await self._in_time(self._attempt(order))
+            except AgentError as error:
+                await self._decline(order, flower_error(error), error.code, error.detail)
+                return
+            except Exception:
+                log.exception("federated.broke task=%s", order.id)
+                told = "see the device's log"
+                await self._decline(order, FlowerError.APP_RAISED, "internal", told)
+                return
+        await self._conclude(self._unwritten[1])
+        self._unwritten = None  # until then, a disk that is full costs no other training
 
     async def send(self) -> None:
         """Returns when the controller has all of the reply, or does not want it."""
@@ -191,9 +196,9 @@ class TaskWork:
             return kept(blobs, result.reply), kept(blobs, result.carry) if result.carry else ""
 
         reply, carry = await self.means.offload(keep)
-        size, pace = len(result.reply), result.pace or self.ledger.journal.pace
-        what = {"reply": reply, "reply_bytes": size, "carry": carry, "examples": result.examples}
-        await self.ledger.move(Event.OK, {"pace": pace}, **what)
+        what = {"reply": reply, "reply_bytes": len(result.reply), "carry": carry}
+        beside = {"pace": result.pace, "paced": self.ledger.task.model} if result.pace else {}
+        await self.ledger.move(Event.OK, beside, examples=result.examples, **what)
         done = "trained" if self.ledger.task.phase == TRAIN else "evaluated"
         self._tell(f"federated.{done}", "", result.words)
 
@@ -201,8 +206,10 @@ class TaskWork:
         reply = error_reply(message_of(order), error, code, detail)
         sha256 = await self.means.offload(partial(kept, self.means.blobs, reply))
         size, said = len(reply), detail[:500]
+        # One slow training does not keep the device out for ever: what it took is believed less.
+        pace = self.ledger.journal.pace / (2 if code == TooLate.code else 1)
         await self.ledger.move(
-            Event.DECLINE, reply=sha256, reply_bytes=size, code=code, detail=said
+            Event.DECLINE, {"pace": pace}, reply=sha256, reply_bytes=size, code=code, detail=said
         )
         self._tell("federated.declined", code, detail)
 

@@ -330,6 +330,17 @@ async def test_at_its_own_pace_it_knows_beforehand_what_takes_too_long(
     assert len(device.trainer.jobs) == 1
 
 
+async def test_one_slow_training_does_not_keep_it_out_for_ever(
+    device: Device, orders: Orders
+) -> None:
+    await carried_out(device, orders.task("t0", local_epochs=5))
+    wished = {"local_epochs": 5000, "seconds": 30}
+    for number in range(1, 9):
+        await carried_out(device, orders.task(f"t{number}", **wished))  # type: ignore[arg-type]
+
+    assert 2 <= len(device.trainer.jobs) <= 9
+
+
 async def test_it_waits_for_a_link_and_goes_on_at_once_when_there_is_one(
     device: Device, orders: Orders
 ) -> None:
@@ -465,6 +476,7 @@ async def test_a_disk_that_is_full_for_a_while_costs_time_only(
         await device.in_time(lambda: device.state == State.DONE)
 
     assert not read_reply(device.intake.replies["t1"]).HasField("error")
+    assert len(device.trainer.jobs) == 1
 
 
 async def test_terms_are_the_owners_whatever_a_run_asks_for(device: Device, orders: Orders) -> None:
