@@ -1,7 +1,8 @@
 """What stands in a run file: how a federated run goes. The tables are the plan, frozen once read.
 
-What a file leaves out has the defaults here; the schema and the reference in ``docs/`` are made from
-these classes: a docstring here is what operators read. Names are Flower's where Flower has one.
+What a file leaves out has the defaults here; the editors' schema is made from these classes, so a
+docstring here is what operators read. fleet_configs/federated.toml has every key. Names are Flower's
+where Flower has one.
 """
 
 from collections.abc import Iterable, Mapping

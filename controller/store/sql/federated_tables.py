@@ -66,7 +66,9 @@ tasks: Final = Table(
     Column("code", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Index(None, "run", "step", "node", unique=True),
-    Index(None, "state", "device"),
+    Index(None, "device", "state"),
+    Index(None, "run", "state"),
+    Index(None, "state"),
 )
 
 phases: Final = Table(

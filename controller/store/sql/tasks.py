@@ -21,7 +21,11 @@ from controller.store.sql.session import Row, Session, columns
 
 _TASKS: Final = tables.tasks.c
 _OPEN: Final = _TASKS.state.in_([state.value for state in OPEN])
-_UNSETTLED: Final = _TASKS.state.in_([state.value for state in UNSETTLED])
+# In no order: to have one, SQLite would rather read all tasks than those few.
+_UNSETTLED: Final = select(tables.tasks).where(
+    _TASKS.state.in_([state.value for state in UNSETTLED])
+)
+_UNSETTLED_OF: Final = _UNSETTLED.where(_TASKS.run == bindparam("of"))
 # A coordinator that waits asks this five times a second.
 _REPLIED: Final = select(func.count()).where(
     _TASKS.state == TaskState.REPLIED.value, _TASKS.run == bindparam("of")
@@ -55,11 +59,8 @@ class SqlTasks:
         return [_task(row) for row in rows]
 
     def unsettled(self, run: str | None = None) -> Sequence[Task]:  # noqa: D102
-        query = select(tables.tasks).where(_UNSETTLED)
-        if run is not None:
-            query = query.where(_TASKS.run == run)
-        rows = self._session.all(query.order_by(_TASKS.run, _TASKS.step, _TASKS.node))
-        return [_task(row) for row in rows]
+        rows = self._session.all(_UNSETTLED if run is None else _UNSETTLED_OF, {"of": run})
+        return [_task(row) for row in sorted(rows, key=_place)]
 
     def newest_open(self, device: str) -> Task | None:  # noqa: D102
         row = self._session.first(_NEWEST, {"of": device})
@@ -113,6 +114,10 @@ class SqlTasks:
         revision = 1 + int(self._session.value(_REVISION) or 0)
         rows = [{"device": device, "revision": revision} for device in sorted(devices)]
         self._session.put_all(tables.orders, rows)
+
+
+def _place(row: Row) -> tuple[str, int, str]:
+    return row["run"], row["step"], row["node"]
 
 
 def _row(task: Task) -> Row:

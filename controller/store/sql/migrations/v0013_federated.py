@@ -69,7 +69,9 @@ def _tasks() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_tasks"),
     )
     op.create_index("ix_tasks_run_step_node", "tasks", ["run", "step", "node"], unique=True)
-    op.create_index("ix_tasks_state_device", "tasks", ["state", "device"])
+    op.create_index("ix_tasks_device_state", "tasks", ["device", "state"])
+    op.create_index("ix_tasks_run_state", "tasks", ["run", "state"])
+    op.create_index("ix_tasks_state", "tasks", ["state"])
 
 
 def _phases() -> None:
