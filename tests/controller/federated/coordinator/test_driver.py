@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from controller.candidate.grid import rounded
 from controller.federated.coordinator.buffered_driver import BufferedDriver
 from controller.federated.coordinator.driver import Driver
 from controller.federated.coordinator.errors import NoAggregate, Stopped, TooFewDevices
@@ -92,11 +93,23 @@ def test_evaluations_come_before_after_and_every_so_many_rounds() -> None:
     assert found.phases[0].metrics["examples"] == 105
 
 
-def test_the_merged_evaluation_is_that_of_all_examples_together() -> None:
+@pytest.mark.parametrize("mode", ["synchronous", "buffered"])
+@pytest.mark.parametrize("registered", [True, False])
+def test_the_merged_evaluation_is_that_of_all_examples_together(
+    registered: bool, mode: str
+) -> None:
     several = devices(3)
-    found = drive(ledger(several), plan(run={"rounds": 1}, evaluation=WHOLE))
+    how = plan(
+        run={"rounds": 1},
+        round={"mode": mode},
+        evaluation=WHOLE,
+        candidate={"registered": registered},
+    )
+    found = drive(ledger(several), how)
 
     final = arrays_of(found.blobs[found.final_sha256])
+    if registered:  # of what is shipped, then
+        final = dict(rounded(arrays_of(initial()), final))
     counts = [one.answer.counts(final) for one in several if isinstance(one.answer, Learner)]
     told = found.phases[-1].metrics
     assert told["accuracy"] == pytest.approx(sum(one.correct for one in counts) / 105)
