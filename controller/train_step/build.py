@@ -123,7 +123,7 @@ def _planned(model: ModelProto, options: TrainOptions, runtime: Runtime) -> _Pla
     forward = [_copy(node) for node in ancestors(model.graph, [output])]
     parameters = select(model.graph, options.trainable, output)
     refuse_parameters(model, forward, parameters)
-    refuse_forward(forward)
+    refuse_forward(model, forward)
     seen = probe(model, runtime)
     shape = seen.shapes.get(output)
     if shape is None or seen.types.get(output) != FLOAT:

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
+from onnx.numpy_helper import to_array
 
 from agent.inference.datatypes import Array
 from controller.registry.onnx_graph import described
@@ -17,7 +18,7 @@ from controller.train_step.errors import (
     TrainingBatchNorm,
     TreeEnsemble,
 )
-from controller.train_step.graph import Attributes, is_standard, producers
+from controller.train_step.graph import Attributes, initializers, is_standard, producers
 from protos.train_step import OPERATORS, Loss
 
 TREES: Final = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"})
@@ -63,21 +64,30 @@ def refuse_operator(node: NodeProto) -> None:
         raise QuantizedBody(f"{described(node)} computes with integers")
 
 
-def refuse_forward(nodes: Iterable[NodeProto]) -> None:
+def refuse_forward(model: ModelProto, nodes: Iterable[NodeProto]) -> None:
     """Nothing, if devices may run each of these nodes in training.
 
     Raises:
         TrainingBatchNorm: one normalises by the batch at hand.
         TreeEnsemble: one is a tree ensemble.
-        NoGradientRule: one has an operator that train-step graphs may not have.
+        NoGradientRule: one has an operator that train-step graphs may not have, or drops at random.
     """
+    tensors = initializers(model.graph)
     for node in nodes:
         if node.op_type == "BatchNormalization" and Attributes(node).integer("training_mode", 0):
             raise TrainingBatchNorm(f"{described(node)} is in training mode")
         if node.op_type in TREES:
             raise TreeEnsemble(f"{described(node)} has no gradient")
+        if node.op_type == "Dropout" and _drops(node, tensors):
+            raise NoGradientRule(f"{described(node)} drops at random: export it for inference")
         if not is_standard(node) or node.op_type not in OPERATORS:
             raise NoGradientRule(f"{described(node)} may not stand in a train-step graph")
+
+
+def _drops(node: NodeProto, tensors: Mapping[str, TensorProto]) -> bool:
+    """Whether it is, or may be, in training mode."""
+    switch = node.input[2] if len(node.input) > 2 else ""
+    return bool(switch) and (switch not in tensors or bool(to_array(tensors[switch])))
 
 
 def refuse_parameters(model: ModelProto, nodes: Sequence[NodeProto], names: Sequence[str]) -> None:
@@ -87,7 +97,7 @@ def refuse_parameters(model: ModelProto, nodes: Sequence[NodeProto], names: Sequ
         NotFloat32: one is not.
         NoParameters, TreeEnsemble, QuantizedBody: there are none; by what there is instead.
     """
-    of = {one.name: one for one in model.graph.initializer}
+    of = initializers(model.graph)
     for name in names:
         if of[name].data_type != TensorProto.FLOAT:
             kind = TensorProto.DataType.Name(of[name].data_type)

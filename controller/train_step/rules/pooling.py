@@ -15,6 +15,8 @@ def max_pool(site: Site) -> Gradients:
     """MaxPool: to where the maximum was found, which the forward node is asked for."""
     e, node, x = site.emitter, site.node, site.input(0)
     attributes = site.attributes
+    if attributes.integer("storage_order", 0):
+        raise site.refusal("indices by columns have no rule")
     kernel = attributes.integers("kernel_shape", [])
     strides = attributes.integers("strides", [1] * len(kernel))
     dilations = attributes.integers("dilations", [1] * len(kernel))

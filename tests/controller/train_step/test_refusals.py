@@ -22,6 +22,7 @@ from controller.train_step.errors import (
     UnknownOutput,
 )
 from controller.train_step.options import TrainOptions
+from controller.train_step.selection import Trainable
 from protos.train_step import Loss
 from tests.controller.train_step.networks import RUNTIME, Arrays, built, cnn, mlp, network, normal
 
@@ -170,6 +171,17 @@ def test_a_frozen_body_may_have_operators_without_a_rule() -> None:
 def test_no_frozen_body_may_draw_lots_or_leave_tensors(body: str, operator: str) -> None:
     with pytest.raises(NoGradientRule, match=rf"\({operator}\) may not stand"):
         built(of(body), TrainOptions(loss=Loss.MSE, trainable="head"))
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_a_dropout_that_drops_is_refused(trainable: Trainable) -> None:
+    body = "h = MatMul(x, w) d = Dropout(h, half, switch) y = MatMul(d, v)"
+    options = TrainOptions(loss=Loss.MSE, trainable=trainable)
+    half_of = np.asarray(0.5, np.float32)
+    with pytest.raises(NoGradientRule, match=r"node 'd' \(Dropout\) drops at random"):
+        built(of(body, half=half_of, switch=np.asarray(1, bool)), options)
+
+    built(of(body, half=half_of, switch=np.asarray(0, bool)), options)
 
 
 def test_a_form_of_an_operator_without_a_rule_is_named() -> None:
