@@ -22,7 +22,7 @@ from controller.cli.rollout import display
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Train where the data are: start, list, show, watch, stop, resume, dismiss.",
+    help="Train where the data are: start, list, show, watch, stop, resume, dismiss, export.",
 )
 
 RUNS: Final = "/federated/runs"
@@ -63,7 +63,7 @@ def start(
     path = Path(what)
     with ApiClient() as api:
         if path.suffix == ".toml" or path.is_file():
-            body = {"text": _text_of(path), "file": path.name, "app": own}
+            body = {"text": text_of(path), "file": path.name, "app": own}
             made = api.post(RUNS, body)
         elif own:
             raise typer.BadParameter("--app goes with a run file")
@@ -178,7 +178,12 @@ def _story(found: dict[str, Any]) -> str:
     return printable("\n".join(found["because"]))
 
 
-def _text_of(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a run file.
+
+    Raises:
+        CommandFailed, BadRunFile: it can't be read.
+    """
     from controller.federated.plan import MAX_BYTES  # noqa: PLC0415 - quick --help
     from controller.federated.run_file import decode  # noqa: PLC0415
 

@@ -15,6 +15,7 @@ from controller.cli import (
     drift,
     federated,
     fleet,
+    flower_export,
     incident,
     key,
     mirror,
@@ -75,6 +76,7 @@ for command in steering.COMMANDS:
 app.add_typer(rollout.app, name="rollout", rich_help_panel=MODELS)
 app.add_typer(fleet.app, name="fleet", rich_help_panel=MODELS)
 app.add_typer(drift.app, name="drift", rich_help_panel=MODELS)
+federated.app.command()(flower_export.export)
 app.add_typer(federated.app, name="federated", rich_help_panel=MODELS)
 app.add_typer(incident.app, name="incident", rich_help_panel=MODELS)
 app.command("predict", rich_help_panel=MODELS)(predict.predict)

@@ -87,17 +87,9 @@ def files_of(
         manifest: of the version that the run begins with.
         signed: its exact bytes.
         files: of the version; ``ROLES`` at least.
-        plan: what the run file says.
+        plan: what the run file says, which has passed ``check_fits``.
         text: the run file.
-
-    Raises:
-        NoFlowerApp: the version has no train step, or the run is of a kind that Flower has not.
     """
-    if plan.round.mode is Mode.BUFFERED:
-        raise NoFlowerApp('[round] mode = "buffered": Flower has synchronous rounds only')
-    missing = [role for role in ROLES if role not in files]
-    if missing:
-        raise NoFlowerApp(f"{manifest.reference} has no {missing[0]}: devices can't train it")
     carried = {role: files[role] for role in ROLES}
     beside = sum(len(zlib.compress(one, 1)) for one in carried.values()) > MOST_BUNDLE_BYTES
     said = {
@@ -120,6 +112,19 @@ def files_of(
         f"{PACKAGE}/{VERSION_FILE}": written(signed, {} if beside else carried),
         **({FILES[role]: data for role, data in carried.items()} if beside else {}),
     }
+
+
+def check_fits(manifest: Manifest, plan: Plan) -> None:
+    """Passes if the run can be an app of Flower's.
+
+    Raises:
+        NoFlowerApp: the version has no train step, or the run is of a kind that Flower has not.
+    """
+    if plan.round.mode is Mode.BUFFERED:
+        raise NoFlowerApp('[round] mode = "buffered": Flower has synchronous rounds only')
+    missing = [role for role in ROLES if role not in manifest.files]
+    if missing:
+        raise NoFlowerApp(f"{manifest.reference} has no {missing[0]}: devices can't train it")
 
 
 def name_of(manifest: Manifest) -> str:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from controller.federated.flower_app import folder
 from controller.federated.flower_app.actions import plan_in, version_in, write_folder
 from controller.federated.flower_app.errors import AppDamaged, ExamplesUnfit, NoFlowerApp
-from controller.federated.flower_app.folder import files_of, name_of, without_effect
+from controller.federated.flower_app.folder import check_fits, name_of, without_effect
 from controller.federated.flower_app.learning import examples_in
 from controller.federated.flower_app.version import Document, read_version
 from protos.manifest import Role
@@ -78,12 +78,14 @@ def test_what_is_no_app_is_refused(data: bytes) -> None:
 
 
 def test_a_version_without_train_step_and_a_buffered_run_are_refused() -> None:
-    text = run_file(round='mode = "buffered"\nbuffer = 2')
+    buffered = plan_of(run_file(round='mode = "buffered"\nbuffer = 2'))
     with pytest.raises(NoFlowerApp, match="buffered"):
-        files_of(LEARNER.manifest, SIGNED, FILES, plan_of(text), text)
-    only = {Role.MODEL: LEARNER.model}
-    with pytest.raises(NoFlowerApp, match="no train_step"):
-        files_of(LEARNER.manifest, SIGNED, only, plan_of(run_file()), run_file())
+        check_fits(LEARNER.manifest, buffered)
+    kept = LEARNER.manifest.files
+    without = replace(LEARNER.manifest, files={Role.MODEL: kept[Role.MODEL]})
+    with pytest.raises(NoFlowerApp, match="learner/1 has no train_step"):
+        check_fits(without, plan_of(run_file()))
+    check_fits(LEARNER.manifest, plan_of(run_file()))
 
 
 @pytest.mark.parametrize(
