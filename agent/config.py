@@ -8,6 +8,7 @@ import msgspec
 
 from agent.address import is_address
 from agent.errors import ConfigError
+from agent.hours import daily_window
 from agent.local_time import named_zone
 from agent.transport.mirror import mirror_address
 from agent.wrong_value import wrong_value
@@ -96,6 +97,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     battery_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 50.0
     on_metered: bool = False  # parameters and updates may go over a link that costs by the byte
     most_busy: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5  # of the inference threads' time
+    hours: Annotated[tuple[str, ...], msgspec.Meta(max_length=24)] = ()  # "22:00-06:00", local time
     cooling_off_seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)] = 0.0
     worse_by: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.25  # of the loss on the hold-out
     worse_by_more: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.05  # and so much besides
@@ -189,6 +191,9 @@ def _complaint(config: AgentConfig) -> str:
             return f"[connecting] transports: {name!r} stands in it more than once"
     if connecting.backoff_seconds > connecting.backoff_cap_seconds:
         return "[connecting] backoff_seconds: must be at most backoff_cap_seconds"
+    for text in config.training.hours:
+        if daily_window(text) is None:
+            return f"[training] hours: {text[:300]!r} is not HH:MM-HH:MM"
     return _complaint_of_mqtt(config.mqtt) or _complaint_of_mirror(config.mirror)
 
 

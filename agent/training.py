@@ -24,6 +24,7 @@ from agent.federated.task.knowledge import Knowledge
 from agent.federated.task.loop import Happened
 from agent.federated.trainer import Bounds, Budget
 from agent.federated.update import unshielded as unshielded  # noqa: PLC0414 - a seam: see simulations
+from agent.hours import daily_window
 from agent.inference.actions import Deployments
 from agent.inference.deployments import CHAMPION
 from agent.monitor.observer import Observer
@@ -216,6 +217,7 @@ def terms_of(settings: Settings) -> Terms:
         on_metered=settings.on_metered,
         most_busy=settings.most_busy,
         cooling_off_seconds=settings.cooling_off_seconds,
+        windows=tuple(one for text in settings.hours if (one := daily_window(text)) is not None),
     )
 
 

@@ -5,14 +5,26 @@ for much may have changed in between. What an evaluation does not cost is not as
 """
 
 from dataclasses import dataclass
-from typing import Final
+from enum import StrEnum
 
 from agent.federated.record import EVALUATE, TRAIN
 from agent.install.gates import Battery, Circumstances
 from agent.install.windows import opening_words, opens, wait_words
 from protos.documents import Window
 
-COOLING_OFF: Final = "cooling-off"
+
+class Code(StrEnum):
+    """Why not: what travels to the controller, and stands in docs/federated.md."""
+
+    NOT_TRAINABLE = "not-trainable"
+    TOO_FEW_EXAMPLES = "too-few-examples"
+    TOO_FEW_HELD_OUT = "too-few-held-out"
+    OUTSIDE_WINDOW = "outside-window"
+    METERED_LINK = "metered-link"
+    ON_BATTERY = "on-battery"
+    BATTERY_LOW = "battery-low"
+    COOLING_OFF = "cooling-off"
+    BUSY = "busy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +85,9 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """Why not: a stable code, and words."""
+    """Why not: a code, and words."""
 
-    code: str
+    code: Code
     words: str
 
 
@@ -98,14 +110,14 @@ def objection_to(
 
 def _ground(phase: str, terms: Terms, ground: Ground) -> Objection | None:
     if not ground.trainable:
-        return Objection("not-trainable", ground.objection or "the version has no train step")
+        return Objection(Code.NOT_TRAINABLE, ground.objection or "the version has no train step")
     if phase == TRAIN and ground.held < terms.examples:
         words = f"{ground.held} examples to learn from; {terms.examples} are asked for"
-        return Objection("too-few-examples", words)
+        return Objection(Code.TOO_FEW_EXAMPLES, words)
     wanted = terms.held_out if phase == TRAIN else max(1, terms.held_out)
     if ground.held_out < wanted:
         words = f"{ground.held_out} examples held out; {wanted} are asked for"
-        return Objection("too-few-held-out", words)
+        return Objection(Code.TOO_FEW_HELD_OUT, words)
     return None
 
 
@@ -113,23 +125,23 @@ def _window(terms: Terms, condition: Condition) -> Objection | None:
     opening = opens(terms.windows, condition.circumstances.now)
     if opening is None:
         return None
-    return Objection("outside-window", f"its window {opening_words(opening)}")
+    return Objection(Code.OUTSIDE_WINDOW, f"its window {opening_words(opening)}")
 
 
 def _link(terms: Terms, condition: Condition) -> Objection | None:
     if terms.on_metered or not condition.circumstances.metered:
         return None
-    return Objection("metered-link", "its link costs by the byte")
+    return Objection(Code.METERED_LINK, "its link costs by the byte")
 
 
 def _power(terms: Terms, battery: Battery | None) -> Objection | None:
     if battery is None or battery.on_mains:
         return None
     if not terms.on_battery:
-        return Objection("on-battery", "it is not on mains")
+        return Objection(Code.ON_BATTERY, "it is not on mains")
     if battery.percent < terms.battery_percent:
         words = f"charged to {battery.percent:.0f} %; {terms.battery_percent:.0f} % is asked for"
-        return Objection("battery-low", words)
+        return Objection(Code.BATTERY_LOW, words)
     return None
 
 
@@ -139,14 +151,16 @@ def _cooling(terms: Terms, condition: Condition) -> Objection | None:
         left = max(left, terms.cooling_off_seconds - condition.since_trained)
     if left <= 0:
         return None
-    return Objection(COOLING_OFF, f"it rests after its last task; it is ready {wait_words(left)}")
+    return Objection(
+        Code.COOLING_OFF, f"it rests after its last task; it is ready {wait_words(left)}"
+    )
 
 
 def _idle(terms: Terms, condition: Condition) -> Objection | None:
     if condition.busy <= terms.most_busy:
         return None
     shares = f"{100 * condition.busy:.0f} %; {100 * terms.most_busy:.0f} % at most"
-    return Objection("busy", f"requests take {shares} of the time of its inference threads")
+    return Objection(Code.BUSY, f"requests take {shares} of the time of its inference threads")
 
 
 # --- How busy it is -------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ from controller.errors import ConfigError as ControllerConfigError
         ("[mqtt]\nkeepalive_seconds = 0", "keepalive_seconds: must be a whole number, at least 1"),
         ("[mirror]\nurl = 'mirror'", "[mirror] url: mirror is not https://HOST"),
         ("[mirror]\nurl = 'http://mirror'", "set allow_plain = true"),
+        ("[training]\nhours = ['8-9']", "[training] hours: '8-9' is not HH:MM-HH:MM"),
         ("[training]\ncollect = 'yes'", "[training] collect: must be true or false, and is text"),
         ("[training]\nhold_out = 1.0", "[training] hold_out: must be a number, less than 1"),
         ("[training]\nexamples = 0", "[training] examples: must be a whole number, at least 1"),

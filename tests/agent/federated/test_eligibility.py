@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from agent.federated.eligibility import (
+    Code,
     Condition,
     Ground,
     Load,
@@ -120,3 +122,9 @@ def test_how_busy_it_is() -> None:
     assert busy_share(earlier, later, threads=2) == pytest.approx(6.0 / 20.0)
     assert busy_share(earlier, earlier, threads=2) == 0.0
     assert busy_share(earlier, Load(101.0, {("m", 1): 99.0}), threads=2) == 1.0
+
+
+def test_the_documentation_has_every_reason() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "federated.md").read_text()
+
+    assert [one for one in Code if f"`{one}`" not in text] == []
