@@ -18,11 +18,13 @@ from controller.federated.exchange import PhaseRecord
 from controller.federated.intake.actions import Intake
 from controller.federated.run import Run
 from controller.federated.run_file import stored_plan
+from controller.federated.supervision.actions import Made
 from controller.federated.supervision.loop import RunLoop
 from controller.federated.task import Phase, Task, TaskState
 from controller.federated.telling.loop import OrderLoop
 from controller.home import Home
 from controller.registry.gates import Gate
+from controller.registry.version import State
 from controller.runtimes.coordinators import CoordinatorProcesses
 from controller.store.blob_store import BlobStore
 from controller.store.reply_folder import ReplyFolder
@@ -69,8 +71,8 @@ class Candidates:
     runtime: Runtime
     clock: Clock
 
-    def __call__(self, run: Run) -> int | None:
-        """The version; it may have been rejected by a gate, and then says why.
+    def __call__(self, run: Run) -> Made:
+        """The version; if a gate has rejected it, with its reasons.
 
         Raises:
             ControllerError: there can be none.
@@ -88,7 +90,9 @@ class Candidates:
             gates=_gates(run),
             since_ms=run.created_ms,
         )
-        return registered.version.version
+        made = registered.version
+        rejected = made.state is State.REJECTED
+        return Made(made.version, f"rejected: {'; '.join(made.reasons)}" if rejected else "")
 
 
 def trained(

@@ -104,6 +104,8 @@ def _ending(run: Run) -> Iterator[str]:
             yield f"`muster federated resume {run.id}` goes on from the last round"
         case RunState.STOPPED:
             yield f"`muster federated resume {run.id}` goes on from the last round"
+        case RunState.FINISHED if run.candidate is not None and run.error:
+            yield f"came to {run.model}/{run.candidate}, {run.error}"
         case RunState.FINISHED if run.candidate is not None:
             yield f"came to {run.model}/{run.candidate}: `muster model show {run.model}/{run.candidate}`"
         case RunState.FINISHED if awaits_version(run):

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.audit import Entry
 from controller.errors import ControllerError
@@ -10,18 +10,32 @@ from controller.federated.run import Run
 from controller.federated.settling import awaits_version
 from controller.store.store import Store, Transaction
 
-Finished = Callable[[Run], int | None]
-"""Registers what came of the run; returns the version, or None if there is none to be. It may be asked
-twice of one run, and then returns the same. Raises ``ControllerError`` where it can't be."""
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What came of a run.
+
+    Attributes:
+        version: of its model; None if there is none.
+        objection: why there is none, or why it can't be approved; empty if it can.
+    """
+
+    version: int | None
+    objection: str = ""
+
+
+Finished = Callable[[Run], Made]
+"""Registers what came of the run. It may be asked twice of one run, and then returns the same. Raises
+``ControllerError`` where it can't be."""
 
 ACTOR = "muster"
 
 log = logging.getLogger(__name__)
 
 
-def nothing(_: Run) -> int | None:
+def nothing(_: Run) -> Made:
     """No version is made."""
-    return None
+    return Made(None, "no version is made here")
 
 
 def unregistered(tx: Transaction) -> Sequence[Run]:
@@ -36,16 +50,25 @@ def hand_on(store: Store, run: Run, finished: Finished, now: float) -> None:
         StoreError: the next turn tries again.
     """
     try:
-        candidate, error = finished(run), ""
+        made = finished(run)
     except ControllerError as refused:
         if refused.status >= 500:
             raise
-        candidate, error = None, refused.detail
-    if candidate is None and not error:
-        error = "no version was registered"
+        made = Made(None, refused.detail)
+    write_down(store, run, made, now)
+
+
+def write_down(store: Store, run: Run, made: Made, now: float) -> None:
+    """Which version came of the run, or why there is none.
+
+    Raises:
+        StoreError: nothing is written.
+    """
     with store.begin() as tx:
-        now_run = tx.runs.get(run.id) or run
-        tx.runs.put(replace(now_run, candidate=candidate, error=error[:2000]))
-        detail = {"candidate": str(candidate or ""), "error": error[:500]}
+        stored = replace(
+            tx.runs.get(run.id) or run, candidate=made.version, error=made.objection[:2000]
+        )
+        tx.runs.put(stored)
+        detail = {"candidate": str(made.version or ""), "objection": made.objection[:500]}
         tx.audit.append(Entry(ACTOR, "federated.finish", run.id, detail), int(now * 1000))
-    log.info("federated.finished run=%s candidate=%s error=%s", run.id, candidate, error)
+    log.info("federated.finished run=%s candidate=%s %s", run.id, made.version, made.objection)

@@ -11,10 +11,16 @@ from typing import Final
 
 from agent.clock import Clock
 from agent.waiting import sleep_unless
-from controller.errors import Conflict, ControllerError
+from controller.errors import Conflict, ControllerError, StoreError
 from controller.federated import actions
 from controller.federated.run import Run, RunState
-from controller.federated.supervision.actions import Finished, hand_on, unregistered
+from controller.federated.supervision.actions import (
+    Finished,
+    Made,
+    hand_on,
+    unregistered,
+    write_down,
+)
 from controller.federated.supervision.attempts import Attempts, died
 from controller.runtimes.coordinators import Coordinator, Coordinators
 from controller.store.store import Store
@@ -102,9 +108,10 @@ class RunLoop:
         for run in runs:
             await self._attend(run)
         for run in finished:
-            await asyncio.to_thread(hand_on, self._store, run, self._finished, self._now())
+            await asyncio.to_thread(self._hand_on, run)
         now = self._clock.monotonic()
-        return min((max(one.due - now, 0.05) for one in self._due()), default=self._interval)
+        waiting = [one.due for run, one in self._attempts.items() if run not in self._working]
+        return min((max(due - now, 0.05) for due in waiting), default=self._interval)
 
     async def end(self) -> None:
         """Ends every coordinator; the runs go on when a controller is there again."""
@@ -172,6 +179,16 @@ class RunLoop:
             log.debug("federated.ended_already run=%s", run)
         self._tell()
 
+    def _hand_on(self, run: Run) -> None:
+        try:
+            hand_on(self._store, run, self._finished, self._now())
+        except StoreError:
+            raise
+        except Exception as error:  # once: it would be the same again
+            log.exception("federated.not_registered run=%s", run.id)
+            why = f"{type(error).__name__} while its version was made: see the controller's log"
+            write_down(self._store, run, Made(None, why), self._now())
+
     def _last_step(self, run: str) -> int:
         try:
             with self._store.read() as tx:
@@ -179,9 +196,6 @@ class RunLoop:
         except ControllerError as error:
             log.warning("federated.unread run=%s: %s", run, error.detail)
             return 0
-
-    def _due(self) -> list[Attempts]:
-        return [one for run, one in self._attempts.items() if run not in self._working]
 
     def _wake_coordinator(self, run: str) -> None:
         work = self._working.get(run)

@@ -47,7 +47,11 @@ def test_a_run_is_told_from_its_reasons_to_what_is_under_way() -> None:
         (replace(RUN, state=RunState.PROPOSED), "waits for `muster federated start digits-r1`"),
         (replace(RUN, state=RunState.FAILED, error="too few"), "failed: too few"),
         (replace(RUN, state=RunState.STOPPED), "`muster federated resume digits-r1` goes on"),
-        (replace(RUN, state=RunState.FINISHED, candidate=4), "came to digits/4"),
+        (replace(RUN, state=RunState.FINISHED, candidate=4), "came to digits/4: `muster model"),
+        (
+            replace(RUN, state=RunState.FINISHED, candidate=4, error="rejected: worse"),
+            "came to digits/4, rejected: worse",
+        ),
         (
             replace(RUN, state=RunState.FINISHED, arrays_sha256="a"),
             "its version is being made",

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from controller.errors import Conflict
+from controller.errors import Conflict, StoreError
 from controller.federated.run import Run, RunState
+from controller.federated.supervision.actions import Made
 from controller.federated.supervision.attempts import (
     LONGEST_SECONDS,
     MOST_FUTILE,
@@ -30,7 +31,7 @@ class Supervised:
         self.coordinators = MemoryCoordinators()
         self.told = 0
         self.finished: list[Run] = []
-        self.answer: int | Exception | None = 4
+        self.answer: Made | Exception = Made(4)
         self.loop = RunLoop(
             self.store, self.coordinators, self.clock, self._tell, self._finish, holder
         )
@@ -38,7 +39,7 @@ class Supervised:
     def _tell(self) -> None:
         self.told += 1
 
-    def _finish(self, run: Run) -> int | None:
+    def _finish(self, run: Run) -> Made:
         self.finished.append(run)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -177,6 +178,34 @@ async def test_what_came_of_a_finished_run_is_handed_on_once(supervised: Supervi
 
     assert [one.id for one in supervised.finished] == [RUN.id]
     assert (supervised.run().candidate, supervised.run().error) == (4, "")
+
+
+async def test_a_version_that_a_gate_has_rejected_is_named_with_its_reasons(
+    supervised: Supervised,
+) -> None:
+    supervised.answer = Made(4, "rejected: accuracy is 0.5")
+    supervised.put(RunState.FINISHED, arrays_sha256="a" * 64)
+
+    await supervised.loop.turn()
+
+    run = supervised.run()
+    assert (run.candidate, run.error) == (4, "rejected: accuracy is 0.5")
+
+
+async def test_a_failure_of_our_own_is_tried_once_and_weather_again(
+    supervised: Supervised,
+) -> None:
+    supervised.put(RunState.FINISHED, arrays_sha256="a" * 64)
+    supervised.answer = StoreError("the disk is on fire")
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            await supervised.loop.turn()
+    supervised.answer = ZeroDivisionError("oh")
+    await supervised.loop.turn()
+    await supervised.loop.turn()
+
+    assert len(supervised.finished) == 3
+    assert "ZeroDivisionError while its version was made" in supervised.run().error
 
 
 async def test_what_can_not_be_registered_is_said(supervised: Supervised) -> None:
