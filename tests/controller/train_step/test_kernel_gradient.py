@@ -46,7 +46,7 @@ def computed(e: Emitter, result: str, x: NDArray[Any], gradient: NDArray[Any]) -
     return run_once(RUNTIME, model, [{"x": x, "gradient": gradient}], ["result"])[0]["result"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(shape=geometries())
 def test_one_gemm_over_windows_is_a_convolution_with_the_gradient(shape: Geometry) -> None:
     channels, filters = 2, 3

@@ -125,7 +125,7 @@ def test_a_batch_of_nothing_but_padding_teaches_nothing(
 row_weights = st.lists(st.floats(0.125, 4.0), min_size=ROWS, max_size=ROWS)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(one=row_weights, other=row_weights, share=st.floats(0.0, 1.0), factor=st.floats(0.1, 9.0))
 @pytest.mark.parametrize("loss", [Loss.SOFTMAX_CROSS_ENTROPY, Loss.MSE])
 def test_the_gradient_is_linear_in_the_shares_of_the_rows(

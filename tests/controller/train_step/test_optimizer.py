@@ -34,7 +34,7 @@ def norm(arrays: Arrays) -> float:
     return math.sqrt(sum(float(np.square(one).sum()) for one in arrays.values()))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), size=st.floats(0.01, 100.0))
 def test_a_step_of_rate_zero_moves_nothing(
     plain: tuple[bytes, TrainStep], seed: int, size: float
@@ -89,7 +89,7 @@ def test_momentum_keeps_a_share_of_what_it_had(plain: tuple[bytes, TrainStep]) -
         )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(scale=st.floats(0.05, 20.0))
 def test_clipping_bounds_the_norm_and_keeps_the_direction(
     plain: tuple[bytes, TrainStep], clipped: TrainStep, scale: float
