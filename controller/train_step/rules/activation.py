@@ -92,7 +92,7 @@ def clip(site: Site) -> Gradients:
     inside += [e.op("Sub", high, y)] if high else []
     if not inside:
         return [site.gradient]
-    both = inside[0] if len(inside) == 1 else e.op("Mul", *inside)
+    both = inside[0] if len(inside) == 1 else e.op("Min", *inside)
     mask = e.op("HardSigmoid", both, alpha=STEEPEST, beta=0.0)
     return [e.op("Mul", site.gradient, mask)]
 

@@ -27,8 +27,7 @@ MODELS: Final = (
 )  # fmt: skip
 TIMES: Final = 4  # a reference has eight rows
 ROUNDS: Final = 7
-SECONDS: Final = 0.4  # of each side in a round, about
-WARM_UP: Final = 20
+SECONDS: Final = 0.4  # of each side in a round
 HERE: Final = "tests.controller.train_step.oracle.bench"
 
 
@@ -47,8 +46,8 @@ def main() -> int:
     write(f"{'':20}          {'time':^25} {'on cores':^25} {'memory':^24}\n")
     write(f"{'model':20}  threads" + 3 * "   device PyTorch        x" + "\n")
     reached = {1: 0, 2: 0}
-    for name in MODELS:
-        for threads in (1, 2):
+    for threads in (1, 2):
+        for name in MODELS:
             ours, theirs = measured(name, threads, pytorch)
             reached[threads] += ours.seconds <= theirs.seconds / 2
             pairs = (
@@ -72,8 +71,7 @@ def measured(name: str, threads: int, pytorch: str) -> tuple[Told, Told]:
             ends.enter_context(side(interpreter, module, folder, name, threads))
             for interpreter, module in ((sys.executable, "device"), (pytorch, "pytorch"))
         ]
-        steps = [max(10, int(SECONDS / ask(one, WARM_UP).seconds)) for one in sides]
-        rounds = [[ask(one, n) for one, n in zip(sides, steps, strict=True)] for _ in range(ROUNDS)]
+        rounds = [[ask(one, SECONDS) for one in sides] for _ in range(ROUNDS)]
     ours, theirs = zip(*rounds, strict=True)
     return best(ours), best(theirs)
 
@@ -106,7 +104,7 @@ Side = subprocess.Popen[str]
 
 @contextlib.contextmanager
 def side(interpreter: str, module: str, folder: str, name: str, threads: int) -> Iterator[Side]:
-    """A process that answers to numbers of steps, until the end of the block."""
+    """A process that answers to numbers of seconds, until the end of the block."""
     command = [interpreter, "-m", f"{HERE}.{module}", folder, name, str(threads)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -116,11 +114,11 @@ def side(interpreter: str, module: str, folder: str, name: str, threads: int) ->
         process.stdin.close()
 
 
-def ask(process: Side, steps: int) -> Told:
-    """What it tells of as many steps."""
+def ask(process: Side, seconds: float) -> Told:
+    """What it tells of the steps that it makes in so many seconds."""
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(f"{steps}\n")
+    process.stdin.write(f"{seconds}\n")
     process.stdin.flush()
     return Told(**json.loads(process.stdout.readline()))
 

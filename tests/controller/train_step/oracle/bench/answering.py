@@ -1,4 +1,4 @@
-"""What both processes say of themselves: a line for each number of steps that they are asked for."""
+"""What both processes say of themselves: a line for each time that they are asked."""
 
 import json
 import statistics
@@ -6,17 +6,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
+
+LEAST: Final = 5
 
 
 def answer(step: Callable[[], None]) -> None:
-    """For each line with a number runs as many steps, and tells the median of them.
+    """For each line with a number makes steps for as many seconds, and tells the median of them.
 
     Seconds that passed, and seconds on cores; MiB that were resident at most since the process
-    began.
+    began. It makes at least `LEAST` steps; the first, which prepare the others, are not counted.
     """
+    for _ in range(LEAST):
+        step()
     for line in sys.stdin:
-        passed, busy = [], []
-        for _ in range(int(line)):
+        passed, busy = list[float](), list[float]()
+        while len(passed) < LEAST or sum(passed) < float(line):
             began, spent = time.perf_counter(), time.process_time()
             step()
             passed.append(time.perf_counter() - began)

@@ -108,6 +108,14 @@ def bounds() -> Iterator[Case]:
         partial(torch.clamp, max=0.75),
         constants=high,
     )
+    for name, far in ("an infinite bound", -np.inf), ("the least bound", np.finfo("f").min):
+        yield Case(
+            f"Clip with {name}",
+            (node("Clip", ["h", "far", "high"], ["c"]), node("Mul", ["c", "h"], ["out"])),
+            (9,),
+            lambda h: torch.clamp(h, max=0) * h,
+            constants={"far": np.float32(far), "high": np.float32(0)},
+        )
     yield Case(
         "Clip of opset 13",
         (node("Clip", ["h", "low", "high"], ["c"]), node("Mul", ["c", "h"], ["out"])),
