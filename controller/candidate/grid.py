@@ -25,7 +25,7 @@ AIM: Final = 0.125
 """Of the parameters' bytes."""
 LEAST_BYTES: Final = 512
 """Of a very small model what the file says of itself is the most: a coarse grid saves nothing."""
-FEWEST: Final = 16
+FEWEST: Final = 10
 """Levels of the coarsest grid: below, accuracy goes."""
 
 

@@ -66,7 +66,7 @@ def test_the_grid_is_the_finest_whose_step_is_small_enough() -> None:
 def test_where_no_grid_is_small_enough_the_coarsest_is_taken() -> None:
     anything = np.random.default_rng(9).uniform(-1, 1, WEIGHTS.shape).astype(np.float32)
 
-    assert stepped(PARENT, {"w": anything}, aim=0.001).levels == 16
+    assert stepped(PARENT, {"w": anything}, aim=0.001).levels == 10
 
 
 def test_no_finer_grid_would_have_been_small_enough() -> None:
