@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from flwr.serverapp.strategy import DifferentialPrivacyServerSideAdaptiveClipping, FedAvg
 
 from controller.federated.coordinator.driver import Driver
 from controller.federated.coordinator.errors import (
@@ -60,7 +61,18 @@ def own_strategy(exchange: Exchange) -> None:
     Driver(exchange, PLAN, users_strategy(apps.Damped(), 77), initial()).drive()
 
 
-@pytest.mark.parametrize("drive", [quickstart, by_hand, own_strategy])
+def wrapped_strategy(exchange: Exchange) -> None:
+    """One of Flower's that wraps another, draws noise, and keeps what it clips by."""
+    strategy = DifferentialPrivacyServerSideAdaptiveClipping(
+        FedAvg(min_available_nodes=3, min_train_nodes=3),
+        noise_multiplier=0.1,
+        num_sampled_clients=3,
+    )
+    two = plan(run={"rounds": 2}, round={"deadline": "2s"})
+    Driver(exchange, two, users_strategy(strategy, 77), initial()).drive()
+
+
+@pytest.mark.parametrize("drive", [quickstart, by_hand, own_strategy, wrapped_strategy])
 def test_it_runs_unmodified_and_killed_at_any_call_it_ends_with_the_same_bits(
     drive: Drive,
 ) -> None:
