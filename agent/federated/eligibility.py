@@ -100,11 +100,21 @@ def objection_to(
     """
     return (
         _ground(phase, terms, ground)
-        or _window(terms, condition)
-        or _link(terms, condition)
-        or _power(terms, condition.circumstances.battery)
+        or objection_to_going_on(terms, condition)
         or (_cooling(terms, condition) if phase != EVALUATE else None)
         or _idle(terms, condition)
+    )
+
+
+def objection_to_going_on(terms: Terms, condition: Condition) -> Objection | None:
+    """Why what was begun shall end now; None if it may go on.
+
+    That requests come is no reason: training stands still then.
+    """
+    return (
+        _window(terms, condition)
+        or _link(terms, condition)
+        or _power(terms, condition.circumstances.battery)
     )
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from agent.errors import EndlessData, HashMismatch, Refused
-from agent.federated.eligibility import Condition, Terms, objection_to
+from agent.federated.eligibility import Condition, Terms, objection_to, objection_to_going_on
 from agent.federated.errors import (
     KeepsInterrupting,
     NotEligible,
@@ -159,6 +159,18 @@ def steps_of(plan: Plan, examples: int) -> int:
     """How many steps the plan has over so many examples."""
     steps = plan.epochs * math.ceil(examples / plan.batch)
     return min(steps, plan.most_steps) if plan.most_steps else steps
+
+
+async def look_again(means: Means, journal: Journal) -> None:
+    """Returns if what was begun may go on.
+
+    Raises:
+        NotEligible: somebody has pulled the plug, or the like.
+    """
+    condition = await means.offload(partial(means.condition, journal))
+    objection = objection_to_going_on(means.terms, condition)
+    if objection is not None:
+        raise NotEligible(objection.code, objection.words)
 
 
 async def bring(means: Means, job: Job) -> None:

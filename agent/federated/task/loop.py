@@ -16,7 +16,16 @@ from agent.federated.machine import Event, State
 from agent.federated.order import Order, message_of
 from agent.federated.record import TRAIN, Rest, Task
 from agent.federated.reply import FlowerError, error_reply
-from agent.federated.task.actions import Job, Means, Result, bring, carried_out, examine, kept
+from agent.federated.task.actions import (
+    Job,
+    Means,
+    Result,
+    bring,
+    carried_out,
+    examine,
+    kept,
+    look_again,
+)
 from agent.federated.task.declining import flower_error
 from agent.federated.task.pieces import GoOn, Taken, Unwanted, meant, piece_of
 from agent.transport.backoff import Backoff
@@ -30,6 +39,9 @@ MOST_SENDING_SECONDS: Final = 86_400.0
 
 MOST_REST_SECONDS: Final = 30 * 86_400.0
 """No controller sends a device to sleep for longer."""
+
+LOOK_SECONDS: Final = 10.0
+"""So often it looks whether it may go on."""
 
 JITTER: Final = 0.25
 """A rest is longer by up to that share of it, so that a fleet does not come back together."""
@@ -217,7 +229,7 @@ class TaskWork:
         """What ``work`` returns, which is ended when there is only time left for sending.
 
         Raises:
-            TooLate: it was.
+            TooLate: it was; NotEligible: it was ended before, for the device may not go on.
         """
         doing = asyncio.ensure_future(work)
         try:
@@ -225,7 +237,9 @@ class TaskWork:
                 left = self.deadline - self.clock.monotonic()
                 if left <= 0:
                     raise TooLate("the time for it is up")
-                await first_of(doing, self.clock.sleep(left))
+                await first_of(doing, self.clock.sleep(min(left, LOOK_SECONDS)))
+                if not doing.done():
+                    await look_again(self.means, self.ledger.journal)
             return doing.result()
         finally:
             await ended(doing)

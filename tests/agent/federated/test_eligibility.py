@@ -14,6 +14,7 @@ from agent.federated.eligibility import (
     Terms,
     busy_share,
     objection_to,
+    objection_to_going_on,
 )
 from agent.federated.record import EVALUATE, TRAIN
 from agent.install.gates import Battery, Circumstances
@@ -97,6 +98,23 @@ def test_after_a_training_it_rests_and_may_be_asked_how_good_it_is(
     condition: Condition, expected: str
 ) -> None:
     assert (code(TRAIN, condition=condition), code(EVALUATE, condition=condition)) == (expected, "")
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        (CONDITION, None),
+        (replace(CONDITION, busy=1.0, rests=60.0), None),
+        (in_circumstances(Battery(90, on_mains=False)), Code.ON_BATTERY),
+        (in_circumstances(metered=True), Code.METERED_LINK),
+    ],
+)
+def test_what_was_begun_ends_for_power_and_link_only(
+    condition: Condition, expected: Code | None
+) -> None:
+    found = objection_to_going_on(TERMS, condition)
+
+    assert (found.code if found else None) == expected
 
 
 def test_inference_goes_first() -> None:

@@ -320,6 +320,21 @@ async def test_what_is_not_done_in_time_is_declined_while_that_still_helps(
     assert device.trainer.ended == 1
 
 
+async def test_when_its_plug_is_pulled_it_ends_what_it_has_begun(
+    device: Device, orders: Orders
+) -> None:
+    device.trainer.gate.clear()
+    async with device.agent() as loop:
+        loop.take(orders.task("t1", seconds=600))
+        await device.trainer.begun.wait()
+        battery = Battery(90, on_mains=False)
+        device.condition = replace(device.condition, circumstances=Circumstances(START, battery))
+        await device.in_time(lambda: device.state == State.DONE)
+
+    assert declined(device.intake.replies["t1"]) == (FlowerError.NODE_UNAVAILABLE, "on-battery")
+    assert device.clock.seconds < 300, "long before the deadline"
+
+
 async def test_at_its_own_pace_it_knows_beforehand_what_takes_too_long(
     device: Device, orders: Orders
 ) -> None:
