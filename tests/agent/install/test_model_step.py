@@ -1,10 +1,15 @@
 """A version that was made as its parent and an int8 step: devices that have the parent fetch the step."""
 
+import contextlib
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
 from agent.errors import AgentError, HashMismatch, Refused, TransportError
 from agent.install.machine import State
+from agent.install.slot.made import make_file
+from agent.store.blob_folder import BlobFolder
 from protos.documents import Conditions
 from protos.manifest import File, Lineage, Role
 from tests.agent.install.outside import Bundle, Outside, bundle, digest, stepped, trainable
@@ -48,6 +53,22 @@ async def test_the_model_is_made_of_its_parent_and_is_never_fetched() -> None:
     assert STEP in device.fetcher.fetched
     assert MODEL not in device.fetcher.fetched
     assert device.blobs.read(MODEL) == TWO.files[MODEL]
+
+
+def test_it_is_made_in_a_real_folder_going_on_where_a_fetch_had_stopped(tmp_path: Path) -> None:
+    blobs = BlobFolder(tmp_path / "blobs")
+    model = TWO.manifest.files[Role.MODEL]
+    for data in (ONE.files[ONE.manifest.files[Role.MODEL].sha256], TWO.files[STEP]):
+        with contextlib.closing(blobs.writer(digest(data), len(data))) as writer:
+            writer.write(data)
+            writer.finish()
+    with contextlib.closing(blobs.writer(MODEL, model.length)) as writer:
+        writer.write(TWO.files[MODEL][:7])
+
+    make_file(blobs, TWO.manifest, Role.MODEL)
+
+    assert blobs.read(MODEL) == TWO.files[MODEL]
+    blobs.close()
 
 
 async def test_the_step_is_not_kept_once_the_version_is_committed() -> None:
