@@ -171,8 +171,8 @@ class RoundTable(Table):
     (FedBuff), so that slow devices hold nobody up."""
 
     minimum_cohort: Count = 2
-    """Fewer good replies are not aggregated: the round ends without a new global model. Nor does it
-    begin before so many devices are ready."""
+    """Fewer good replies are not aggregated: the round is tried again, and after five times the run has
+    failed. Nor does it begin before so many devices are ready."""
 
     over_selection: Annotated[float, Field(ge=1, le=10)] = 1.3
     """So many times the devices that a round wants are asked, as far as there are any."""
