@@ -22,7 +22,7 @@ from controller.cli.rollout import display
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Train where the data are: start, list, show, watch, stop, resume, dismiss, export.",
+    help="Train where the data are: check, start, list, show, watch, stop, resume, dismiss, export.",
 )
 
 RUNS: Final = "/federated/runs"
@@ -76,6 +76,29 @@ def start(
         say(f"{run} has begun: `muster federated watch {run}`")
     if watch_it:
         watch(run)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A run file.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Look a run file over; no controller is asked.
+
+    Everything that is wrong is told at once, each with its line and what to write.
+
+    ```
+    muster federated check run.toml
+    ```
+    """
+    from controller.federated.run_file import read_plan  # noqa: PLC0415 - quick --help
+
+    plan = read_plan(text_of(file), file.name)
+    if output is Output.JSON:
+        show_json(plan.model_dump(mode="json"))
+        return
+    run, strategy = plan.run, plan.strategy
+    say(f"{file.name}: in order: {run.rounds} rounds of {strategy.name} over {run.model}")
 
 
 @app.command("list")

@@ -137,6 +137,19 @@ def test_what_can_not_start_says_why(muster: Muster, office: Office) -> None:
     )
 
 
+def test_a_file_is_looked_over_without_a_controller(muster: Muster, office: Office) -> None:
+    file, nobody = run_file(office), office.folder / "no-profile.toml"
+
+    seen = muster.ok("federated", "check", file, profile=nobody)
+    assert seen.out == "run.toml: in order: 3 rounds of FedAvg over digits/1\n"
+    told = muster.ok("federated", "check", file, "-o", "json", profile=nobody).json
+    assert (told["run"]["rounds"], told["round"]["deadline"]) == (3, 600.0)
+    wrong = run_file(office, more="[training]\nepochs = 0\n")
+    assert "run.toml:6: [training] epochs: must be at least 1, and is 0" in muster.refused(
+        "federated", "check", wrong, profile=nobody
+    )
+
+
 def test_a_controller_without_flower_says_what_to_install(
     muster: Muster, office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
