@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from fractions import Fraction
+from typing import Any, Final
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -32,6 +33,9 @@ MOST_VALUES: Final = 10_000
 MOST_CHARACTERS: Final = 300
 IMPLAUSIBLE: Final = 2**31
 """No device holds so many examples: a reply that says so is refused, instead of being capped."""
+
+FEWEST_EXAMPLES: Final = 1
+"""Of an update: a mean that is weighed by next to nothing is made of rounding."""
 
 FEWEST_TO_COMPARE: Final = 3
 
@@ -141,6 +145,8 @@ def judged_evaluation(data: bytes, task: Task) -> Judgement:
             return _decline(message)
         record = _metric_record(message)
         metrics = _metrics(record)
+        if EXAMPLES in metrics:  # what an app of a user's own weighs it by
+            _claim(metrics, least=0)
         evaluation = read_evaluation(_whole(metrics, record))
     except Unfit as unfit:
         return Refused(unfit.code, unfit.reason)
@@ -192,16 +198,45 @@ def outliers(admitted: Mapping[int, Admitted], ratio: float) -> dict[int, Refuse
 
 
 def odd_ones(admitted: Mapping[int, Admitted]) -> dict[int, Refused]:
-    """Nodes whose metrics have other keys than most have: Flower aggregates those of one kind only."""
-    keys = Counter(frozenset(one.metrics) for one in admitted.values())
-    if len(keys) < 2:
-        return {}
-    usual = max(keys, key=lambda one: (keys[one], sorted(one)))
-    return {
-        node: Refused(Code.METRICS, "its metrics have other names than those of most devices")
+    """Nodes whose metrics are of other names or lengths than most: Flower aggregates one kind only."""
+    kinds = {
+        node: tuple(
+            sorted(
+                (name, len(value) if isinstance(value, list) else -1)
+                for name, value in one.metrics.items()
+            )
+        )
         for node, one in admitted.items()
-        if frozenset(one.metrics) != usual
     }
+    return _unlike(kinds, "its metrics have other names or lengths than those of most devices")
+
+
+def odd_evaluations(admitted: Mapping[int, Admitted]) -> dict[int, Refused]:
+    """Nodes whose counts are laid out as most are not: of so many classes, and so much to an example.
+
+    Otherwise the first by node id would decide whose counts can be added to its own, and who claims
+    to have judged a lot of one example would be the fleet.
+    """
+    kinds = {
+        node: (
+            len(told.confusion),
+            len(told.confidences),
+            len(told.confident_correct),
+            Fraction(told.judged, told.examples),
+        )
+        for node, one in admitted.items()
+        if (told := one.evaluation) is not None and told.examples
+    }
+    return _unlike(kinds, "its counts are laid out unlike those of most devices")
+
+
+def _unlike(kinds: Mapping[int, Any], reason: str) -> dict[int, Refused]:
+    """Nodes that are of another kind than most; of two that as many are of, the greater is usual."""
+    counts = Counter(kinds.values())
+    if len(counts) < 2:
+        return {}
+    usual = max(counts, key=lambda kind: (counts[kind], kind))
+    return {node: Refused(Code.METRICS, reason) for node, kind in kinds.items() if kind != usual}
 
 
 def _read(data: bytes, task: Task) -> message_pb2.Message:
@@ -281,15 +316,22 @@ def _as_whole(value: float | list[float]) -> object:
 
 
 def _weight(metrics: Mapping[str, float | list[float]], most: float) -> float:
-    weight = metrics.get(EXAMPLES)
-    if weight is None or isinstance(weight, list):
+    return min(_claim(metrics, least=FEWEST_EXAMPLES), most)
+
+
+def _claim(metrics: Mapping[str, float | list[float]], least: float) -> float:
+    """How many examples the device says that it has."""
+    examples = metrics.get(EXAMPLES)
+    if examples is None or isinstance(examples, list):
         raise Unfit(Code.WEIGHT, f"{EXAMPLES!r} is missing, or no number")
-    if not 0 < weight < IMPLAUSIBLE:
-        raise Unfit(Code.WEIGHT, f"{EXAMPLES!r} is {weight:g}")
-    return min(weight, most)
+    if not least <= examples < IMPLAUSIBLE:
+        raise Unfit(Code.WEIGHT, f"{EXAMPLES!r} is {examples:g}")
+    return examples
 
 
 def _decoded(record: message_pb2.ArrayRecord, base: Parameters) -> dict[str, Float32s]:
+    if len(record.items) > 2 * len(base):  # before anything is made of each
+        raise Unfit(Code.KEYS, f"{len(record.items)} arrays; {len(base)} are wanted")
     found = {item.key: item.value for item in record.items}
     foreign = sorted(found.keys() ^ base.keys())
     if foreign or len(record.items) != len(base):

@@ -103,6 +103,7 @@ class BufferedDriver:
             require_running(exchange)
             now_ms = exchange.now_ms()  # first: what came until then is in the tasks
             tasks, posted = self._tasks(), exchange.tasks(step)
+            look_ms = exchange.now_ms() - now_ms
             if posted:
                 began_ms = min(task.posted_ms for task in posted)
             deadline_ms = began_ms + round(1000 * self._plan.round.deadline)
@@ -121,10 +122,8 @@ class BufferedDriver:
                 self._take(step, tasks, found, began_ms)
                 return
             self._ask(step, tasks)
-            pause(
-                exchange,
-                min(deadline_ms + 1, now_ms + 1) if self._waits(tasks) else deadline_ms + 1,
-            )
+            until_ms = now_ms if self._waits(tasks) else deadline_ms
+            pause(exchange, until_ms + 1, look_ms)
 
     def _waits(self, tasks: Sequence[Task]) -> bool:
         """Whether a reply came in this very millisecond: it is over in the next."""

@@ -22,6 +22,11 @@ from controller.federated.task import Phase, Task, TaskState
 
 LONGEST_WAIT_SECONDS: Final = 5.0
 
+REST: Final = 4
+"""So many times as long as a look takes, there is none."""
+
+MOST_REST_MS: Final = 500
+
 Judge = Callable[[bytes, Task], Judgement]
 Cohort = Callable[[Mapping[int, Admitted]], Mapping[int, Refused]]
 """Which of the nodes whose replies would count are out of the way, seen beside the others."""
@@ -63,10 +68,17 @@ def require_running(exchange: Exchange) -> None:
         raise Stopped
 
 
-def pause(exchange: Exchange, until_ms: int) -> None:
-    """Until something came, or that moment is there, or a while has passed."""
-    left = (until_ms - exchange.now_ms()) / 1000
-    exchange.wait(min(max(left, 0.001), LONGEST_WAIT_SECONDS))
+def pause(exchange: Exchange, until_ms: int, look_ms: int = 0) -> None:
+    """Until something came, or that moment is there, or a while has passed.
+
+    Where a look takes ``look_ms``, the next is not at once: with many devices looking would be all that
+    is done, a reply at a time.
+    """
+    now_ms = exchange.now_ms()
+    exchange.wait(min(max((until_ms - now_ms) / 1000, 0.001), LONGEST_WAIT_SECONDS))
+    soonest_ms = now_ms + min(REST * look_ms, MOST_REST_MS)
+    while (left := soonest_ms - exchange.now_ms()) > 0:
+        exchange.wait(left / 1000)
 
 
 def collect(
@@ -89,6 +101,7 @@ def collect(
         require_running(exchange)
         now_ms = exchange.now_ms()  # first: what came until then is in the tasks
         tasks = tuple(exchange.tasks(step))
+        look_ms = exchange.now_ms() - now_ms
         for task in tasks:
             if task.state is TaskState.REPLIED and task.id not in judgements:
                 judgements[task.id] = judge(exchange.reply(task.id), task)
@@ -101,7 +114,7 @@ def collect(
         found = verdict(Bounds(len(tasks), wanted, deadline_ms), answers, now_ms)
         if isinstance(found, Close):
             return _decided(tasks, judgements, found, cohort)
-        pause(exchange, found.until_ms)
+        pause(exchange, found.until_ms, look_ms)
 
 
 def _deadline_ms(tasks: Sequence[Task]) -> int:

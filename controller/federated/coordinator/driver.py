@@ -168,7 +168,7 @@ class Driver:
 
     def _collect(self, step: int, wanted: int) -> Collected:
         base = arrays_of(self._record)
-        ratio, alike = self._terms.norm_ratio, self._strategy.chooses
+        ratio, alike = self._terms.norm_ratio, not self._strategy.sums
         return collect(
             self._exchange,
             step,

@@ -5,7 +5,7 @@ from typing import Final
 
 from agent.federated.evaluation import Evaluation
 from controller.federated.coordinator import selection
-from controller.federated.coordinator.admission import judged_evaluation
+from controller.federated.coordinator.admission import judged_evaluation, odd_evaluations
 from controller.federated.coordinator.collecting import (
     Story,
     collect,
@@ -13,6 +13,7 @@ from controller.federated.coordinator.collecting import (
     record_of,
     require_running,
 )
+from controller.federated.coordinator.mean import capped
 from controller.federated.coordinator.phase import size
 from controller.federated.coordinator.request import (
     ROUND,
@@ -110,21 +111,13 @@ class Fleet:
             requests = [request(Phase.EVALUATE, one, arrays, config) for one in nodes]
             tasks = self.ask(step, requests, Group(len(free), sizes.wanted))
         group = group_of(tasks[0]) if tasks else Group(0, 0)
-        found = collect(exchange, step, group.wanted, judged_evaluation)
+        found = collect(exchange, step, group.wanted, judged_evaluation, odd_evaluations)
         merged = Evaluation()
         for task in found.counted:
             told = found.admitted(task).evaluation
-            if told is not None:
-                merged = _merged(merged, told)
+            if told is not None and told.examples:
+                merged = merged.merge(capped(told, self.plan.admission.most_examples))
         why = found.why if tasks else "nobody was ready to evaluate"
         story = Story(group.eligible, why, metrics_of(merged), began_ms, exchange.now_ms())
         record = record_of(step, place.round, Phase.EVALUATE, found.tasks, found.outcomes, story)
         return record, found.outcomes
-
-
-def _merged(one: Evaluation, other: Evaluation) -> Evaluation:
-    """Both together; one of a device with other classes than the ones before says nothing here."""
-    try:
-        return one.merge(other)
-    except ValueError:
-        return one

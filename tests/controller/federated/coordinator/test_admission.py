@@ -122,3 +122,17 @@ def test_metrics_of_another_kind_are_out_of_the_way() -> None:
 
     assert set(odd_ones(told)) == {2}
     assert odd_ones({1: told[1], 3: told[3]}) == {}
+    listed = Admitted(1, 0, {"n": 1.0, "loss": [1.0]})
+    assert set(odd_ones({1: told[1], 3: told[3], 4: listed})) == {4}
+
+
+@pytest.mark.parametrize("weight", [-1, 2**31, -(2**60)])
+def test_an_evaluation_weighs_what_a_device_may_hold(weight: int) -> None:
+    message = message_pb2.Message.FromString(COUNTS)
+    (record,) = (item.metric_record for item in message.content.items)
+    next(item for item in record.items if item.key == "num-examples").value.sint64 = weight
+
+    found = judged_evaluation(message.SerializeToString(), WHOLE)
+
+    assert isinstance(found, Refused)
+    assert found.code == Code.WEIGHT

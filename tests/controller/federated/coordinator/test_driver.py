@@ -1,6 +1,6 @@
 """Rounds: who is asked, when they end, what is told of them, and when a run gives up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -327,6 +327,24 @@ def test_devices_are_told_how_to_train_in_flowers_words() -> None:
     assert values["server-round"].sint64 == 1
     assert message.metadata.message_type == "train"
     assert (message.metadata.run_id, message.metadata.src_node_id) == (77, 1)
+
+
+def test_where_a_look_takes_long_there_are_few() -> None:
+    found = ledger([MemoryDevice(f"cam-{at}", Learner(at), 10 + at) for at in range(40)])
+    exchange = MemoryExchange(found)
+    tasks, looks = exchange.tasks, []
+
+    def slowly(step: int) -> Sequence[Task]:
+        looks.append(found.now_ms)
+        found.now_ms += 5
+        return tasks(step)
+
+    exchange.tasks = slowly  # type: ignore[method-assign]
+    how = plan(run={"rounds": 1})
+    Driver(exchange, how, strategy_of(how, 77), initial()).drive()
+
+    assert found.phases[0].admitted == 40
+    assert len(looks) < 10
 
 
 def test_the_arrays_of_a_round_are_stored_once_and_travel_by_digest() -> None:

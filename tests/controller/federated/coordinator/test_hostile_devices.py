@@ -2,18 +2,21 @@
 
 import io
 from collections.abc import Callable
+from itertools import count
 
 import numpy as np
 import pytest
 
-from agent.federated.reply import METRICS
+from agent.federated.evaluation import Evaluation
+from agent.federated.reply import METRICS, evaluate_reply
 from agent.federated.update import as_floats, as_steps
 from controller.federated.coordinator.admission import Code
 from controller.federated.coordinator.driver import Driver
 from controller.federated.coordinator.flower import strategy_of
 from controller.federated.coordinator.request import arrays_of
+from controller.federated.evaluation_told import evaluation_of
 from controller.federated.run import RunState
-from controller.federated.task import Task, TaskState
+from controller.federated.task import Task, TaskState, node_id
 from protos.flower import message_pb2
 from protos.flower.arrays import INT8_STEP, NPY, int8_step, npy
 from protos.int8_step import Int8Step
@@ -364,6 +367,84 @@ def test_a_reply_to_an_evaluation_that_does_not_add_up_is_left_out() -> None:
     assert together.phases[0].reasons == {Code.METRICS: 1, Code.RECORDS: 0} or (
         together.phases[0].reasons == {Code.METRICS: 1}
     )
+
+
+def first_of_all() -> str:
+    """The name of a device whose node id is before those of the honest ones."""
+    first = min(node_id(one.name) for one in devices(3))
+    return next(name for n in count() if node_id(name := f"bad-{n}") < first)
+
+
+def telling(evaluation: Evaluation) -> Callable[..., bytes]:
+    return lambda message, _: evaluate_reply(message, evaluation)
+
+
+OTHERWISE = Evaluation(examples=40, loss_sum=9.0, judged=40)
+MUCH_OF_ONE = Evaluation(
+    examples=1,
+    judged=10**12,
+    correct=10**12,
+    confusion=(10**12, *(8 * (0,))),
+    confidences=(10**12, *(9 * (0,))),
+    confident_correct=(10**12, *(9 * (0,))),
+)
+
+
+@pytest.mark.parametrize("told", [OTHERWISE, MUCH_OF_ONE])
+def test_nobody_decides_by_its_counts_whose_counts_are_heard(told: Evaluation) -> None:
+    found = plan(run={"rounds": 1}, evaluation={"before": True})
+    alone = ledger(devices(3))
+    together = ledger([*devices(3), MemoryDevice(first_of_all(), telling(told), 10)])
+    for one in (alone, together):
+        Driver(MemoryExchange(one), found, strategy_of(found, 77), initial()).drive()
+
+    assert together.phases[0].metrics == alone.phases[0].metrics
+    assert together.phases[0].reasons == {Code.METRICS: 1}
+
+
+def test_an_evaluation_counts_as_many_examples_as_is_allowed_and_no_more() -> None:
+    many = 2**30
+    owning = Evaluation(
+        examples=many,
+        loss_sum=float(many),
+        judged=many,
+        correct=many,
+        confusion=(many, *(8 * (0,))),
+        confidences=(many, *(9 * (0,))),
+        confident_correct=(many, *(9 * (0,))),
+    )
+    found = plan(run={"rounds": 1}, evaluation={"before": True}, admission={"most_examples": 50})
+    together = ledger([*devices(3), MemoryDevice("cam-9", telling(owning))])
+    Driver(MemoryExchange(together), found, strategy_of(found, 77), initial()).drive()
+
+    told = evaluation_of(together.phases[0].metrics)
+    assert told.examples == told.judged == 30 + 35 + 40 + 50
+    assert sum(told.confusion) == sum(told.confidences) == told.judged
+
+
+ODD_METRICS: dict[str, Callable[[message_pb2.MetricRecord], None]] = {
+    "one more": lambda record: setattr(record.items.add(key="more").value, "double", 1.0),
+    "a list": lambda record: record.items[1].value.double_list.vals.extend([0.5]),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_METRICS.values(), ids=ODD_METRICS)
+def test_odd_metrics_do_not_stop_a_strategy_that_sees_every_reply(
+    odd: Callable[[message_pb2.MetricRecord], None],
+) -> None:
+    def answer(message: message_pb2.Message, task: Task) -> bytes:
+        made = message_pb2.Message.FromString(
+            reply(message, learnt(message), {**WEIGHT, "train_loss": 0.5})
+        )
+        odd(made.content.items[1].metric_record)
+        return made.SerializeToString()
+
+    median = plan(run={"rounds": 1}, strategy={"name": "FedMedian"})
+    found = ledger([*devices(3), MemoryDevice("cam-9", answer, 10)])
+    Driver(MemoryExchange(found), median, strategy_of(median, 77), initial()).drive()
+
+    assert found.run.state is RunState.FINISHED
+    assert found.phases[0].reasons == {Code.METRICS: 1}
 
 
 def test_npy_of_ours_passes() -> None:
