@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from controller.errors import StoreError
+from controller.federated.actions import require_flower
 
 MODULE: Final = "controller.federated.coordinator"
 MOST_LOG_BYTES: Final = 8 * 1024 * 1024
@@ -41,6 +42,7 @@ class Coordinators(Protocol):
         """Starts one for the run; ``tell`` is called when devices have to be told.
 
         Raises:
+            FlowerMissing: what coordinates is not installed.
             StoreError: no process can be started.
         """
         ...
@@ -55,6 +57,7 @@ class CoordinatorProcesses:
         self._module = module
 
     async def start(self, run: str, tell: Callable[[], None]) -> "CoordinatorProcess":  # noqa: D102
+        require_flower()
         words = (sys.executable, "-m", self._module, "--home", str(self._home), "--run", run)
         try:
             self._logs.mkdir(mode=0o700, exist_ok=True)

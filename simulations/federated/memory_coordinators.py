@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from controller.errors import ControllerError
+
 
 @dataclass
 class MemoryCoordinator:
@@ -50,12 +52,16 @@ class MemoryCoordinators:
 
     Attributes:
         started: all of them, in order.
+        failure: raised instead of starting another.
     """
 
     started: list[MemoryCoordinator] = field(default_factory=list)
+    failure: ControllerError | None = None
 
     async def start(self, run: str, tell: Callable[[], None]) -> MemoryCoordinator:
         """Starts one."""
+        if self.failure is not None:
+            raise self.failure
         made = MemoryCoordinator(run, tell)
         self.started.append(made)
         return made

@@ -13,6 +13,7 @@ from agent.clock import Clock
 from agent.waiting import sleep_unless
 from controller.errors import Conflict, ControllerError, StoreError
 from controller.federated import actions
+from controller.federated.errors import FlowerMissing
 from controller.federated.run import Run, RunState
 from controller.federated.supervision.actions import (
     Finished,
@@ -155,7 +156,11 @@ class RunLoop:
             self._attempts.pop(run.id, None)
             await asyncio.to_thread(self._close, run.id, why)
             return
-        coordinator = await self._coordinators.start(run.id, self._tell)
+        try:
+            coordinator = await self._coordinators.start(run.id, self._tell)
+        except FlowerMissing as error:
+            await asyncio.to_thread(self._close, run.id, f"{error.detail}. {error.remedy}")
+            return
         watch = asyncio.create_task(self._watch(run.id, coordinator))
         self._working[run.id] = _Work(coordinator, watch)
         log.info("federated.coordinator_started run=%s", run.id)

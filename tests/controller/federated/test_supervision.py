@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from controller.errors import Conflict, StoreError
+from controller.federated.errors import FlowerMissing
 from controller.federated.run import Run, RunState
 from controller.federated.supervision.actions import Made
 from controller.federated.supervision.attempts import (
@@ -117,6 +118,31 @@ async def test_one_that_makes_no_progress_is_given_up(supervised: Supervised) ->
     assert supervised.alive == []
     assert supervised.run().state is RunState.FAILED
     assert "died 9 times in a row: see digits-r1.log" in supervised.run().error
+
+
+async def test_a_run_that_nothing_here_can_coordinate_says_what_to_install(
+    supervised: Supervised,
+) -> None:
+    supervised.coordinators.failure = FlowerMissing("no Flower here")
+    supervised.put(RunState.RUNNING)
+
+    await supervised.loop.turn()
+
+    assert supervised.run().state is RunState.FAILED
+    assert "pip install 'muster[federated]'" in supervised.run().error
+
+
+async def test_a_process_that_can_not_be_had_is_tried_again(supervised: Supervised) -> None:
+    supervised.coordinators.failure = StoreError("no process can be started")
+    supervised.put(RunState.RUNNING)
+    with pytest.raises(StoreError):
+        await supervised.loop.turn()
+    supervised.coordinators.failure = None
+
+    await supervised.loop.turn()
+
+    assert len(supervised.alive) == 1
+    await supervised.loop.end()
 
 
 async def test_a_run_that_is_stopped_loses_its_coordinator_and_its_tasks(

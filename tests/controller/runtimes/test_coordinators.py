@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from controller.errors import StoreError
+from controller.federated.errors import FlowerMissing
 from controller.runtimes.coordinators import MOST_LOG_BYTES, CoordinatorProcesses
 
 PRETEND = "tests.controller.runtimes.pretend_coordinator"
@@ -64,6 +66,15 @@ async def test_a_long_log_begins_anew_and_a_short_one_goes_on(tmp_path: Path) ->
         made.kill()
         await made.ended()
         assert log.read_bytes() == after + f"--home {tmp_path} --run r1\n".encode()
+
+
+async def test_without_flower_none_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flwr", None)
+
+    with pytest.raises(FlowerMissing):
+        await CoordinatorProcesses(tmp_path, tmp_path).start("r1", lambda: None)
 
 
 async def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
