@@ -5,7 +5,7 @@ Nothing here is durable by itself: the same tasks and replies give the same deci
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.federated.coordinator.admission import (
@@ -15,7 +15,7 @@ from controller.federated.coordinator.admission import (
     Refused,
 )
 from controller.federated.coordinator.errors import Stopped
-from controller.federated.coordinator.phase import Answer, Bounds, Close, verdict
+from controller.federated.coordinator.phase import Answer, Bounds, Close, Wait, verdict
 from controller.federated.exchange import Exchange, Outcome, PhaseRecord
 from controller.federated.run import RunState
 from controller.federated.task import Phase, Task, TaskState
@@ -91,7 +91,7 @@ def collect(
         step: its number.
         wanted: so many good replies are enough.
         judge: whether a reply counts by itself.
-        cohort: what is looked at when all have come.
+        cohort: what is looked at when enough have come.
 
     Raises:
         Stopped: somebody has stopped the run.
@@ -110,11 +110,42 @@ def collect(
             for task in tasks
             if task.id in judgements
         ]
-        deadline_ms = _deadline_ms(tasks)
-        found = verdict(Bounds(len(tasks), wanted, deadline_ms), answers, now_ms)
+        bounds = Bounds(len(tasks), wanted, _deadline_ms(tasks))
+        admitted = {
+            task.node: judgement
+            for task in tasks
+            if isinstance(judgement := judgements.get(task.id), Admitted)
+        }
+        found, out = _without_outliers(bounds, answers, admitted, cohort, now_ms)
         if isinstance(found, Close):
-            return _decided(tasks, judgements, found, cohort)
+            return _decided(tasks, judgements, found, out)
         pause(exchange, found.until_ms, look_ms)
+
+
+def _without_outliers(
+    bounds: Bounds,
+    answers: Sequence[Answer],
+    admitted: Mapping[int, Admitted],
+    cohort: Cohort,
+    now_ms: int,
+) -> tuple[Wait | Close, Mapping[int, Refused]]:
+    """Whether the phase is over, and who is out of the way among those that it was over with.
+
+    Whoever is out of the way fills no quorum: else a quick one could leave too few, round by round.
+    """
+    out: dict[int, Refused] = {}
+    while True:
+        left = [replace(one, good=one.good and one.node not in out) for one in answers]
+        found = verdict(bounds, left, now_ms)
+        if isinstance(found, Wait):
+            return found, out
+        together = {
+            node: one for node, one in admitted.items() if node in found.counted or node in out
+        }
+        more = cohort(together)
+        if more.keys() <= out.keys():
+            return found, out
+        out |= more
 
 
 def _deadline_ms(tasks: Sequence[Task]) -> int:
@@ -125,16 +156,13 @@ def _deadline_ms(tasks: Sequence[Task]) -> int:
 
 
 def _decided(
-    tasks: tuple[Task, ...], judgements: Mapping[str, Judgement], close: Close, cohort: Cohort
+    tasks: tuple[Task, ...],
+    judgements: Mapping[str, Judgement],
+    close: Close,
+    out: Mapping[int, Refused],
 ) -> Collected:
-    together = {
-        task.node: judgement
-        for task in tasks
-        if task.node in close.counted and isinstance(judgement := judgements.get(task.id), Admitted)
-    }
-    out = cohort(together)
     judged = dict(judgements) | {task.id: out[task.node] for task in tasks if task.node in out}
-    counted = tuple(task for task in tasks if task.node in together and task.node not in out)
+    counted = tuple(task for task in tasks if task.node in close.counted)
     outcomes = tuple(outcome_of(task, judged.get(task.id), close.counted) for task in tasks)
     return Collected(tasks, judged, counted, outcomes, close.why)
 

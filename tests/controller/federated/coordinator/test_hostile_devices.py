@@ -369,6 +369,20 @@ def test_a_reply_to_an_evaluation_that_does_not_add_up_is_left_out() -> None:
     )
 
 
+def test_a_quick_one_that_is_out_of_the_way_fills_no_quorum() -> None:
+    bounded = plan(
+        run={"rounds": 1},
+        round={"quorum": 0.6, "minimum_cohort": 3},
+        admission={"norm_ratio": 5.0},
+    )
+    found = ledger([*devices(4), MemoryDevice("cam-9", stepping(0.5), 10)])
+    Driver(MemoryExchange(found), bounded, strategy_of(bounded, 77), initial()).drive()
+
+    assert found.run.state is RunState.FINISHED
+    (phase,) = found.phases
+    assert (phase.admitted, phase.reasons) == (3, {Code.NORM_OF_COHORT: 1})
+
+
 def first_of_all() -> str:
     """The name of a device whose node id is before those of the honest ones."""
     first = min(node_id(one.name) for one in devices(3))
