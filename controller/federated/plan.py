@@ -331,6 +331,13 @@ class Plan(Table):
             if self.round.buffer > self.round.concurrency:
                 text = f"is more than concurrency, {self.round.concurrency}: it would never fill"
                 yield ("round", "buffer"), text, ("round", "buffer", "concurrency")
+            if self.admission.norm_ratio:
+                text = "compares the updates of a round, and buffered has none: use norm_bound"
+                yield (
+                    ("admission", "norm_ratio"),
+                    text,
+                    ("admission", "norm_ratio", "round", "mode"),
+                )
         if self._compares() and not self.evaluation.after:
             text = "compares with an evaluation that [evaluation] after = false leaves out"
             yield ("candidate",), text, ("candidate", "evaluation", "after")

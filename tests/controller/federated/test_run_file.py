@@ -93,6 +93,7 @@ def test_every_strategy_has_its_parameters() -> None:
         ("[candidate.at_least]\naccuracy = 0.5\n[evaluation]\nafter = false", "leaves out"),
         ("[candidate]\nmost_worse = 0.5\n[evaluation]\nbefore = false", "leaves out"),
         ("[run.more]\nx = 1", "there is no such table"),
+        ('[round]\nmode = "buffered"\n[admission]\nnorm_ratio = 3.0', "use norm_bound"),
         ("x", "at the end"),
     ],
 )
