@@ -132,8 +132,11 @@ class FlowerStrategy:
     def _reply(self, update: Update) -> Message:
         metrics = MetricRecord({**update.metrics, EXAMPLES: update.weight})
         content = RecordDict({ARRAYS: _record(update.arrays), METRICS: metrics})
-        # Of a mean there is no node: whichever was asked first.
-        asked = self._asked.get(update.node) or next(iter(self._asked.values()))
+        asked = self._asked.get(update.node)
+        if asked is None and self.sums:  # of a mean there is no node: whichever was asked first
+            asked = next(iter(self._asked.values()))
+        if asked is None:  # it was asked before a restart, after which the strategy chose anew
+            asked = Message(RecordDict(), update.node, "train")
         return Message(content, reply_to=asked)
 
     def state(self) -> Mapping[str, State]:

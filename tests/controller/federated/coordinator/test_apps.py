@@ -1,8 +1,11 @@
 """A user's own ServerApp or Strategy, unmodified, over the fleet; killed at any call, it ends alike."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from flwr.app import Message
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideAdaptiveClipping, FedAvg
 
 from controller.federated.coordinator.driver import Driver
@@ -19,6 +22,7 @@ from controller.federated.coordinator.flower import (
     users_strategy,
 )
 from controller.federated.coordinator.request import arrays_of
+from controller.federated.coordinator.strategy import Update
 from controller.federated.exchange import Exchange
 from controller.federated.plan import Plan
 from controller.federated.run import RunState
@@ -181,3 +185,27 @@ def test_a_strategy_that_wants_more_nodes_than_there_are_ends_in_words() -> None
         Driver(
             MemoryExchange(ledger(devices(3))), quick, users_strategy(greedy, 77), initial()
         ).drive()
+
+
+class _Heard(FedAvg):
+    """Notes who answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: list[int] = []
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Any:
+        """As Flower does."""
+        several = list(replies)
+        self.nodes = [one.metadata.src_node_id for one in several]
+        return super().aggregate_train(server_round, several)
+
+
+def test_a_strategy_that_chose_others_after_a_restart_hears_who_answers_all_the_same() -> None:
+    strategy = _Heard()
+    arrays = arrays_of(initial())
+    updates = [Update(node, 1.0, arrays, {}) for node in (11, 12)]
+
+    users_strategy(strategy, 77).aggregate(1, updates, 5)
+
+    assert strategy.nodes == [11, 12]
