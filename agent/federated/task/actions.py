@@ -20,6 +20,7 @@ from agent.federated.errors import (
     ParametersLost,
     ParametersUnfit,
     ReplyTooLarge,
+    TaskUnfit,
     TooLate,
 )
 from agent.federated.ledger.actions import Offload
@@ -139,8 +140,21 @@ async def examine(means: Means, journal: Journal, order: Order, seconds: float) 
     most = most_bytes(subject.spec)
     if request.length > most:
         raise ParametersUnfit(f"parameters: {request.length} bytes; {most} at most")
+    _check_shown(request, order, subject, means.terms)
     _check_time(journal, request, order, subject, seconds)
     return Job(request, subject)
+
+
+def _check_shown(request: Request, order: Order, subject: Subject, terms: Terms) -> None:
+    """An update of one step over one example shows that example, however many there are."""
+    if request.phase != TRAIN:
+        return
+    plan, held = plan_of(request, order.id), subject.ground.held
+    shown = min(held, plan.batch * steps_of(plan, held))
+    if shown < terms.examples:
+        raise TaskUnfit(
+            f"config 'max-steps': an update of {shown} examples; {terms.examples} are asked for"
+        )
 
 
 def _check_time(

@@ -494,6 +494,17 @@ async def test_a_disk_that_is_full_for_a_while_costs_time_only(
     assert len(device.trainer.jobs) == 1
 
 
+@pytest.mark.parametrize(("steps", "code"), [(1, "task-unfit"), (4, "task-unfit"), (5, "")])
+async def test_no_update_shows_fewer_examples_than_the_owner_allows(
+    device: Device, orders: Orders, steps: int, code: str
+) -> None:
+    device.terms = Terms(examples=10)
+    reply = await carried_out(device, orders.task(batch_size=2, max_steps=steps))
+
+    assert read_reply(reply).HasField("error") == bool(code)
+    assert not code or declined(reply)[1] == code
+
+
 async def test_terms_are_the_owners_whatever_a_run_asks_for(device: Device, orders: Orders) -> None:
     device.terms = Terms(examples=100)
 
