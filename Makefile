@@ -7,8 +7,9 @@ DEMO_ARGS ?=
 TRANSPORT ?= grpc
 PYTEST_ARGS ?= -n 3 --dist worksteal
 SOAK_SEEDS ?= 20
+STUDY_ARGS ?=
 
-.PHONY: demo test soak check format bench oracle oracle-bench protos clean mosquitto
+.PHONY: demo test soak check format bench study oracle oracle-bench protos clean mosquitto
 
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +63,9 @@ format: $(VENV)/.dev  ## Format and mend what can be mended
 
 bench: $(VENV)/.dev mosquitto  ## The numbers, as ratios against the bare thing in the same run
 	$(BIN)/python -m simulations.bench
+
+study: $(VENV)/.dev  ## Federated runs, by strategy and by what befalls devices; PART="poisoning memory", STUDY_ARGS=--quick
+	$(BIN)/python -m simulations.study $(STUDY_ARGS) $(PART)
 
 oracle: $(VENV)-oracle/.installed  ## PyTorch's gradients anew, with which train steps are compared; ONLY="models losses"
 	$(VENV)-oracle/bin/python -m tests.controller.train_step.oracle.generate $(ONLY)
