@@ -42,6 +42,24 @@ class Digits:
     holdout_images: Images
     holdout_labels: Labels
 
+    @property
+    def shown(self) -> "Photographs":
+        """Those of the holdout that cameras show."""
+        return Photographs(self.holdout_images[::2], self.holdout_labels[::2])
+
+    @property
+    def kept(self) -> "Photographs":
+        """Those that no camera shows, and so no device learns from."""
+        return Photographs(self.holdout_images[1::2], self.holdout_labels[1::2])
+
+
+@dataclass(frozen=True, slots=True)
+class Photographs:
+    """Some of them, with what they show."""
+
+    images: Images
+    labels: Labels
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:

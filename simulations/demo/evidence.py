@@ -77,6 +77,42 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
     untouched: Sequence[str]
 
 
+class RoundEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One round of a federated run; ``reasons`` are those of declined and refused replies, by code."""
+
+    round: int
+    selected: int
+    admitted: int
+    declined: int
+    refused: int
+    silent: int
+    reasons: Mapping[str, int]
+    metrics: Mapping[str, float]
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+
+
+class Relearnt(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a change that all cameras saw. Accuracies are of the worst device.
+
+    They were measured on photographs that no camera shows: plain and inverted before, then inverted
+    and plain after. ``update_bytes`` made the candidate of its parent, in place of ``model_bytes``.
+    """
+
+    incident: str
+    run: str
+    candidate: int
+    accuracy_before: float
+    accuracy_drifted: float
+    accuracy_after: float
+    accuracy_after_on_plain: float
+    update_bytes: int
+    model_bytes: int
+    rounds: Sequence[RoundEvidence]
+    story: Sequence[str]
+
+
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. ``passed`` is whether everything was observed that must be."""
 
@@ -84,6 +120,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     devices: Sequence[DeviceEvidence]
     stopped: Stopped | None
+    relearnt: Relearnt | None
     attacks: Sequence[Attack]
     audit_records: int
     windows_stored: int

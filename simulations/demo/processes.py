@@ -33,9 +33,11 @@ class Daemon:
         self._command = list(command)
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
+        self._wanted = False
 
     def start(self) -> None:
         """Starts the process; its output is appended to ``log``."""
+        self._wanted = True
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own scripts
                 self._command,
@@ -55,6 +57,10 @@ class Daemon:
         """Whether the process is alive."""
         return self._process is not None and self._process.poll() is None
 
+    def failed(self) -> bool:
+        """Whether the process is not there, and nobody has ended it."""
+        return self._wanted and not self.running()
+
     def kill(self) -> None:
         """``kill -9``, of the process and its children."""
         self._signal(signal.SIGKILL)
@@ -64,6 +70,7 @@ class Daemon:
         self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
+        self._wanted = False
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -149,7 +156,7 @@ def wait_for(
         if found is not None:
             return found
         for daemon in daemons:
-            if not daemon.running():
+            if daemon.failed():
                 raise ProcessFailed(f"{daemon.name} ended\n{daemon.last_words()}")
         if time.monotonic() > deadline:
             words = "\n".join(f"--- {daemon.name}\n{daemon.last_words()}" for daemon in daemons)

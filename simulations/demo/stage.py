@@ -1,6 +1,7 @@
 """A controller and some devices in one folder, as separate processes that talk over real TLS."""
 
 import ssl
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ checkpoint_seconds = 1.0
 [reporting]
 interval_seconds = 1.0
 resources_seconds = 5.0
+
+[training]
+collect = true
 
 [connecting]
 transports = [{transports}]
@@ -86,11 +90,23 @@ class Device:
             transports=", ".join(f'"{one}"' for one in transports),
         )
         (home / "agent.toml").write_text(config)
-        self.daemon = Daemon(name, self.command("run"), home.with_suffix(".log"), {})
+        self.daemon = self._daemon(self.command("run"))
 
     def command(self, *words: str) -> list[str]:
         """A command of ``muster-agent`` for this device."""
         return [str(SCRIPTS / "muster-agent"), "--home", str(self.home), *words]
+
+    def take_over(self) -> None:
+        """From its next start on it is somebody else's: see ``poisoner``."""
+        words = [sys.executable, "-m", "simulations.demo.poisoner", *self.command("run")[1:]]
+        self.daemon = self._daemon(words)
+
+    def give_back(self) -> None:
+        """From its next start on it is its owner's again."""
+        self.daemon = self._daemon(self.command("run"))
+
+    def _daemon(self, command: Sequence[str]) -> Daemon:
+        return Daemon(self.name, command, self.home.with_suffix(".log"), {})
 
     def status(self) -> Any:
         """What ``muster-agent status`` says."""
@@ -173,6 +189,9 @@ class Stage:
             *("--api-port", api, "--session-port", session, "--enrolment-port", enrolment),
         )
 
+        config = self.home / "controller.toml"
+        seldom = "interval_seconds = 30.0"
+        config.write_text(config.read_text().replace(seldom, "interval_seconds = 1.0"))
         if self.broker is not None:
             self.muster(*self.broker.setup_words(self.home))
             self.broker.join(self.home / "controller.toml")
@@ -188,6 +207,18 @@ class Stage:
         token = self.muster_json("token", "create", "--label", f"site={site}")["token"]
         run_command(device.command("enrol", token, "--name", device.name), {})
         self.used_token = token
+
+    def take_over(self, device: Device) -> None:
+        """Somebody has taken the device over, and starts it anew."""
+        device.daemon.stop()
+        device.take_over()
+        device.daemon.start()
+
+    def give_back(self, device: Device) -> None:
+        """Its owner has it again."""
+        device.daemon.stop()
+        device.give_back()
+        device.daemon.start()
 
     def daemons(self) -> Sequence[Daemon]:
         """Every process that should run."""

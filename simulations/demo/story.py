@@ -10,6 +10,7 @@ from simulations.demo.evidence import DeviceEvidence, Evidence, Finding, told
 from simulations.demo.lookout import Lookout
 from simulations.demo.operator import MODEL, Operator, error_line
 from simulations.demo.processes import ProcessFailed, run_command
+from simulations.demo.relearning import Relearning
 from simulations.demo.stage import SITES, Device, Stage
 from simulations.demo.staged import Staged
 from simulations.demo.timeline import Timeline
@@ -18,6 +19,7 @@ from simulations.demo.traffic import Traffic
 BROKEN: Final = 2
 LEAST_ACCURACY: Final = 0.9
 ANSWERS: Final = 60
+GOOD_VERSION: Final = 2
 
 
 class Story:
@@ -29,8 +31,9 @@ class Story:
         self._lookout = Lookout(stage)
         self._operator = Operator(stage, timeline, self._data)
         self._attacks = Attacks(stage, timeline, self._operator)
-        self._traffic = Traffic(MODEL, self._data.holdout_images, self._data.holdout_labels)
+        self._traffic = Traffic(MODEL, self._data.shown)
         self._staged = Staged(stage, timeline, self._operator, self._traffic)
+        self._relearning = Relearning(stage, timeline, self._operator, self._traffic, self._data)
         self._accuracy: dict[str, float] = {}
         self._drift: dict[str, Any] = {"devices": []}
         self._inverted = {device.name for device in stage.devices[1 : 1 + BROKEN]}
@@ -48,6 +51,7 @@ class Story:
         self.a_second_version_comes()
         self.a_third_version_is_bad()
         self.a_thief_is_refused()
+        self._relearning.tell(GOOD_VERSION)
         self.nothing_was_lost()
 
     def stop(self) -> None:
@@ -146,6 +150,7 @@ class Story:
         self._attacks.tampered_bundle(honest[0], 4)
         self._attacks.honest_again(honest[-1], 4)
         self._attacks.replayed_directive(honest[0])
+        self._operator.bring_back(GOOD_VERSION, honest[-1].name)
 
     def nothing_was_lost(self) -> None:
         """Every request was answered, and the audit record holds."""
@@ -172,6 +177,7 @@ class Story:
             seconds=round(self._timeline.seconds, 1),
             devices=[self._device(one, slots, drift) for one in self._stage.devices],
             stopped=self._staged.stopped,
+            relearnt=self._relearning.learnt,
             attacks=self._attacks.made,
             audit_records=self._stage.get("/audit/verify")["records"],
             windows_stored=self._lookout.windows_stored(MODEL),

@@ -1,5 +1,6 @@
 """Requests to the devices, as an application beside each agent would send them."""
 
+import contextlib
 import json
 import threading
 import time
@@ -11,11 +12,13 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-Images = NDArray[np.float32]
+from simulations.demo.digits import Images, Labels, Photographs
 
 BATCH: Final = 16
 PAUSE_SECONDS: Final = 0.08
 """A camera sends so many photographs at a time, and then rests."""
+FEEDBACK_EVERY: Final = 8
+"""Of every so many requests somebody says what the photographs show."""
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Answers:
     first_failure: str = ""
     slowest_seconds: float = 0.0
     by_version: dict[str, int] = field(default_factory=dict)
+    told: int = 0
 
 
 class Camera:
@@ -38,41 +42,65 @@ class Camera:
         show: what the camera does to an image before it is sent; may be exchanged at any time.
     """
 
-    def __init__(
-        self, port: int, model: str, images: Images, truth: NDArray[np.int64], seed: int
-    ) -> None:
+    def __init__(self, port: int, model: str, photographs: Photographs, seed: int) -> None:
         self.answers = Answers()
         self.show: Callable[[Images], Images] = lambda images: images
-        self._url = f"http://127.0.0.1:{port}/v2/models/{model}/infer"
-        self._images, self._truth, self._seed = images, truth, seed
+        self._url = f"http://127.0.0.1:{port}/v2/models/{model}"
+        self._photographs, self._seed = photographs, seed
         self._stopping = threading.Event()
+        self._awake = threading.Event()
+        self._awake.set()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
         """Begins."""
         self._thread.start()
 
+    def rest(self) -> None:
+        """Asks nothing until ``go_on``: whoever ends an agent has its applications wait."""
+        self._awake.clear()
+
+    def go_on(self) -> None:
+        """Asks again."""
+        self._awake.set()
+
+    def ready(self) -> bool | None:
+        """True once the device answers for the model."""
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self._url}/ready", trust_env=False).is_success or None
+        return None
+
     def stop(self) -> None:
         """Ends after the request that is under way."""
         self._stopping.set()
+        self._awake.set()
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
         rng = np.random.default_rng(self._seed)
         with httpx.Client(timeout=10, trust_env=False) as http:
             while not self._stopping.is_set():
-                rows = rng.integers(0, len(self._images), size=BATCH)
-                self._ask(
-                    http, np.ascontiguousarray(self.show(self._images[rows])), self._truth[rows]
-                )
+                self._awake.wait()
+                rows = rng.integers(0, len(self._photographs.images), size=BATCH)
+                shown = np.ascontiguousarray(self.show(self._photographs.images[rows]))
+                truth = self._photographs.labels[rows]
+                self._ask(http, shown, truth)
+                if self.answers.requests % FEEDBACK_EVERY == 0:
+                    self._tell(http, truth)
                 self._stopping.wait(PAUSE_SECONDS)
 
-    def _ask(self, http: httpx.Client, images: Images, truth: NDArray[np.int64]) -> None:
+    def _tell(self, http: httpx.Client, truth: Labels) -> None:
+        """Somebody has looked at the photographs, and says what they show."""
+        told = {"id": str(self.answers.requests), "truth": truth.tolist()}
+        with contextlib.suppress(httpx.HTTPError):  # the agent may be gone just now
+            self.answers.told += http.post(f"{self._url}/feedback", json=told).is_success
+
+    def _ask(self, http: httpx.Client, images: Images, truth: Labels) -> None:
         answers = self.answers
         answers.requests += 1
         started = time.perf_counter()
         try:
-            version, labels = _infer(http, self._url, images)
+            version, labels = _infer(http, self._url, images, str(answers.requests))
         except (httpx.HTTPError, ValueError, KeyError) as error:
             answers.failed += 1
             answers.first_failure = answers.first_failure or f"{type(error).__name__}: {error}"
@@ -86,13 +114,13 @@ class Camera:
 class Traffic:
     """One camera per device; what it answers is counted over all of them."""
 
-    def __init__(self, model: str, images: Images, truth: NDArray[np.int64]) -> None:
+    def __init__(self, model: str, photographs: Photographs) -> None:
         self.cameras: dict[str, Camera] = {}
-        self._model, self._images, self._truth = model, images, truth
+        self._model, self._photographs = model, photographs
 
     def start(self, device: str, port: int) -> None:
         """A camera begins to photograph for the device."""
-        camera = Camera(port, self._model, self._images, self._truth, seed=len(self.cameras))
+        camera = Camera(port, self._model, self._photographs, seed=len(self.cameras))
         self.cameras[device] = camera
         camera.start()
 
@@ -136,11 +164,26 @@ class Traffic:
         return self.answered_with(version) == self.cameras.keys() or None
 
 
-def _infer(http: httpx.Client, url: str, images: Images) -> tuple[str, NDArray[np.int64]]:
+def exam(port: int, model: str, photographs: Photographs) -> float:
+    """The share of right labels of the model at that port.
+
+    Raises:
+        httpx.HTTPError: it does not answer.
+    """
+    with httpx.Client(timeout=30, trust_env=False) as http:
+        url = f"http://127.0.0.1:{port}/v2/models/{model}"
+        _, labels = _infer(http, url, np.ascontiguousarray(photographs.images), "exam")
+    return float(np.mean(labels == photographs.labels))
+
+
+def _infer(
+    http: httpx.Client, url: str, images: Images, request: str
+) -> tuple[str, NDArray[np.int64]]:
     """(version that answered, labels), with the protocol's binary tensors."""
     body = images.tobytes()
     head = json.dumps(
         {
+            "id": request,
             "inputs": [
                 {
                     "name": "image",
@@ -153,7 +196,9 @@ def _infer(http: httpx.Client, url: str, images: Images) -> tuple[str, NDArray[n
         }
     ).encode()
     response = http.post(
-        url, content=head + body, headers={"Inference-Header-Content-Length": str(len(head))}
+        f"{url}/infer",
+        content=head + body,
+        headers={"Inference-Header-Content-Length": str(len(head))},
     )
     response.raise_for_status()
     answer = response.json()
