@@ -21,6 +21,7 @@ from controller.retraining.proposal import (
     Decision,
     RetrainPolicy,
     Situation,
+    Why,
     decided,
     has_moved,
     run_file,
@@ -42,9 +43,12 @@ class Memory:
     Attributes:
         since_ms: by model, since when its data have moved over most devices.
         files: fleets' files that were read, by their digest.
+        answered: by model, the version whose change has had its incident: until its data were as in
+            the reference again, another would be of the same change.
     """
 
     since_ms: dict[str, int] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
     files: dict[str, tuple[RetrainPolicy, ...]] = field(default_factory=dict)
 
 
@@ -80,11 +84,8 @@ def look(
     if seen is None:
         return None
     now_ms = int(now * 1000)
-    if has_moved(seen, policy.share) is None:
-        memory.since_ms.setdefault(policy.model, now_ms)
-    else:
-        memory.since_ms.pop(policy.model, None)
     with store.read() as tx:
+        _remember(memory, policy, seen, now_ms, is_open=_is_open(tx, policy.model))
         situation = _situation(tx, policy, seen, memory)
     decision = decided(policy, situation, now_ms)
     if decision.act is Act.NOTHING:
@@ -93,7 +94,25 @@ def look(
         if _is_open(tx, policy.model):
             return decided(policy, _situation(tx, policy, seen, memory), now_ms)
         _open(tx, policy, seen, decision, now)
+    memory.answered[policy.model] = seen.version
+    memory.since_ms.pop(policy.model, None)
     return decision
+
+
+def _remember(
+    memory: Memory, policy: RetrainPolicy, seen: Watched, now_ms: int, *, is_open: bool
+) -> None:
+    model, why = policy.model, has_moved(seen, policy.share)
+    if why in {Why.QUIET, Why.FEW}:
+        memory.answered.pop(model, None)
+    elif is_open:
+        memory.answered[model] = seen.version
+    elif memory.answered.get(model) != seen.version:
+        memory.answered.pop(model, None)
+    if why is None and model not in memory.answered:
+        memory.since_ms.setdefault(model, now_ms)
+    else:
+        memory.since_ms.pop(model, None)
 
 
 def most_run(tx: Transaction, model: str) -> int | None:

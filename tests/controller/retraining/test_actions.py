@@ -217,6 +217,17 @@ def test_one_that_somebody_closes_stays_closed() -> None:
     assert watch.states() == {"pump-i1": IncidentState.CLOSED}
     assert "closed by ada: the lamps are mended" in watch.told("pump-i1")
 
+    for _ in range(3):  # the same change again would be a run again, as often as it is closed
+        watch.turn(1000)
+    assert watch.states() == {"pump-i1": IncidentState.CLOSED}
+    began = 1 + int(watch.clock.now().timestamp())
+    watch.tell(began, [0.0] * 5)
+    watch.turn(10)
+    watch.tell(began + 1, ALL)
+    watch.turn(0)
+    watch.turn(600)
+    assert watch.states() == {"pump-i1": IncidentState.CLOSED, "pump-i2": IncidentState.OPEN}
+
 
 def test_of_two_controllers_one_looks() -> None:
     watch = watching(ALL)
