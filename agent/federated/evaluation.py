@@ -19,6 +19,9 @@ BINS: Final = 10
 MOST_CLASSES: Final = 64
 """With more, there is no confusion matrix: it would outweigh the model."""
 
+FARTHEST: Final = 7e38
+"""No two float32 are farther apart; no loss of a batch, which is one, is larger."""
+
 Metrics = Mapping[str, int | float | list[int] | list[float]]
 Array = NDArray[Any]
 
@@ -111,7 +114,7 @@ def read_evaluation(metrics: Mapping[str, object]) -> Evaluation:
         else:
             found[one.name] = _finite(name, value)
     evaluation = Evaluation(**found)
-    if reason := _discord(evaluation):
+    if reason := _discord(evaluation) or _beyond(evaluation):
         raise DocumentError("malformed", f"evaluation: {reason}")
     return evaluation
 
@@ -151,6 +154,22 @@ def _discord(one: Evaluation) -> str:
             return f"confidences are not of {BINS} bins"
         if sum(one.confidences) != one.judged or sum(one.confident_correct) != one.correct:
             return "confidences do not add up to what was judged and right"
+    return ""
+
+
+def _beyond(one: Evaluation) -> str:
+    """Which sum is beyond what so many float32 can come to; empty if none is."""
+    if min(one.absolute_error_sum, one.squared_error_sum, one.truth_squared_sum) < 0:
+        return "a sum of squares, or of distances, is negative"
+    sums = (
+        (one.loss_sum, FARTHEST * one.examples),
+        (one.absolute_error_sum, FARTHEST * one.judged),
+        (one.truth_sum, FARTHEST * one.judged),
+        (one.squared_error_sum, FARTHEST**2 * one.judged),
+        (one.truth_squared_sum, FARTHEST**2 * one.judged),
+    )
+    if any(abs(value) > most for value, most in sums):
+        return "a sum is larger than its numbers can be"  # and could not be added up
     return ""
 
 

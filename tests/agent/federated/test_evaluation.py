@@ -124,6 +124,11 @@ GOOD = evaluated(Loss.NLL, 1.0, np.zeros((4, 2), np.float32), np.array([0, 1, 0,
         ({"loss-sum": float("nan")}, "loss-sum is no finite number"),
         ({"loss-sum": "1"}, "loss-sum is no finite number"),
         ({"correct": 5}, "more were right than were judged"),
+        ({"loss-sum": 1e300}, "larger than its numbers"),
+        ({"truth-sum": -1e300}, "larger than its numbers"),
+        ({"squared-error-sum": 1e300}, "larger than its numbers"),
+        ({"absolute-error-sum": -1.0}, "negative"),
+        ({"squared-error-sum": -1.0}, "negative"),
         ({"confusion": [4]}, "add up"),
         ({"confusion": [3, 0, 1]}, "not square"),
         ({"confusion": [0] * (MOST_CLASSES**2 + 1)}, "no list of counts"),
@@ -136,6 +141,15 @@ GOOD = evaluated(Loss.NLL, 1.0, np.zeros((4, 2), np.float32), np.array([0, 1, 0,
 def test_counts_that_cannot_be_are_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(DocumentError, match=said):
         read_evaluation({**GOOD.metrics(), **change})
+
+
+def test_numbers_as_far_off_as_a_float32_can_be_are_told() -> None:
+    most = np.finfo(np.float32).max
+    found = evaluated(
+        Loss.MSE, float(most), np.full((4, 2), most, np.float32), np.full((4, 2), -most)
+    )
+
+    assert read_evaluation(found.metrics()) == found
 
 
 def test_models_with_different_classes_are_not_merged() -> None:
