@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from agent.federated.evaluation import Evaluation, read_evaluation
 from agent.federated.reply import EXAMPLES
+from controller.federated.coordinator.items import check_items
 from controller.federated.task import Task
 from protos.errors import DocumentError
 from protos.flower import message_pb2
@@ -243,7 +244,10 @@ def _read(data: bytes, task: Task) -> message_pb2.Message:
     if len(data) > task.reply_bytes:
         raise Unfit(Code.TOO_LARGE, f"{len(data)} bytes; {task.reply_bytes} at most")
     try:
+        check_items(data)
         message = message_pb2.Message.FromString(data)
+    except DocumentError as error:
+        raise Unfit(Code.MALFORMED, error.detail) from error
     except DecodeError as error:
         raise Unfit(Code.MALFORMED, "not a message") from error
     if message.metadata.reply_to_message_id != task.id:

@@ -1,5 +1,7 @@
 """Whatever bytes a device sends, there is a judgement, and no exception."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,6 +101,23 @@ def test_any_damage_to_a_good_reply_is_judged(
 def test_what_was_not_admitted_is_not_decoded() -> None:
     with pytest.raises(Unfit, match="not a message"):
         update_of(b"\xff" * 50, TERMS, BASE)
+
+
+def test_a_crowd_of_items_is_counted_and_not_read() -> None:
+    def within(number: int, data: bytes) -> bytes:
+        return bytes([number << 3 | 2]) + _varint(len(data)) + data
+
+    records = b"".join(within(2, bytes([10, 0]) * 600) for _ in range(200))
+    message = within(2, within(1, records))
+    found = judged_update(message, replace(WHOLE, reply_bytes=len(message)), TERMS, BASE)
+
+    assert isinstance(found, Refused)
+    assert (found.code, found.reason) == (Code.MALFORMED, "more than 100000 items")
+
+
+def _varint(value: int) -> bytes:
+    low = bytes([value & 127 | (128 if value > 127 else 0)])
+    return low if value < 128 else low + _varint(value >> 7)
 
 
 def updates(*norms: float) -> dict[int, Admitted]:
