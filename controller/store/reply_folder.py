@@ -46,7 +46,8 @@ class ReplyFolder:
             with self._alone(piece.task):
                 if whole.exists():
                     return Kept(whole.stat().st_size, whole=True)
-                self._drop_others(piece.task, part)
+                if not part.exists():  # else they went when it was begun
+                    self._drop_others(piece.task, part)
                 have = _extended(part, piece)
                 if have < piece.length:
                     return Kept(have)
@@ -71,8 +72,12 @@ class ReplyFolder:
     def remove(self, task: str) -> None:  # noqa: D102
         try:
             with self._alone(task):
-                for path in self._of(task):
-                    path.unlink(missing_ok=True)
+                whole = self._folder / f"{task}{_WHOLE}"
+                if whole.exists():  # beside it there is no part
+                    whole.unlink()
+                    return
+                for path in self._folder.glob(f"{task}.*{_PART}"):
+                    path.unlink()
         except OSError as error:
             raise _failed(self._folder, error) from error
 
@@ -82,9 +87,6 @@ class ReplyFolder:
         except OSError as error:
             raise _failed(self._folder, error) from error
         return {name.partition(".")[0] for name in names if name.endswith((_WHOLE, _PART))}
-
-    def _of(self, task: str) -> list[Path]:
-        return [*self._folder.glob(f"{task}.*{_PART}"), *self._folder.glob(f"{task}{_WHOLE}")]
 
     def _drop_others(self, task: str, part: Path) -> None:
         for path in self._folder.glob(f"{task}.*{_PART}"):
