@@ -9,7 +9,7 @@ PYTEST_ARGS ?= -n 3 --dist worksteal
 SOAK_SEEDS ?= 20
 STUDY_ARGS ?=
 
-.PHONY: demo test soak check format bench study oracle oracle-bench protos clean mosquitto
+.PHONY: demo test soak check format bench study simulation oracle oracle-bench protos clean mosquitto
 
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/uv
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo,federated]' --group dev
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.simulation: $(VENV)/.dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --group simulation
+	@touch $@
 
 # The protocol's own clients live apart: their messages and ours bear the same names.
 $(VENV)-conformance/.installed: pyproject.toml | $(VENV)/bin/uv
@@ -66,6 +70,10 @@ bench: $(VENV)/.dev mosquitto  ## The numbers, as ratios against the bare thing 
 
 study: $(VENV)/.dev  ## Federated runs, by strategy and by what befalls devices; PART="poisoning memory", STUDY_ARGS=--quick
 	$(BIN)/python -m simulations.study $(STUDY_ARGS) $(PART)
+	$(if $(PART),,$(BIN)/python -m simulations.side_by_side)
+
+simulation: $(VENV)/.simulation  ## A run on Flower's simulation runtime, which needs Ray
+	$(BIN)/python -m pytest -q tests/controller/federated/flower_app/simulation_runtime.py
 
 oracle: $(VENV)-oracle/.installed  ## PyTorch's gradients anew, with which train steps are compared; ONLY="models losses"
 	$(VENV)-oracle/bin/python -m tests.controller.train_step.oracle.generate $(ONLY)

@@ -1,4 +1,4 @@
-"""Flower's own SuperLink and SuperNodes as processes; nothing of theirs is outside of one folder."""
+"""Flower's own SuperLink and SuperNodes as processes; their files are in one folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,14 @@ START_SECONDS: Final = 240.0
 
 
 class FlowerProcesses:
-    """A SuperLink, and a SuperNode for each .npz file of examples. They call nobody outside."""
+    """A SuperLink, and a SuperNode for each .npz file of examples. They call nobody outside.
 
-    def __init__(self, folder: Path, examples: Sequence[Path]) -> None:
+    With ``simulated`` clients there are no SuperNodes: Flower's simulation has so many, on Ray.
+    """
+
+    def __init__(self, folder: Path, examples: Sequence[Path], simulated: int = 0) -> None:
         self.folder = folder
+        self._simulated = simulated
         self._examples = examples
         self.port, *self._ports = free_ports(1 + len(examples))
         self._home = folder / "home" / ".flwr"
@@ -26,10 +30,12 @@ class FlowerProcesses:
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # of Flower's settings the quickest
+            "RAY_USAGE_STATS_ENABLED": "0",
         }
         self.superlink = self._daemon("superlink", *(
             "flower-superlink", "--insecure", "--disable-runtime-dependency-installation",
             "--host", "127.0.0.1", "--port", str(self.port),
+            *(["--simulation"] if simulated else []),
         ))  # fmt: skip
         self.nodes: list[Daemon] = []
 
@@ -53,11 +59,16 @@ class FlowerProcesses:
             node.start()
             self.nodes.append(node)
 
-    def run(self, app: Path) -> Path:
-        """Has the app run, which was exported; returns the trained model's file when it is there."""
+    def run(self, app: Path, config: str = "") -> Path:
+        """Has the app run, which was exported; returns the trained model's file when it is there.
+
+        ``config`` is what else stands in Flower's ``--run-config``.
+        """
         result = self.folder / f"{app.name}.onnx"
-        config = f'result="{result}"'
+        config = f'result="{result}" {config}'.strip()
         words = [str(SCRIPTS / "flwr"), "run", str(app), CONNECTION, "--run-config", config]
+        if self._simulated:
+            words += ["--federation-config", f"num-supernodes={self._simulated}"]
         run_command(words, self._environment, START_SECONDS)
         every = [self.superlink, *self.nodes]
         wait_for("trained model", lambda: result.exists() or None, START_SECONDS, every)
