@@ -53,7 +53,7 @@ def _trials(silent: float, over: float, scale: Scale) -> Iterator[Trial]:
 def _row(silent: float, over: float, several: Sequence[Course]) -> tuple[Cell, ...]:
     records = [record for course in several for record in course.records]
     return (
-        f"{silent:.0%}",
+        f"{100 * silent:.0f} %",
         over,
         mean_cell([one.accuracy for one in several]),
         statistics.mean(one.admitted for one in records),

@@ -86,4 +86,4 @@ def _cell(several: list[Course]) -> str:
         for course in several
     ]
     share = sum(refused) / len(refused)
-    return f"{shown} ({share:.0%})" + (" failed" if failed else "")
+    return f"{shown} ({100 * share:.0f} %)" + (" failed" if failed else "")
