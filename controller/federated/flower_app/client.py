@@ -84,12 +84,12 @@ def _parameters(message: Message) -> tuple[str, Parameters]:
 
 def _settings(context: Context) -> tuple[str, str, int, int]:
     """Where files and examples are, and which of how many parts of these are this client's."""
-    own: Mapping[str, object] = {**context.run_config, **context.node_config}
+    said: Mapping[str, object] = {**context.run_config, **context.node_config}
     return (
-        str(context.node_config.get(FILES, own.get(FILES, ""))),
-        str(context.node_config.get(EXAMPLES, own.get(EXAMPLES, ""))),
-        int(str(context.node_config.get(PART, 0))),
-        int(str(context.node_config.get(PARTS, 1))),
+        str(said.get(FILES, "")),
+        str(said.get(EXAMPLES, "")),
+        int(str(said.get(PART, 0))),
+        int(str(said.get(PARTS, 1))),
     )
 
 

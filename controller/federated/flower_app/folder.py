@@ -62,7 +62,7 @@ Every machine has Muster with Flower: `pip install 'muster[federated]'`.
     export FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
     flower-superlink --insecure --disable-runtime-dependency-installation
     flower-supernode --insecure --superlink HOST:8000 --node-config 'examples="/path/to/own.npz"'
-    flwr run {name} HOST --stream
+    flwr run . HOST --stream        # in this folder
 
 `HOST` is a connection in `~/.flwr/config.toml`: `[superlink.HOST]`, `address = "HOST:8000"`,
 `insecure = true`. `examples` is an .npz file with an array for each input of the model and `y` with the
