@@ -228,9 +228,10 @@ class AdmissionTable(Table):
     norm_bound: Ratio = 0.0
     """An update whose Euclidean norm over all parameters is larger is refused; 0 is no bound."""
 
-    norm_ratio: Annotated[float, Field(ge=0)] = 0.0
+    norm_ratio: Annotated[float, Field(ge=0)] = 10.0
     """An update whose norm is more than so many times the median of its round's is refused; 0 is no
-    bound."""
+    bound. Not asked in `buffered`, where `norm_bound` is the one that keeps a device from owning the
+    model."""
 
     reply_bytes: Annotated[int, Field(ge=0, le=2**31)] = 0
     """The most that a reply may have; 0 is what the model's parameters can take."""
@@ -331,7 +332,7 @@ class Plan(Table):
             if self.round.buffer > self.round.concurrency:
                 text = f"is more than concurrency, {self.round.concurrency}: it would never fill"
                 yield ("round", "buffer"), text, ("round", "buffer", "concurrency")
-            if self.admission.norm_ratio:
+            if self.admission.norm_ratio and "norm_ratio" in self.admission.model_fields_set:
                 text = "compares the updates of a round, and buffered has none: use norm_bound"
                 yield (
                     ("admission", "norm_ratio"),

@@ -45,8 +45,8 @@ class RetrainingTable(Table):
     it is a candidate that approvers sign, in either case."""
 
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """The data of so large a share of the devices must have moved, of those that have told enough.
-    If fewer have, these are broken, and training on what they see would not help."""
+    """The data of so large a share of the devices must have moved, of all that run the version. If
+    fewer have, these are broken, and training on what they see would not help."""
 
     after: Duration = 600.0
     """For so long it must have been so."""

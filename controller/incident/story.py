@@ -36,6 +36,7 @@ class Watched:
         rows: predictions that were merged.
         ended_ms: end of the newest window.
         sentences: what changed, for a person.
+        running: devices that say that the version answers on them; 0 where that was not asked.
     """
 
     version: int
@@ -45,6 +46,7 @@ class Watched:
     rows: int
     ended_ms: int
     sentences: tuple[str, ...] = ()
+    running: int = 0
 
 
 @dataclass(frozen=True, slots=True)

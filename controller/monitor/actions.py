@@ -11,6 +11,7 @@ from agent.monitor.finding import Finding, Verdict
 from agent.monitor.reference import Reference, read_reference
 from agent.monitor.window import together
 from controller.errors import InvalidInput, NotFound
+from controller.fleet.device import DeviceStatus
 from controller.monitor.fleet import DeviceDrift, judge_fleet
 from controller.monitor.merge import ClosedWindow, merged, read_stored
 from controller.monitor.summary import SeriesSummary, summaries
@@ -228,6 +229,8 @@ def _told_of(store: Store, blobs: BlobStore, manifest: Manifest, since_ms: int) 
     with store.read() as tx:
         enough = reference.policy.n_min
         newest = tx.telemetry.newest_windows(model, version, profile, enough, since_ms)
+        revoked = {one.id for one in tx.devices.all() if one.status is DeviceStatus.REVOKED}
+        newest = [one for one in newest if one.device not in revoked]
         stored = tx.telemetry.window_count(model, version, since_ms)
     return _Told(version, profile, reference, _by_device(reference, newest), stored)
 

@@ -3,13 +3,14 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.inference.deployments import CHAMPION
 from controller.audit import Entry
 from controller.errors import ControllerError, InvalidInput
 from controller.federated import actions as runs
 from controller.federated.actions import Wish
+from controller.fleet.device import DeviceStatus
 from controller.fleet_config.problems import BadFleetFile
 from controller.fleet_config.reading import read_fleet
 from controller.incident.actions import watched
@@ -79,10 +80,12 @@ def look(
         InvalidInput: its windows can't be read.
     """
     with store.read() as tx:
-        version = most_run(tx, policy.model)
-    seen = watched(store, blobs, policy.model, version)
-    if seen is None:
+        running = devices_by_version(tx, policy.model)
+    version = max(running, key=lambda one: (running[one], one), default=None)
+    told = watched(store, blobs, policy.model, version)
+    if told is None:
         return None
+    seen = replace(told, running=running[told.version])
     now_ms = int(now * 1000)
     with store.read() as tx:
         _remember(memory, policy, seen, now_ms, is_open=_is_open(tx, policy.model))
@@ -115,14 +118,17 @@ def _remember(
         memory.since_ms.pop(model, None)
 
 
-def most_run(tx: Transaction, model: str) -> int | None:
-    """The version that answers on most devices, the newest of several; None if no device says so."""
-    running = Counter(
+def devices_by_version(tx: Transaction, model: str) -> Counter[int]:
+    """How many devices say that a version of the model answers on them; none that were revoked."""
+    revoked = {one.id for one in tx.devices.all() if one.status is DeviceStatus.REVOKED}
+    return Counter(
         slot.version
         for slot in tx.devices.slots()
-        if slot.model == model and slot.slot == CHAMPION and slot.running
+        if slot.model == model
+        and slot.slot == CHAMPION
+        and slot.running
+        and slot.device not in revoked
     )
-    return max(running, key=lambda version: (running[version], version), default=None)
 
 
 def _situation(tx: Transaction, policy: RetrainPolicy, seen: Watched, memory: Memory) -> Situation:

@@ -27,7 +27,7 @@ class RetrainPolicy:
         model: which.
         selector: the devices that take part.
         retrain: whether a run may start by itself.
-        share: so many of the devices that have told enough must have moved, from 0 to 1.
+        share: of the devices that run the version so many must have moved, from 0 to 1.
         after_seconds: for so long it must have been so.
         rounds, seed: of the run.
         settings: the run file's text but for ``[run]``; empty for the defaults.
@@ -101,14 +101,19 @@ class Decision:
 
 
 def has_moved(watched: Watched, share: float) -> Why | None:
-    """None if the data of so large a share of the devices have moved, and their merged data too."""
+    """None if the data of so large a share of the devices have moved, and their merged data too.
+
+    The share is of all that run the version, so that a few that tell while the others are silent, or
+    lie, decide nothing.
+    """
     if watched.verdict == "insufficient_data" or watched.judged < 2:
         return Why.UNDECIDED
     if watched.verdict == "bad_data":
         return Why.FAULTY
     if watched.verdict != MOVED:
         return Why.QUIET
-    return None if watched.moved >= share * watched.judged and watched.moved > 1 else Why.FEW
+    devices = max(watched.judged, watched.running)
+    return None if watched.moved >= share * devices and watched.moved > 1 else Why.FEW
 
 
 def decided(policy: RetrainPolicy, situation: Situation, now_ms: int) -> Decision:

@@ -42,6 +42,7 @@ def test_it_starts_by_itself_only_where_the_file_says_so() -> None:
         (replace(MOVED, watched=replace(DRIFT, verdict="insufficient_data")), NOW, Why.UNDECIDED),
         (replace(MOVED, watched=replace(DRIFT, judged=1, moved=1)), NOW, Why.UNDECIDED),
         (replace(MOVED, watched=replace(DRIFT, moved=2)), NOW, Why.FEW),
+        (replace(MOVED, watched=replace(DRIFT, running=9)), NOW, Why.FEW),
         (replace(MOVED, incident_open=True), NOW, Why.OPEN),
         (MOVED, NOW - 1, Why.WAITING),
         (replace(MOVED, since_ms=0), NOW, Why.WAITING),
