@@ -86,7 +86,12 @@ def tables(scale: Scale, workers: int) -> list[Table]:
     played = iter(courses([*trials, *floats], workers))
     found = {cell: list(islice(played, scale.seeds)) for cell in cells}
     as_floats = {one: list(islice(played, scale.seeds)) for one in _partitions(scale)}
-    return [_accuracies(found, scale), _rounds(found, scale), _encodings(found, as_floats)]
+    return [
+        _accuracies(found, scale),
+        _steady(found, scale),
+        _rounds(found, scale),
+        _encodings(found, as_floats),
+    ]
 
 
 def _partitions(scale: Scale) -> list[str]:
@@ -121,6 +126,21 @@ def _accuracies(found: Found, scale: Scale) -> Table:
 
 def _difference(courses: Sequence[Course], theirs: float) -> float:
     return statistics.mean(one.accuracy for one in courses) - theirs
+
+
+def _steady(found: Found, scale: Scale) -> Table:
+    def cell(name: str, partition: str) -> Cell:
+        courses = found.get((name, partition))
+        return mean_cell([one.steady_accuracy for one in courses]) if courses else ""
+
+    partitions = _partitions(scale)
+    names = dict.fromkeys(name for name, _ in found)
+    return Table(
+        "steady",
+        "The same, as the mean of the last ten rounds",
+        ("strategy", *partitions),
+        tuple((name, *(cell(name, one) for one in partitions)) for name in names),
+    )
 
 
 def _rounds(found: Found, scale: Scale) -> Table:

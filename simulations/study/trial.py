@@ -41,9 +41,12 @@ USUAL: Final[Tables] = {
     "strategy": {"fraction": 0.5},
     "round": {"over_selection": 1.0},
     "training": {"epochs": 5, "batch_size": 10, "learning_rate": 0.1},
+    "admission": {"norm_ratio": 0.0},
     "evaluation": {"before": False, "after": False},
 }
-"""The run file of all trials: half of the devices a round, and the product's own defaults."""
+"""The run file of all trials: half of the devices a round, and norms compared only where that is said."""
+
+STEADY_ROUNDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,12 @@ class Course:
     def accuracy(self) -> float:
         """In the end."""
         return self.accuracies[-1]
+
+    @property
+    def steady_accuracy(self) -> float:
+        """The mean of the last ten rounds: one round's hangs on who was asked in it."""
+        last = self.accuracies[-STEADY_ROUNDS:]
+        return sum(last) / len(last)
 
     def rounds_to(self, accuracy: float) -> int | None:
         """After how many rounds it was as good as that; None if it never was."""

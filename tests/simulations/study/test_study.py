@@ -54,6 +54,7 @@ def test_rounds_and_seconds_to_an_accuracy_are_those_of_the_first_round_with_it(
 
     assert (course.rounds_to(0.5), course.seconds_to(0.8)) == (1, 120.0)
     assert (course.rounds_to(0.9), course.seconds_to(0.9)) == (None, None)
+    assert course.steady_accuracy == pytest.approx(0.5)
     assert (middle([3, None, 5]), middle([None, 3, None])) == (5, None)
 
 
@@ -124,7 +125,7 @@ def test_fedbuff_waits_for_nobody() -> None:
 @pytest.mark.parametrize(
     ("part", "tables"),
     [
-        (strategies, ["strategies", "rounds-to-95", "encodings"]),
+        (strategies, ["strategies", "steady", "rounds-to-95", "encodings"]),
         (poisoning, ["poisoning"]),
         (dropouts, ["dropouts"]),
         (asynchronous, ["asynchronous"]),
