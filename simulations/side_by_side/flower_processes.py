@@ -1,5 +1,6 @@
 """Flower's own SuperLink and SuperNodes as processes; their files are in one folder."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,8 @@ class FlowerProcesses:
         self.port, *self._ports = free_ports(1 + len(examples))
         self._home = folder / "home" / ".flwr"
         self._environment = {
+            # It starts programs of its own by their names.
+            "PATH": f"{SCRIPTS}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "HOME": str(folder / "home"),
             "FLWR_HOME": str(self._home),
             "FLWR_TELEMETRY_ENABLED": "0",
