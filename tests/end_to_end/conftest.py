@@ -1,5 +1,6 @@
 """Real processes: quick to start, seen when they fail, and ended whatever happens."""
 
+import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,17 @@ def pytest_runtest_makereport(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, and on one worker.
+    """What takes longest begins first: the demo and the README's walk on one worker, the rest on another.
 
-    So nobody waits for it at the end, it waits while others calculate, and few of its fleets are
-    made twice, for workers that take tests over take the last ones first.
+    So nobody waits for them at the end, they wait while others calculate, and few fleets are made
+    twice, for workers that take tests over take the last ones first. Each worker gets a share of the
+    list, in its order.
     """
     here = Path(__file__).parent
-    longest = [here / name for name in ("test_demo.py", "test_readme.py")]
-    items.sort(key=lambda item: (item.path.parent != here, item.path not in longest))
+    named = [here / name for name in ("test_demo.py", "test_readme.py")]
+    longest = [item for item in items if item.path in named]
+    others = [item for item in items if item.path not in named]
+    others.sort(key=lambda item: item.path.parent != here)
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    second = len(items) // workers if workers > 1 else 0
+    items[:] = [*others[:second], *longest, *others[second:]]
