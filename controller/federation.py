@@ -80,7 +80,7 @@ class Candidates:
         with self.store.read() as tx:
             phases, tasks = tx.runs.phases(run.id), tx.tasks.of_run(run.id)
         arrays = arrays_of(b"".join(self.blobs.read(run.arrays_sha256)))
-        means = Means(self.store, self.blobs, self.runtime, np.random.default_rng())
+        means = Means(self.store, self.blobs, self.runtime, np.random.default_rng(run.number))
         registered = register_candidate(
             means,
             f"{run.model}/{run.version}",

@@ -161,15 +161,11 @@ def _rollout(tx: Transaction, model: str, version: int) -> RolloutFacts | None:
     )
     if found is None:
         return None
-    standings = tx.rollouts.standings(found.id)
-    members = tx.stages.members(found.id)
     return RolloutFacts(
         id=found.id,
         state=found.state,
         created_ms=int(found.created_at * 1000),
         ended_ms=int(found.ended_at * 1000),
-        devices=len(standings) or len(members),
-        running=len(standings),
         reason=found.reason.partition("\n")[0],
         stages_passed=_passed(tx, found.id),
     )

@@ -75,8 +75,6 @@ class RolloutFacts:
     state: RolloutState
     created_ms: int
     ended_ms: int
-    devices: int
-    running: int
     reason: str = ""
     stages_passed: Mapping[str, int] | None = None
     """By name of the stage: when it passed."""
@@ -98,7 +96,7 @@ class Facts:
 def state_of(facts: Facts) -> IncidentState:
     """Where an incident stands that nobody has closed."""
     candidate, rollout = facts.candidate, facts.rollout
-    if candidate is None or candidate.state in _LOST:
+    if not _stands(candidate):
         at_work = facts.run is not None and facts.run.state in _AT_WORK
         went_back = facts.before is not None and facts.before.verdict == "ok"
         if went_back and not at_work:
@@ -110,6 +108,10 @@ def state_of(facts: Facts) -> IncidentState:
         return IncidentState.ROLLING_OUT
     recovered = facts.after is not None and facts.after.verdict == "ok"
     return IncidentState.RECOVERED if recovered else IncidentState.WATCHING
+
+
+def _stands(candidate: CandidateFacts | None) -> bool:
+    return candidate is not None and candidate.state not in _LOST
 
 
 def advanced(incident: Incident, facts: Facts) -> tuple[Incident, tuple[StoryEntry, ...]]:
@@ -130,7 +132,7 @@ def advanced(incident: Incident, facts: Facts) -> tuple[Incident, tuple[StoryEnt
         rollout=facts.rollout.id if facts.rollout else incident.rollout,
     )
     entries = [*_of_run(facts), *_of_candidate(now, facts), *_of_rollout(now, facts)]
-    watched = facts.after if facts.candidate else facts.before
+    watched = facts.after if _stands(facts.candidate) else facts.before
     if state is IncidentState.RECOVERED and watched is not None:
         entries.append(_recovered(now, watched, facts.now_ms))
     return now, tuple(sorted(entries, key=lambda one: one.at_ms))
@@ -210,7 +212,7 @@ def _of_rollout(incident: Incident, facts: Facts) -> Iterator[StoryEntry]:
     if rollout is None:
         return
     key = f"rollout-{rollout.id}"
-    text = f"{incident.model}/{incident.candidate} goes out to {rollout.devices} devices"
+    text = f"{incident.model}/{incident.candidate} goes out"
     yield _entry(key, rollout.created_ms, EntryKind.ROLLOUT, rollout.id, text)
     for name, passed_ms in (rollout.stages_passed or {}).items():
         text = f"stage {name} has passed"

@@ -82,4 +82,9 @@ class RetrainingLoop:
             if decision is not None and decision.act is Act.START:
                 self._wake()
         for incident in open_now:
-            bring_up_to_date(self._store, self._blobs, incident, int(now * 1000))
+            try:
+                bring_up_to_date(self._store, self._blobs, incident, int(now * 1000))
+            except ControllerError as error:
+                if error.status >= 500:
+                    raise
+                log.warning("incident.not-judged id=%s detail=%s", incident.id, error.detail)

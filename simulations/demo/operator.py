@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from protos.documents import sha256
 from simulations.demo import digits
 from simulations.demo.lookout import Lookout
 from simulations.demo.processes import ProcessFailed
@@ -117,7 +118,8 @@ class Operator:
         self._timeline.saw(
             f"{MODEL}/{made['version']} is {made['state']}: {trained.accuracy:.1%} right on "
             f"photographs it has not seen; model {digest[:12]}",
-            held=made["version"] == version,
+            # Of one that devices may train, registration makes the file that is shipped.
+            held=made["version"] == version and (bool(options) or digest == sha256(trained.onnx)),
         )
 
     def approve(self, version: int, name: str) -> None:

@@ -51,12 +51,11 @@ SIGNED = replace(
     signed_ms={"bob": 2_600, "alice": 2_500},
     published_ms=2_600,
 )
-ROLLOUT = RolloutFacts("digits-2-1", RolloutState.RUNNING, 3_000, 0, 5, 1)
+ROLLOUT = RolloutFacts("digits-2-1", RolloutState.RUNNING, 3_000, 0)
 DONE = replace(
     ROLLOUT,
     state=RolloutState.SUCCEEDED,
     ended_ms=4_000,
-    running=5,
     reason="every stage has passed",
     stages_passed={"canary": 3_400},
 )
@@ -104,7 +103,7 @@ def test_the_story_is_told_in_order_and_once() -> None:
         "signed by alice: 1 of 2",
         "signed by bob: 2 of 2",
         "published: devices may run it",
-        "digits/2 goes out to 5 devices",
+        "digits/2 goes out",
         "stage canary has passed",
         "succeeded: every stage has passed",
         RECOVERED,
@@ -134,6 +133,15 @@ def test_a_run_that_is_at_work_is_waited_for_though_the_world_went_back() -> Non
 def test_a_candidate_that_was_withdrawn_leaves_it_open() -> None:
     lost = replace(CANDIDATE, state=VersionState.REJECTED)
     assert state_of(Facts(5_000, DRIFT, FINISHED, (), lost)) is IncidentState.OPEN
+
+
+def test_its_end_is_told_though_the_candidate_was_withdrawn_before() -> None:
+    lost = replace(CANDIDATE, state=VersionState.REJECTED)
+    back = replace(DRIFT, verdict="ok", moved=0)
+    incident, entries = advanced(INCIDENT, Facts(5_000, back, FINISHED, (), lost))
+    assert incident.state is IncidentState.RECOVERED
+    assert entries[-1].kind is EntryKind.END
+    assert "reference of digits/1" in entries[-1].sentence
 
 
 def test_a_rollout_that_went_back_leaves_it_to_people() -> None:
