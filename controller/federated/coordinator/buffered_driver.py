@@ -178,11 +178,15 @@ class BufferedDriver:
         """Closes the version with what was taken in."""
         by_id = {task.id: task for task in tasks}
         counted = frozenset(one.task for one in found.counted)
+        metrics: Mapping[str, float] = {}
+        place, problem = failed(self._place), None
         if found.counted:
-            self._record, metrics = self._next(found, by_id)
-            place = trained(self._place)
-        else:
-            metrics, place = {}, failed(self._place)
+            try:
+                self._record, metrics = self._next(found, by_id)
+                place = trained(self._place)
+            except NoAggregate as error:  # they are done with: the next attempt is made of others
+                problem = error
+        why = f"{found.why}; {problem}" if problem else found.why
         outcomes = [
             outcome_of(by_id[one.task], self._judgements[one.task], frozenset({one.node}))
             for one in found.judged
@@ -191,13 +195,13 @@ class BufferedDriver:
         outcomes += self._given_up([task for task in tasks if task.id not in done], place)
         told = [by_id[outcome.task] for outcome in outcomes]
         eligible = len(selection.ready(self._exchange.nodes()))
-        story = Story(eligible, found.why, metrics, began_ms, self._exchange.now_ms())
+        story = Story(eligible, why, metrics, began_ms, self._exchange.now_ms())
         record = record_of(step, self._place.round + 1, Phase.TRAIN, told, outcomes, story)
         self._close(place, record, outcomes)
         for outcome in outcomes:
             self._judgements.pop(outcome.task, None)
         if place.attempts >= MOST_ATTEMPTS:
-            raise TooFewDevices(f"version {place.round + 1}, {MOST_ATTEMPTS} times: {found.why}")
+            raise TooFewDevices(f"version {place.round + 1}, {MOST_ATTEMPTS} times: {why}")
 
     def _next(self, found: Taken, tasks: Mapping[str, Task]) -> tuple[bytes, Mapping[str, float]]:
         """The next parameters, and the mean of what devices told."""

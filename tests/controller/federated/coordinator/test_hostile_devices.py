@@ -11,6 +11,7 @@ from agent.federated.evaluation import Evaluation
 from agent.federated.reply import METRICS, evaluate_reply
 from agent.federated.update import as_floats, as_steps
 from controller.federated.coordinator.admission import Code
+from controller.federated.coordinator.buffered_driver import BufferedDriver
 from controller.federated.coordinator.driver import Driver
 from controller.federated.coordinator.flower import strategy_of
 from controller.federated.coordinator.request import arrays_of
@@ -381,6 +382,24 @@ def test_a_quick_one_that_is_out_of_the_way_fills_no_quorum() -> None:
     assert found.run.state is RunState.FINISHED
     (phase,) = found.phases
     assert (phase.admitted, phase.reasons) == (3, {Code.NORM_OF_COHORT: 1})
+
+
+def test_updates_that_no_float32_holds_together_end_no_buffered_run() -> None:
+    def enormous(message: message_pb2.Message, task: Task) -> bytes:
+        largest = np.finfo(np.float32).max
+        zeros = arrays_of(initial())
+        after = {name: np.full_like(array, largest) for name, array in zeros.items()}
+        return reply(message, as_floats(zeros, after).record, {**WEIGHT, "train_loss": 0.5})
+
+    buffered = plan(
+        run={"rounds": 2},
+        round={"mode": "buffered", "buffer": 2, "minimum_cohort": 2, "concurrency": 4},
+    )
+    found = ledger([MemoryDevice(f"bad-{n}", enormous, 10 + 2 * n) for n in range(4)])
+    BufferedDriver(MemoryExchange(found), buffered, initial()).drive()
+
+    assert found.run.state is RunState.FINISHED
+    assert any("where no float32 is" in one.why for one in found.phases)
 
 
 def first_of_all() -> str:
