@@ -16,11 +16,11 @@ $(VENV)/bin/uv:
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo,federated]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo,federated]' --group dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[demo]' --group dev
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.simulation: $(VENV)/.dev
