@@ -70,7 +70,7 @@ async def _serve(home: Home, config: ControllerConfig, clock: Clock, store: Stor
     rollouts = RolloutLoop(store, transports.sessions, director, clock, holder=holder)
     desk.rollouts = rollouts
     runtime = OnnxRuntime()
-    federation = Federation(home, store, blobs, runtime, clock, transports.sessions, holder)
+    federation = Federation(home, store, blobs, clock, transports.sessions, holder)
     federation.attend(desk)
     interval = config.retraining.interval_seconds
     retraining = RetrainingLoop(store, blobs, clock, interval, federation.runs.wake, holder)

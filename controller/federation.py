@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from agent.clock import Clock
-from agent.runtimes.runtime import Runtime
-from controller.candidate.actions import Means, register_candidate
+from controller.candidate.actions import Means, Preparing, register_candidate
 from controller.candidate.gates import WORSE_BY, candidate_gates
 from controller.candidate.trained import NOBODY, Float32s, Trained
 from controller.desk import DeviceDesk
@@ -25,6 +22,7 @@ from controller.federated.telling.loop import OrderLoop
 from controller.home import Home
 from controller.registry.gates import Gate
 from controller.registry.version import State
+from controller.runtimes.candidates import ProcessCandidates
 from controller.runtimes.coordinators import CoordinatorProcesses
 from controller.store.blob_store import BlobStore
 from controller.store.reply_folder import ReplyFolder
@@ -43,7 +41,6 @@ class Federation:
         home: Home,
         store: Store,
         blobs: BlobStore,
-        runtime: Runtime,
         clock: Clock,
         courier: Courier,
         holder: str,
@@ -52,8 +49,11 @@ class Federation:
         self.replies = ReplyFolder.open(home.replies)
         self.orders = OrderLoop(store, courier, clock)
         processes = CoordinatorProcesses(home.path, home.federated)
-        finished = Candidates(store, blobs, runtime, clock)
-        self.runs = RunLoop(store, processes, clock, self.orders.wake, finished, holder)
+        preparing = ProcessCandidates()
+        finished = Candidates(store, blobs, preparing, clock)
+        self.runs = RunLoop(
+            store, processes, clock, self.orders.wake, finished, holder, give_up=preparing.end
+        )
         self._intake = Intake(store, self.replies, self.runs.replied)
 
     def attend(self, desk: DeviceDesk) -> None:
@@ -68,7 +68,7 @@ class Candidates:
 
     store: Store
     blobs: BlobStore
-    runtime: Runtime
+    preparing: Preparing
     clock: Clock
 
     def __call__(self, run: Run) -> Made:
@@ -80,7 +80,7 @@ class Candidates:
         with self.store.read() as tx:
             phases, tasks = tx.runs.phases(run.id), tx.tasks.of_run(run.id)
         arrays = arrays_of(b"".join(self.blobs.read(run.arrays_sha256)))
-        means = Means(self.store, self.blobs, self.runtime, np.random.default_rng(run.number))
+        means = Means(self.store, self.blobs, self.preparing, run.number)
         registered = register_candidate(
             means,
             f"{run.model}/{run.version}",

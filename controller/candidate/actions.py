@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -21,9 +21,10 @@ from controller.registry import card
 from controller.registry.actions import insert, show_version, silent
 from controller.registry.bundle import Demands
 from controller.registry.gates import Gate
+from controller.registry.preparation import Prepared
 from controller.registry.registration import Registered, Registration
-from controller.registry.trial import Gauges, Progress
-from controller.registry.version import State
+from controller.registry.trial import Gauges
+from controller.registry.version import State, Version
 from controller.signing.proposals import propose_if_possible
 from controller.signing.publication import Act
 from controller.store.blob_store import BlobStore
@@ -39,15 +40,30 @@ ENOUGH_ROWS: Final = 1000
 log = logging.getLogger(__name__)
 
 
+Preparing = Callable[[TrainedParent, Trained, Sequence[Counts], int], Prepared]
+"""What ``preparation.prepare`` does, wherever that is done; the number seeds the calibration."""
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What registering needs of the world; thresholds are calibrated with ``rng``."""
+    """What registering needs of the world; thresholds are calibrated by chance from ``seed``."""
 
     store: Store
     blobs: BlobStore
-    runtime: Runtime
-    rng: np.random.Generator
-    progress: Progress = silent
+    preparing: Preparing
+    seed: int
+
+
+def here(runtime: Runtime) -> Preparing:
+    """Prepares in this very process."""
+
+    def prepared(
+        parent: TrainedParent, trained: Trained, windows: Sequence[Counts], seed: int
+    ) -> Prepared:
+        rng = np.random.default_rng(seed)
+        return prepare(runtime, parent, trained, windows, _GAUGES, rng, silent)
+
+    return prepared
 
 
 def register_candidate(
@@ -78,24 +94,24 @@ def register_candidate(
         NoCandidate: the run's parameters do not fit the parent. Nothing is stored.
         NotFound, InvalidInput: there is no such parent.
         BadModel: the runtime can't run what came of it.
+        Interrupted: what prepared it went down.
     """
     store, blobs = means.store, means.blobs
     with store.read() as tx:
         manifest = show_version(tx, parent).manifest
         versions = [read_manifest(one.manifest) for one in tx.registry.versions(manifest.model)]
     there = next((one for one in versions if one.lineage.training_run == trained.run), None)
-    if there is not None:
-        return _registered(store, there)
+    act = Act(actor, datetime.fromtimestamp(now, UTC))
+    if there is not None:  # whoever registered it may have been killed before it was proposed
+        found = _registered(store, there)
+        _propose(store, found.version, act)
+        return found
     bundle = TrainedParent(manifest, _files(blobs, manifest))
     windows = _windows(store, blobs, manifest, since_ms)
-    prepared = prepare(means.runtime, bundle, trained, windows, _GAUGES, means.rng, means.progress)
+    prepared = means.preparing(bundle, trained, windows, means.seed)
     request = _request(bundle, trained, gates or candidate_gates())
     registered = insert(store, blobs, request, prepared, actor, now)
-    if registered.version.state is State.VALIDATED:
-        with store.begin() as tx:
-            propose_if_possible(
-                tx, registered.version, Act(actor, datetime.fromtimestamp(now, UTC))
-            )
+    _propose(store, registered.version, act)
     log.info(
         "candidate.registered version=%s parent=%s run=%s",
         registered.manifest.reference,
@@ -103,6 +119,12 @@ def register_candidate(
         trained.run,
     )
     return registered
+
+
+def _propose(store: Store, version: Version, act: Act) -> None:
+    if version.state is State.VALIDATED:
+        with store.begin() as tx:
+            propose_if_possible(tx, version, act)
 
 
 def _registered(store: Store, manifest: Manifest) -> Registered:

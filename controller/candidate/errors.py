@@ -9,3 +9,11 @@ class NoCandidate(ControllerError):
     code = "no-candidate"
     remedy = "The run's parent must be a version that was registered with `--trainable`."
     status = 409
+
+
+class Interrupted(ControllerError):
+    """The process that made a candidate went down before it was done."""
+
+    code = "candidate-interrupted"
+    remedy = "It is tried again: see the controller's log, and whether the machine has memory left."
+    status = 503

@@ -47,7 +47,7 @@ def hand_on(store: Store, run: Run, finished: Finished, now: float) -> None:
     """Has the version registered, and writes down which, or why there is none.
 
     Raises:
-        StoreError: the next turn tries again.
+        StoreError, Interrupted: nothing is written down; it can be tried again.
     """
     try:
         made = finished(run)

@@ -1,17 +1,19 @@
 """Has a coordinator at work for every run that goes on, and none for any other.
 
 Level-triggered, and of several controllers on one store one does it. A coordinator that dies is started
-again: it goes on from its newest checkpoint. What came of a finished run is handed on, once.
+again: it goes on from its newest checkpoint. What came of a finished run is handed on, once, beside the
+loop: that takes seconds, or minutes.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from agent.clock import Clock
 from agent.waiting import sleep_unless
-from controller.errors import Conflict, ControllerError, StoreError
+from controller.candidate.errors import Interrupted
+from controller.errors import Conflict, ControllerError
 from controller.federated import actions
 from controller.federated.errors import FlowerMissing
 from controller.federated.run import Run, RunState
@@ -31,6 +33,8 @@ LEASE_SECONDS: Final = 30.0
 INTERVAL_SECONDS: Final = 5.0
 STOP_SECONDS: Final = 10.0
 """A coordinator that was asked to end is given so long to end by itself."""
+MOST_TRIES: Final = 3
+"""What makes a version may go down so often for one run: then the version is too much for this machine."""
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ class RunLoop:
         clock: the time.
         tell: devices have to be told of their tasks.
         finished: makes a version of what came of a run; on a thread.
+        give_up: ends what ``finished`` has begun, which then raises.
         holder: names this controller among those that share the store.
         interval: seconds between two looks that nobody asked for.
     """
@@ -57,18 +62,19 @@ class RunLoop:
         finished: Finished,
         holder: str = "controller",
         interval: float = INTERVAL_SECONDS,
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._coordinators = coordinators
         self._clock = clock
         self._tell = tell
-        self._finished = finished
         self._holder = holder
         self._interval = interval
         self._working: dict[str, _Work] = {}
         self._attempts: dict[str, Attempts] = {}
         self._woken = asyncio.Event()
         self._running: asyncio.AbstractEventLoop | None = None
+        self._handing = _Handing(store, clock, finished, give_up, self._woken)
 
     def wake(self) -> None:
         """Somebody has begun a run, or asked that it ends. From any thread."""
@@ -108,14 +114,14 @@ class RunLoop:
             del self._attempts[name]  # who resumes it begins anew
         for run in runs:
             await self._attend(run)
-        for run in finished:
-            await asyncio.to_thread(self._hand_on, run)
+        self._handing.begin(finished)
         now = self._clock.monotonic()
         waiting = [one.due for run, one in self._attempts.items() if run not in self._working]
         return min((max(due - now, 0.05) for due in waiting), default=self._interval)
 
     async def end(self) -> None:
         """Ends every coordinator; the runs go on when a controller is there again."""
+        await self._handing.end()
         work, self._working = list(self._working.values()), {}
         for one in work:
             one.coordinator.kill()
@@ -184,16 +190,6 @@ class RunLoop:
             log.debug("federated.ended_already run=%s", run)
         self._tell()
 
-    def _hand_on(self, run: Run) -> None:
-        try:
-            hand_on(self._store, run, self._finished, self._now())
-        except StoreError:
-            raise
-        except Exception as error:  # once: it would be the same again
-            log.exception("federated.not_registered run=%s", run.id)
-            why = f"{type(error).__name__} while its version was made: see the controller's log"
-            write_down(self._store, run, Made(None, why), self._now())
-
     def _last_step(self, run: str) -> int:
         try:
             with self._store.read() as tx:
@@ -216,6 +212,69 @@ class RunLoop:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+class _Handing:
+    """Hands on what came of finished runs, one after the other."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        finished: Finished,
+        give_up: Callable[[], None],
+        done: asyncio.Event,
+    ) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._store = store
+        self._clock = clock
+        self._finished = finished
+        self._give_up = give_up
+        self._done = done
+        self._tries: dict[str, int] = {}
+        self._ending = False
+
+    def begin(self, waiting: Sequence[Run]) -> None:
+        """Begins with the first, if nothing is under way; those that went down come last."""
+        self._tries = {one.id: self._tries.get(one.id, 0) for one in waiting}
+        if waiting and not self._ending and (self.task is None or self.task.done()):
+            first = min(waiting, key=lambda one: self._tries[one.id])
+            self.task = asyncio.create_task(self._hand_on(first))
+
+    async def end(self) -> None:
+        """Gives up what is under way: it is begun anew when a controller is there again."""
+        self._ending = True
+        if self.task is not None:
+            self._give_up()
+            await asyncio.wait([self.task])
+
+    async def _hand_on(self, run: Run) -> None:
+        try:
+            await asyncio.to_thread(self._try, run)
+            self._done.set()
+        except ControllerError as error:  # the next turn tries again
+            log.warning("federated.not_handed_on run=%s: %s", run.id, error.detail)
+        except Exception:
+            log.exception("federated.not_handed_on run=%s", run.id)
+
+    def _try(self, run: Run) -> None:
+        now = self._clock.now().timestamp()
+        try:
+            hand_on(self._store, run, self._finished, now)
+        except Interrupted as error:
+            if self._ending:
+                return
+            self._tries[run.id] = tries = self._tries.get(run.id, 0) + 1
+            if tries < MOST_TRIES:
+                raise
+            why = f"{error.detail}, {tries} times"
+            write_down(self._store, run, Made(None, why), now)
+        except ControllerError:
+            raise
+        except Exception as error:  # once: it would be the same again
+            log.exception("federated.not_registered run=%s", run.id)
+            why = f"{type(error).__name__} while its version was made: see the controller's log"
+            write_down(self._store, run, Made(None, why), now)
 
 
 class _Work:

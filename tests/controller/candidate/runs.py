@@ -13,7 +13,7 @@ from agent.monitor.reference import read_reference
 from agent.monitor.verdict import judge
 from agent.monitor.window import OpenWindow
 from agent.monitor.wire import window_message
-from controller.candidate.actions import Means, register_candidate
+from controller.candidate.actions import Means, here, register_candidate
 from controller.candidate.trained import Float32s, Trained
 from controller.registry.author_text import AuthorText
 from controller.registry.registration import Registered
@@ -120,5 +120,5 @@ class Fleet:
 
     def candidate(self, found: Trained, **options: Any) -> Registered:
         registry = self.registry
-        means = Means(registry.store, registry.blobs, registry.runtime, np.random.default_rng(3))
+        means = Means(registry.store, registry.blobs, here(registry.runtime), 3)
         return register_candidate(means, "things/1", found, "ann", NOW, **options)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controller.candidate.actions import Means, register_candidate
+from controller.candidate.actions import Means, here, register_candidate
 from tests.controller.candidate.runs import trained
 from tests.controller.cli.office import MODEL, Muster, Office
 from tests.controller.registry.building import classifier, npz
@@ -90,7 +90,7 @@ def approved_by_two(muster: Muster, office: Office) -> None:
 
 def trained_by_devices(muster: Muster, office: Office) -> None:
     services = office.services
-    means = Means(office.store, services.blobs, services.runtime, np.random.default_rng(3))
+    means = Means(office.store, services.blobs, here(services.runtime), 3)
     register_candidate(means, "digits/1", trained(run="run-7"), "ann", 1_790_000_000.0)
     shown = {line.split()[0]: line for line in muster.ok("model", "show", "digits/2").lines if line}
     assert "digits/1, trained on devices: run run-7, 3 rounds" in shown["comes"]

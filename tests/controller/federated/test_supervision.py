@@ -1,10 +1,12 @@
 """Every run that goes on has a coordinator, and no other has one."""
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
 
+from controller.candidate.errors import Interrupted
 from controller.errors import Conflict, StoreError
 from controller.federated.errors import FlowerMissing
 from controller.federated.run import Run, RunState
@@ -15,7 +17,7 @@ from controller.federated.supervision.attempts import (
     Attempts,
     died,
 )
-from controller.federated.supervision.loop import LEASE, RunLoop
+from controller.federated.supervision.loop import LEASE, MOST_TRIES, RunLoop
 from controller.federated.task import TaskState
 from simulations.federated.memory_coordinators import MemoryCoordinator, MemoryCoordinators
 from simulations.memory_store import MemoryStore
@@ -33,8 +35,17 @@ class Supervised:
         self.told = 0
         self.finished: list[Run] = []
         self.answer: Made | Exception = Made(4)
+        self.free = threading.Event()  # what is made may be done
+        self.free.set()
+        self.given_up = False
         self.loop = RunLoop(
-            self.store, self.coordinators, self.clock, self._tell, self._finish, holder
+            self.store,
+            self.coordinators,
+            self.clock,
+            self._tell,
+            self._finish,
+            holder,
+            give_up=self._give_up,
         )
 
     def _tell(self) -> None:
@@ -42,9 +53,23 @@ class Supervised:
 
     def _finish(self, run: Run) -> Made:
         self.finished.append(run)
+        self.free.wait()
+        if self.given_up:
+            raise Interrupted("it was ended")
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    def _give_up(self) -> None:
+        self.given_up = True
+        self.free.set()
+
+    async def turn(self) -> None:
+        """One look, and all that it has begun to hand on is through."""
+        await self.loop.turn()
+        task = self.loop._handing.task
+        if task is not None:
+            await task
 
     def put(self, state: RunState, **changes: object) -> None:
         with self.store.begin() as tx:
@@ -199,8 +224,8 @@ async def test_what_is_at_its_end_has_no_coordinator(
 async def test_what_came_of_a_finished_run_is_handed_on_once(supervised: Supervised) -> None:
     supervised.put(RunState.FINISHED, arrays_sha256="a" * 64)
 
-    await supervised.loop.turn()
-    await supervised.loop.turn()
+    await supervised.turn()
+    await supervised.turn()
 
     assert [one.id for one in supervised.finished] == [RUN.id]
     assert (supervised.run().candidate, supervised.run().error) == (4, "")
@@ -212,7 +237,7 @@ async def test_a_version_that_a_gate_has_rejected_is_named_with_its_reasons(
     supervised.answer = Made(4, "rejected: accuracy is 0.5")
     supervised.put(RunState.FINISHED, arrays_sha256="a" * 64)
 
-    await supervised.loop.turn()
+    await supervised.turn()
 
     run = supervised.run()
     assert (run.candidate, run.error) == (4, "rejected: accuracy is 0.5")
@@ -224,11 +249,11 @@ async def test_a_failure_of_our_own_is_tried_once_and_weather_again(
     supervised.put(RunState.FINISHED, arrays_sha256="a" * 64)
     supervised.answer = StoreError("the disk is on fire")
     for _ in range(2):
-        with pytest.raises(StoreError):
-            await supervised.loop.turn()
+        await supervised.turn()
+        assert supervised.run().error == ""
     supervised.answer = ZeroDivisionError("oh")
-    await supervised.loop.turn()
-    await supervised.loop.turn()
+    await supervised.turn()
+    await supervised.turn()
 
     assert len(supervised.finished) == 3
     assert "ZeroDivisionError while its version was made" in supervised.run().error
@@ -238,8 +263,8 @@ async def test_what_can_not_be_registered_is_said(supervised: Supervised) -> Non
     supervised.answer = Conflict("accuracy is 0.5; 0.9 at least")
     supervised.put(RunState.FINISHED, arrays_sha256="a" * 64)
 
-    await supervised.loop.turn()
-    await supervised.loop.turn()
+    await supervised.turn()
+    await supervised.turn()
 
     assert len(supervised.finished) == 1
     assert supervised.run().state is RunState.FINISHED
@@ -252,9 +277,59 @@ async def test_nothing_is_registered_of_a_run_that_does_not_want_it(
     file = '[run]\nmodel = "digits/3"\n[candidate]\nregistered = false\n'
     supervised.put(RunState.FINISHED, arrays_sha256="a" * 64, file=file)
 
-    await supervised.loop.turn()
+    await supervised.turn()
 
     assert supervised.finished == []
+
+
+async def test_a_version_whose_process_goes_down_is_tried_again_and_at_last_given_up(
+    supervised: Supervised,
+) -> None:
+    supervised.answer = Interrupted("its process ended with SIGKILL")
+    supervised.put(RunState.FINISHED, arrays_sha256="a" * 64)
+    for count in range(1, MOST_TRIES):
+        await supervised.turn()
+        assert (len(supervised.finished), supervised.run().error) == (count, "")
+    await supervised.turn()
+    await supervised.turn()
+
+    assert len(supervised.finished) == MOST_TRIES
+    assert supervised.run().error == "its process ended with SIGKILL, 3 times"
+
+
+async def test_while_a_version_is_made_the_loop_attends_to_other_runs(
+    supervised: Supervised,
+) -> None:
+    supervised.free.clear()
+    supervised.put(RunState.FINISHED, arrays_sha256="a" * 64)
+    await supervised.loop.turn()
+    with supervised.store.begin() as tx:
+        tx.runs.put(replace(RUN, id="digits-r2", number=2))
+
+    await supervised.loop.turn()
+
+    assert [one.run for one in supervised.alive] == ["digits-r2"]
+    assert supervised.run().candidate is None
+    supervised.free.set()
+    await supervised.turn()
+    assert supervised.run().candidate == 4
+    await supervised.loop.end()
+
+
+async def test_a_controller_that_ends_gives_up_what_is_made_and_the_next_makes_it(
+    supervised: Supervised,
+) -> None:
+    supervised.free.clear()
+    supervised.put(RunState.FINISHED, arrays_sha256="a" * 64)
+    await supervised.loop.turn()
+
+    await supervised.loop.end()
+    await supervised.turn()
+    assert (len(supervised.finished), supervised.run().error) == (1, "")
+
+    after = Supervised(store=supervised.store)
+    await after.turn()
+    assert (after.run().candidate, after.run().error) == (4, "")
 
 
 async def test_of_two_controllers_one_has_the_coordinators(supervised: Supervised) -> None:
