@@ -5,13 +5,14 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from agent.around import Around
 from agent.circumstances import read_circumstances
 from agent.clock import Clock, SystemClock
 from agent.commands import Commands
@@ -43,7 +44,7 @@ from agent.store.device_store import DeviceStore, Identity
 from agent.store.lift_requests import LiftRequests
 from agent.store.spool_order import SpoolLimits
 from agent.store.sqlite_store import SqliteStore
-from agent.taking_part import Around, taking_part
+from agent.taking_part import TakingPart, taking_part
 from agent.telemetry.actions import Reporter
 from agent.telemetry.loop import ReportLoop, ResourcesLoop, UploadLoop
 from agent.transport import controller_client
@@ -57,13 +58,19 @@ from agent.trust.loop import DirectiveLoop, RefreshLoop
 from agent.uplink import Uplink
 from agent.waiting import listening_for_the_end
 from protos.documents import Directive, Report
-from protos.v1 import common_pb2
 
 log = logging.getLogger(__name__)
 
+Learning = Callable[[Around], TakingPart]
 
-async def run(home: Home, config: AgentConfig, clock: Clock | None = None) -> None:
-    """Serves, watches and reports until SIGTERM or SIGINT.
+
+async def run(
+    home: Home,
+    config: AgentConfig,
+    clock: Clock | None = None,
+    learning: Learning = taking_part,
+) -> None:
+    """Serves, watches and reports until SIGTERM or SIGINT; ``learning`` makes its part in that.
 
     Raises:
         NotEnrolled: this machine is no device yet.
@@ -75,7 +82,7 @@ async def run(home: Home, config: AgentConfig, clock: Clock | None = None) -> No
         identity = store.identity.load()
         if identity is None:
             raise NotEnrolled(f"{home.path}: this machine is not enrolled")
-        await Agent(home, config, clock or SystemClock(), store, identity).run()
+        await Agent(home, config, clock or SystemClock(), store, identity, learning).run()
     finally:
         store.close()
 
@@ -84,7 +91,13 @@ class Agent:
     """One device's agent: every part, and what each tells the others."""
 
     def __init__(
-        self, home: Home, config: AgentConfig, clock: Clock, store: DeviceStore, identity: Identity
+        self,
+        home: Home,
+        config: AgentConfig,
+        clock: Clock,
+        store: DeviceStore,
+        identity: Identity,
+        learning: Learning = taking_part,
     ) -> None:
         rng = random.Random()  # noqa: S311 - jitter, not secrets
         key_pem = device_key(home.key, identity)
@@ -93,6 +106,7 @@ class Agent:
         self._circumstances = partial(
             read_circumstances, timezone=config.device.timezone, metered=config.device.metered
         )
+        self._facts = partial(read_facts, home.path, config.device.timezone)
         blobs, runtime = BlobFolder(home.blobs), OnnxRuntime()
         backoff = Backoff(config.connecting.backoff_seconds, config.connecting.backoff_cap_seconds)
 
@@ -123,21 +137,7 @@ class Agent:
             store, home.path, clock, interval=config.reporting.resources_seconds
         )
         self.workers = Workers(config.serving.threads)
-        self.training = taking_part(
-            Around(
-                home=home,
-                config=config,
-                store=store,
-                blobs=blobs,
-                deployments=self.deployments,
-                workers=self.workers,
-                uplink=lambda into: Uplink(self.connection, into, self.trust, self._mirror),
-                circumstances=self._circumstances,
-                reports=self.reports,
-                clock=clock,
-                rng=rng,
-            )
-        )
+        self.training = learning(self._around(store, blobs, rng))
         self.commands.federated = self.training.take
         dial = enrolment_dialer(home, config, clock, self.connection)
         self._renewal = partial(keep_renewed, home.key, store, clock, rng, dial, self._on_renewed)
@@ -196,8 +196,20 @@ class Agent:
             rng=rng,
         )
 
-    def _facts(self) -> common_pb2.DeviceFacts:
-        return read_facts(self._home.path, self._config.device.timezone)
+    def _around(self, store: DeviceStore, blobs: BlobFolder, rng: random.Random) -> Around:
+        return Around(
+            home=self._home,
+            config=self._config,
+            store=store,
+            blobs=blobs,
+            deployments=self.deployments,
+            workers=self.workers,
+            uplink=lambda into: Uplink(self.connection, into, self.trust, self._mirror),
+            circumstances=self._circumstances,
+            reports=self.reports,
+            clock=self._clock,
+            rng=rng,
+        )
 
     def _trust_loops(
         self, rng: random.Random, backoff: Backoff

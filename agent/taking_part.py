@@ -2,25 +2,11 @@
 
 import contextlib
 import logging
-import random
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
-from agent.clock import Clock
-from agent.config import AgentConfig
-from agent.home import Home
-from agent.inference.actions import Deployments
-from agent.install.gates import Circumstances
-from agent.monitor.observer import Observer
-from agent.monitor.reference import Reference
+from agent.around import Around
 from agent.serving.collecting import NOTHING, Collecting
-from agent.serving.workers import Workers
-from agent.store.blob_folder import BlobFolder
-from agent.store.device_store import DeviceStore
-from agent.telemetry.loop import ReportLoop
-from agent.uplink import Uplink
 from protos.v1 import federated_pb2
 
 log = logging.getLogger(__name__)
@@ -76,29 +62,6 @@ class NotTakingPart:
 
     async def rest(self) -> None:
         """Nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """What training is built upon.
-
-    Attributes:
-        blobs: of the bundles.
-        uplink: makes one that fetches into a folder.
-        circumstances: what the device is in at a moment; see ``agent.circumstances``.
-    """
-
-    home: Home
-    config: AgentConfig
-    store: DeviceStore
-    blobs: BlobFolder
-    deployments: Deployments[Observer, Reference]
-    workers: Workers
-    uplink: Callable[[BlobFolder], Uplink]
-    circumstances: Callable[[datetime], Circumstances]
-    reports: ReportLoop
-    clock: Clock
-    rng: random.Random
 
 
 def taking_part(around: Around) -> TakingPart:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from agent.around import Around
 from agent.config import Training as Settings
 from agent.errors import AgentError, NotReady, UnknownModel
 from agent.federated.collecting.actions import Collector
@@ -23,7 +24,7 @@ from agent.federated.task.actions import Means
 from agent.federated.task.knowledge import Knowledge
 from agent.federated.task.loop import Happened
 from agent.federated.trainer import Bounds, Budget
-from agent.federated.update import unshielded as unshielded  # noqa: PLC0414 - a seam: see simulations
+from agent.federated.update import Shield, unshielded
 from agent.hours import daily_window
 from agent.inference.actions import Deployments
 from agent.inference.deployments import CHAMPION
@@ -32,7 +33,6 @@ from agent.monitor.reference import Reference
 from agent.runtimes.trainer import ProcessTrainer
 from agent.store.blob_folder import BlobFolder
 from agent.store.sqlite_examples import EXAMPLES_NAME, open_examples
-from agent.taking_part import Around
 from agent.telemetry.loop import ReportLoop
 from agent.training_note import note_training
 from agent.transport.backoff import Backoff
@@ -51,8 +51,8 @@ class Training:
         collector: for whoever answers requests.
     """
 
-    def __init__(self, around: Around) -> None:
-        """Opens the examples.
+    def __init__(self, around: Around, shield: Shield = unshielded) -> None:
+        """Opens the examples; whatever is learnt goes through ``shield`` before it leaves the device.
 
         Raises:
             StoreTooNew, DiskFull, StoreError: they can't be opened.
@@ -70,7 +70,7 @@ class Training:
             around.rng,
         )
         self._clock = around.clock
-        self._rounds = Rounds(around, self._examples) if settings.take_part else None
+        self._rounds = Rounds(around, self._examples, shield) if settings.take_part else None
 
     def loops(self) -> Sequence[Coroutine[Any, Any, Any]]:
         """To be run beside the agent's others."""
@@ -112,7 +112,7 @@ class Rounds:
         readiness: tells whether there may be any.
     """
 
-    def __init__(self, around: Around, examples: ExampleStore) -> None:
+    def __init__(self, around: Around, examples: ExampleStore, shield: Shield) -> None:
         serving, settings = around.deployments, around.config.training
         self._knowledge = Knowledge(partial(champions, serving), around.blobs.read, examples)
         self._surroundings = Surroundings(
@@ -148,7 +148,7 @@ class Rounds:
                 condition=self._surroundings.condition,
                 terms=self._terms,
                 bounds=bounds_of(settings),
-                shield=unshielded,
+                shield=shield,
                 offload=asyncio.to_thread,
             ),
             around.clock,

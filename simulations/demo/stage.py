@@ -98,8 +98,9 @@ class Device:
 
     def take_over(self) -> None:
         """From its next start on it is somebody else's: see ``poisoner``."""
-        words = [sys.executable, "-m", "simulations.demo.poisoner", *self.command("run")[1:]]
-        self.daemon = self._daemon(words)
+        self.daemon = self._daemon(
+            [sys.executable, "-m", "simulations.demo.poisoner", str(self.home)]
+        )
 
     def give_back(self) -> None:
         """From its next start on it is its owner's again."""

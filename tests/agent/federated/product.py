@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
+from agent.around import Around
 from agent.clock import SystemClock
 from agent.commands import Commands
 from agent.config import AgentConfig, Connecting, Training
@@ -21,7 +22,7 @@ from agent.runtimes.onnx import OnnxRuntime
 from agent.serving.workers import Workers
 from agent.store.blob_folder import BlobFolder
 from agent.store.sqlite_store import SqliteStore
-from agent.taking_part import Around, TakingPart, taking_part
+from agent.taking_part import TakingPart, taking_part
 from agent.telemetry.actions import Reporter
 from agent.telemetry.loop import ReportLoop
 from agent.transport.backoff import Backoff
