@@ -154,18 +154,21 @@ def schema(
     cd fleet_configs && muster fleet schema --write
     ```
     """
-    from controller.fleet_config.schema import FILE_NAME, schema_text  # noqa: PLC0415 - as above
+    from controller.fleet_config.reference import (  # noqa: PLC0415 - as above
+        SCHEMA_NAME,
+        fleet_schema,
+    )
 
     if not write:
-        say(schema_text().rstrip("\n"))
+        say(fleet_schema().rstrip("\n"))
         return
     try:
-        Path(FILE_NAME).write_text(schema_text(), encoding="utf-8")
+        Path(SCHEMA_NAME).write_text(fleet_schema(), encoding="utf-8")
     except OSError as error:
         raise CommandFailed(
-            "output", f"{FILE_NAME}: {error.strerror}", "Go to a folder that you may write to."
+            "output", f"{SCHEMA_NAME}: {error.strerror}", "Go to a folder that you may write to."
         ) from error
-    say(f"{FILE_NAME} is written")
+    say(f"{SCHEMA_NAME} is written")
 
 
 def text_of(file: Path) -> str:

@@ -12,8 +12,8 @@ from typing import Annotated, Final
 from pydantic import Field, model_validator
 
 from controller.federated.task import Encoding
-from controller.fleet_config.table import Devices, Duration, Lasting, Ratio, Table
-from controller.rollout.policy import Objection, Share, refuse
+from controller.rollout.policy import Devices, Objection, Share, refuse
+from controller.toml_file.table import Duration, Lasting, Ratio, Table
 from protos.limits import MODEL_NAME
 
 MAX_BYTES: Final = 64 * 1024

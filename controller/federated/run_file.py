@@ -4,9 +4,9 @@ from functools import lru_cache
 from typing import Final
 
 from controller.federated.plan import MAX_BYTES, Plan
-from controller.fleet_config import search
-from controller.fleet_config.problems import BadFile
-from controller.fleet_config.search import Kind, Search
+from controller.toml_file import search
+from controller.toml_file.problems import BadFile
+from controller.toml_file.search import Kind, Search
 
 
 class BadRunFile(BadFile):

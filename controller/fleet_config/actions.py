@@ -15,13 +15,13 @@ from controller.fleet_config.alerts import AlertResult, judged
 from controller.fleet_config.applied import AppliedFleet
 from controller.fleet_config.fleet import Fleet, Goal
 from controller.fleet_config.plan import Download, FleetPlan, GoalPlan, Question, plan
-from controller.fleet_config.problems import BadFleetFile, Problem
-from controller.fleet_config.reading import read_fleet
+from controller.fleet_config.reading import BadFleetFile, read_fleet
 from controller.registry import version as registry
 from controller.rollout.actions import Order, gather, release_of, start
 from controller.rollout.gate.actions import samples_of
 from controller.rollout.steering.actions import Abort, abort
 from controller.store.store import Transaction
+from controller.toml_file.problems import Problem
 from protos.manifest import Role, parse_reference, read_manifest
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from controller.errors import BadExpression
-from controller.fleet_config.table import Lasting, Table
 from controller.rollout.gate.expression_parser import parse
 from controller.rollout.policy import Name
+from controller.toml_file.table import Lasting, Table
 from protos.limits import MODEL_NAME
 
 

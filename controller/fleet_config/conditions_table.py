@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field, PlainSerializer, model_validator
 
-from controller.fleet_config.table import Duration, Many, Table
 from controller.rollout.conditions import Day
 from controller.rollout.policy import STAGED, refuse
+from controller.toml_file.table import Duration, Many, Table
 
 
 class WindowTable(Table):

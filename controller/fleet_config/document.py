@@ -20,10 +20,10 @@ from controller.fleet_config.alert_table import AlertTable
 from controller.fleet_config.conditions_table import ConditionsTable
 from controller.fleet_config.monitor_table import MonitorTable
 from controller.fleet_config.retraining_table import RetrainingTable
-from controller.fleet_config.table import Devices, Duration, Lasting, Many, Ratio, Table
 from controller.rollout.policy import (
     STAGED,
     Breach,
+    Devices,
     ExpressionText,
     Metric,
     Name,
@@ -35,6 +35,7 @@ from controller.rollout.policy import (
     Whole,
     refuse,
 )
+from controller.toml_file.table import Duration, Lasting, Many, Ratio, Table
 from protos.limits import MODEL_NAME
 
 MAX_BYTES: Final = 1024 * 1024

@@ -7,10 +7,10 @@ from typing import Any, Final
 from controller.fleet.selector import All, And, Selector
 from controller.fleet.selector_parser import parse
 from controller.fleet_config.document import FleetFile, ModelTable, Rules
-from controller.fleet_config.lines import Path, line_of
 from controller.fleet_config.retraining_table import RetrainingTable
 from controller.retraining.proposal import RetrainPolicy
 from controller.rollout.policy import STAGED, Policy
+from controller.toml_file.lines import Path, line_of
 
 RULES: Final = tuple(Rules.model_fields)
 MOVED: Final = {

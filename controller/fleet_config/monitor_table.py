@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from agent.monitor.reference import MIN_ROWS
-from controller.fleet_config.table import Duration, Table
 from controller.rollout.policy import refuse
+from controller.toml_file.table import Duration, Table
 from protos.limits import MODEL_NAME
 
 

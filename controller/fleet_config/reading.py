@@ -5,11 +5,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from controller.fleet_config import search
 from controller.fleet_config.document import MAX_BYTES, FleetFile
-from controller.fleet_config.fleet import Fleet, fleet_of, place_in_file, policy_of
-from controller.fleet_config.problems import BadFleetFile
-from controller.fleet_config.search import Kind, Search
+from controller.fleet_config.fleet import MOVED, Fleet, fleet_of, place_in_file, policy_of
+from controller.toml_file import search
+from controller.toml_file.problems import BadFile
+from controller.toml_file.search import Kind, Search
 
 _STAND_INS: Final[Mapping[str, Any]] = {
     "fleet": {"name": "x", "selector": "all"},
@@ -26,7 +26,17 @@ _STAND_INS: Final[Mapping[str, Any]] = {
 }
 """For keys that must be there."""
 
-_KIND: Final = Kind(FleetFile, BadFleetFile, MAX_BYTES, "make several fleets of it", _STAND_INS)
+
+class BadFleetFile(BadFile):
+    """A fleet's file can't be used."""
+
+    code = "fleet-file"
+    remedy = "Correct what is named; `muster fleet check FILE` looks again and changes nothing."
+
+
+_KIND: Final = Kind(
+    FleetFile, BadFleetFile, MAX_BYTES, "make several fleets of it", _STAND_INS, MOVED
+)
 
 
 def decode(data: bytes, file: str) -> str:

@@ -1,4 +1,4 @@
-"""The reference of every key of a fleet's file, as Markdown, from the classes that read it."""
+"""What describes a fleet's file, made from the classes that read it: the reference, the schema."""
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -9,8 +9,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from controller.fleet_config.document import FleetFile, ModelTable, Rules
-from controller.fleet_config.problems import keys_of, shown_key, table_of
-from controller.fleet_config.toml_text import as_toml, is_duration
+from controller.toml_file.keys import keys_of, shown_key, table_of
+from controller.toml_file.schema import schema_text
+from controller.toml_file.text import as_toml, is_duration
+
+SCHEMA_NAME: Final = "fleet.schema.json"
 
 _PLAIN: Final[dict[Any, str]] = {
     bool: "true or false",
@@ -23,8 +26,13 @@ _NO_BOUND: Final = 1e9
 """Nobody comes near it."""
 
 
+def fleet_schema() -> str:
+    """The schema for editors, as a file's text."""
+    return schema_text(FleetFile, "A fleet of Muster")
+
+
 def reference_text() -> str:
-    """A section for each kind of table, in the order in which people write them."""
+    """Markdown: a section for each kind of table, in the order in which people write them."""
     kinds: dict[type[BaseModel], list[tuple[tuple[str, ...], FieldInfo]]] = {}
     _collect(FleetFile, (), kinds)
     return "\n".join(line for table, found in kinds.items() for line in _section(table, found))
@@ -45,7 +53,7 @@ def _collect(
 def _section(
     table: type[BaseModel], found: Sequence[tuple[tuple[str, ...], FieldInfo]]
 ) -> Iterator[str]:
-    yield f"### {', '.join(f'`{shown_key(path)}`' for path, _ in found)}\n"
+    yield f"### {', '.join(f'`{shown_key(path, FleetFile)}`' for path, _ in found)}\n"
     yield f"{_sentence(table.__doc__)}\n"
     yield "| key | value | default | meaning |\n|---|---|---|---|"
     for name, field in keys_of(table).items():
@@ -54,8 +62,8 @@ def _section(
     yield ""
     for path, field in found:
         if isinstance(field.default, tuple) and field.default:
-            yield f"A file without `{shown_key(path)}` has these:\n\n```toml"
-            yield from _defaults(shown_key(path), field.default)
+            yield f"A file without `{shown_key(path, FleetFile)}` has these:\n\n```toml"
+            yield from _defaults(shown_key(path, FleetFile), field.default)
             yield "```\n"
 
 

@@ -14,9 +14,9 @@ from controller.federated.plan import (
     TrainingTable,
     UpdateTable,
 )
-from controller.fleet_config.table import Duration, Table
-from controller.fleet_config.toml_text import as_toml
 from controller.retraining.proposal import Retrain
+from controller.toml_file.table import Duration, Table
+from controller.toml_file.text import as_toml
 from protos.limits import MODEL_NAME
 
 RUN_TABLES: Final = (

@@ -24,14 +24,14 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 from controller.errors import BadModel, TooLarge
-from controller.registry.field_budget import BadWire, count_fields
-from controller.registry.file_kind import other_kind
-from controller.registry.onnx_graph import (
+from controller.onnx_graph import (
     OPERATOR_DOMAINS,
     graph_objections,
     operators,
     parameters,
 )
+from controller.registry.field_budget import BadWire, count_fields
+from controller.registry.file_kind import other_kind
 from controller.registry.onnx_ports import NoPorts, Port, ports
 from protos.limits import MIB
 

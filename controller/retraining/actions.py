@@ -11,8 +11,7 @@ from controller.errors import ControllerError, InvalidInput
 from controller.federated import actions as runs
 from controller.federated.actions import Wish
 from controller.fleet.device import DeviceStatus
-from controller.fleet_config.problems import BadFleetFile
-from controller.fleet_config.reading import read_fleet
+from controller.fleet_config.reading import BadFleetFile, read_fleet
 from controller.incident.actions import watched
 from controller.incident.incident import Incident, IncidentState
 from controller.incident.story import Watched, found

@@ -70,6 +70,7 @@ Sure = Annotated[float, Field(ge=0.5, lt=1)]
 Seconds = Annotated[float, Field(ge=0, le=3.2e8)]
 Whole = Annotated[int, Field(ge=0, le=1_000_000_000)]
 SelectorText = Annotated[str, AfterValidator(_readable)]
+Devices = Annotated[SelectorText, Field(min_length=1)]
 ExpressionText = Annotated[str, AfterValidator(_decidable)]
 
 

@@ -15,6 +15,7 @@ from controller.enrolment.token import JoinToken
 from controller.fleet.device import Device, SlotState
 from controller.fleet_config.applied import AppliedFleet
 from controller.monitor.estimator import Estimator
+from controller.monitor.total import Sums, Total
 from controller.registry.version import Model, Pending, Version
 from controller.store.federated_tables import Runs, Tasks
 from controller.store.incident_tables import Incidents
@@ -27,7 +28,6 @@ from controller.telemetry.record import (
     StoredWindow,
     WindowHead,
 )
-from controller.telemetry.total import Sums, Total
 
 METADATA_KEPT: Final = 10
 ONLINE_ROLES: Final = frozenset({"timestamp", "snapshot"})

@@ -11,11 +11,11 @@ from controller.audit import Entry
 from controller.errors import DeviceRevoked, DeviceUnknown, StoreError
 from controller.fleet.device import Device, DeviceStatus
 from controller.fleet.presence import seen
+from controller.monitor.total import total_after
 from controller.store.store import Store, Transaction
 from controller.telemetry.accept import Accepted, Known, accept, read
 from controller.telemetry.record import Rejections, StoredEvent, StoredWindow
 from controller.telemetry.report import REPLAYED
-from controller.telemetry.total import total_after
 from protos.keys import Key
 from protos.v1 import telemetry_pb2
 

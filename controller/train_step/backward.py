@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from onnx import NodeProto, TensorProto
 
 from agent.inference.datatypes import Array
-from controller.registry.onnx_graph import described
+from controller.onnx_graph import described
 from controller.train_step.emitter import FLOAT, Emitter
 from controller.train_step.errors import NoGradientRule, NotFloat32
 from controller.train_step.graph import FLOATS, is_standard

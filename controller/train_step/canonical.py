@@ -11,7 +11,7 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from agent.runtimes.runtime import Runtime
-from controller.registry.onnx_graph import OPERATOR_DOMAINS
+from controller.onnx_graph import OPERATOR_DOMAINS
 from controller.train_step.batch import with_open_batch
 from controller.train_step.errors import NotConvertible
 from controller.train_step.folding import fold, lift_constants

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from controller.registry.onnx_graph import described
+from controller.onnx_graph import described
 from controller.train_step.errors import NotConvertible
 from controller.train_step.graph import drop, initializers, is_standard
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
-from controller.registry.onnx_graph import described
+from controller.onnx_graph import described
 from controller.train_step.emitter import Emitter
 from controller.train_step.errors import NotConvertible
 from controller.train_step.graph import Attributes, names, producers

@@ -8,7 +8,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from onnx.numpy_helper import to_array
 
 from agent.inference.datatypes import Array
-from controller.registry.onnx_graph import described
+from controller.onnx_graph import described
 from controller.train_step.errors import (
     NoGradientRule,
     NoParameters,

@@ -7,7 +7,7 @@ import numpy as np
 from onnx import NodeProto
 
 from agent.inference.datatypes import Array
-from controller.registry.onnx_graph import described
+from controller.onnx_graph import described
 from controller.train_step.emitter import Emitter
 from controller.train_step.errors import NoGradientRule
 from controller.train_step.graph import Attributes

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.telemetry.total import Sums
+from controller.monitor.total import Sums
 from protos.limits import LATENCY_BUCKETS_SECONDS
 from simulations.fleet.device import Device
 from simulations.fleet.ground import Ground

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 from controller.errors import Conflict
+from controller.monitor.total import Total
 from controller.telemetry.record import (
     StoredEvent,
     StoredReport,
@@ -13,7 +14,6 @@ from controller.telemetry.record import (
     StoredWindow,
     WindowHead,
 )
-from controller.telemetry.total import Total
 from simulations.memory_store.journal import Journal
 
 Sequenced = TypeVar("Sequenced", StoredEvent, StoredResources)

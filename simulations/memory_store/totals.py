@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from controller.errors import Conflict
 from controller.monitor.estimator import Estimator
-from controller.telemetry.total import Sums, Total
+from controller.monitor.total import Sums, Total
 from simulations.memory_store.journal import Journal
 from simulations.memory_store.telemetry import Told
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from agent.inference.latency import BUCKETS
 from controller.errors import Conflict, StoreError
 from controller.monitor.estimator import Estimator
+from controller.monitor.total import Sums, Total
 from controller.store.sql import SqlStore
 from controller.store.store import Store, Transaction
-from controller.telemetry.total import Sums, Total
 from simulations.memory_store import MemoryStore
 
 ESTIMATOR = Estimator("p" * 64, 2, 5, 0.5, 2.0**-12, (0.25, 0.5, 1.0))

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
+from controller.monitor.total import Sums
 from controller.rollout.gate.evidence import Evidence, Sample
 from controller.rollout.policy import Metric
 from controller.store.store import Transaction
-from controller.telemetry.total import Sums
 
 
 def read_evidence(

@@ -8,9 +8,9 @@ from sqlalchemy import BigInteger, Select, Text, bindparam, column, insert, sele
 
 from agent.inference.latency import BUCKETS
 from controller.monitor.estimator import Estimator
+from controller.monitor.total import Sums, Total
 from controller.store.sql import tables
 from controller.store.sql.session import Row, Session, columns
-from controller.telemetry.total import Sums, Total
 
 _ASKED: Final = 400  # devices in one statement; each takes two of the values that one may have
 _TOTALS: Final = tables.totals.c

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from controller.registry.onnx_graph import described
+from controller.onnx_graph import described
 from controller.train_step.errors import TrainingBatchNorm
 from controller.train_step.site import Gradients, Rule, Site
 

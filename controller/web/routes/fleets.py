@@ -9,8 +9,7 @@ from pydantic import ConfigDict, Field
 from controller.fleet_config import actions
 from controller.fleet_config.actions import FleetText
 from controller.fleet_config.alerts import alert_line
-from controller.fleet_config.problems import BadFleetFile
-from controller.fleet_config.reading import read_fleet
+from controller.fleet_config.reading import BadFleetFile, read_fleet
 from controller.fleet_config.sentences import applied_lines, leftover_line, plan_lines
 from controller.web.access import Operating, Services, Viewer
 from controller.web.fleet_views import (

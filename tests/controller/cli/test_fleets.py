@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.fleet_config.schema import schema_text
+from controller.fleet_config.reference import fleet_schema
 from tests.controller.cli.office import Muster, Office
 
 SHIPPED = Path(__file__).parents[3] / "fleet_configs"
@@ -47,11 +47,11 @@ def test_what_is_no_file_is_refused(muster: Muster, tmp_path: Path) -> None:
 def test_the_schema_is_printed_or_written(
     muster: Muster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert muster.ok("fleet", "schema").out == schema_text()
+    assert muster.ok("fleet", "schema").out == fleet_schema()
 
     monkeypatch.chdir(tmp_path)
     assert muster.ok("fleet", "schema", "--write").out == "fleet.schema.json is written\n"
-    assert (tmp_path / "fleet.schema.json").read_text() == schema_text()
+    assert (tmp_path / "fleet.schema.json").read_text() == fleet_schema()
     (tmp_path / "fleet.schema.json").unlink()
     (tmp_path / "fleet.schema.json").mkdir()
     assert "[output]" in muster.refused("fleet", "schema", "--write")

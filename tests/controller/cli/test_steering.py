@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from controller.access.operator import Role
-from controller.telemetry.total import Sums, Total
+from controller.monitor.total import Sums, Total
 from tests.controller.cli.office import Muster, Office
 
 

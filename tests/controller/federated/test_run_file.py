@@ -10,8 +10,8 @@ import pytest
 from controller.federated.plan import PARAMETERS, Plan, StrategyName
 from controller.federated.run_file import BadRunFile, decode, read_plan
 from controller.federated.task import Encoding
-from controller.fleet_config.duration import EXAMPLES
-from controller.fleet_config.schema import schema_text
+from controller.toml_file.duration import EXAMPLES
+from controller.toml_file.schema import schema_text
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "fleet_configs" / "federated.toml"

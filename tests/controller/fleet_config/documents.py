@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from controller.fleet_config.lines import Path
+from controller.toml_file.lines import Path
 
 Node = Any
 BARE = st.text("abcXYZ019_-", min_size=1, max_size=4)

@@ -18,7 +18,7 @@ from controller.fleet_config.actions import (
 )
 from controller.fleet_config.estimate import openings
 from controller.fleet_config.plan import Action, FleetPlan
-from controller.fleet_config.problems import BadFleetFile
+from controller.fleet_config.reading import BadFleetFile
 from controller.fleet_config.sentences import plan_lines
 from controller.registry.version import State as VersionState
 from controller.registry.version import Version

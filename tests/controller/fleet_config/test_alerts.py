@@ -6,9 +6,9 @@ from controller.fleet_config.actions import FleetText, all_alerts, apply_fleet, 
 from controller.fleet_config.alerts import AlertResult, AlertState, alert_line, judged
 from controller.fleet_config.fleet import Alert
 from controller.fleet_config.reading import read_fleet
+from controller.monitor.total import Sums, Total
 from controller.rollout.gate.evidence import Sample
 from controller.rollout.policy import Metric
-from controller.telemetry.total import Sums, Total
 from tests.controller.fleet_config.test_actions import FLEET, enrol, names, reported, world
 from tests.controller.rollout.world import World
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.fleet_config.lines import Path as Place
-from controller.fleet_config.lines import key_lines
-from controller.fleet_config.problems import BadFleetFile, shown_key
-from controller.fleet_config.reading import read_fleet
+from controller.fleet_config.document import FleetFile
+from controller.fleet_config.reading import BadFleetFile, read_fleet
+from controller.toml_file.keys import shown_key
+from controller.toml_file.lines import Path as Place
+from controller.toml_file.lines import key_lines
 from tests.controller.fleet_config.documents import documents
 
 TEXT = (Path(__file__).parents[3] / "fleet_configs" / "meters.toml").read_text()
@@ -58,7 +59,7 @@ def test_a_wrong_value_is_told_with_the_line_and_the_key_that_it_has(
 
     found = told(text)
 
-    assert (line, shown_key(place)) in {(one.line, one.key) for one in found.problems}
+    assert (line, shown_key(place, FleetFile)) in {(one.line, one.key) for one in found.problems}
     assert all(one.line == line for one in found.problems)
 
 

@@ -8,13 +8,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from controller.fleet_config.reference import reference_text
-from controller.fleet_config.schema import FILE_NAME, schema_text
+from controller.fleet_config.reference import SCHEMA_NAME, fleet_schema, reference_text
 from controller.rollout.gate.expression import QUANTITIES
 
 ROOT = Path(__file__).resolve().parents[3]
 REFERENCE = ROOT / "docs" / "fleet_files.md"
-SCHEMA = ROOT / "fleet_configs" / FILE_NAME
+SCHEMA = ROOT / "fleet_configs" / SCHEMA_NAME
 HEADING = "## Every key\n\n"
 SMALLEST = '[fleet]\nname = "f"\nselector = "all"\n[[models]]\nname = "m"\nversion = "m/1"\n'
 
@@ -30,11 +29,11 @@ def test_every_quantity_of_an_expression_is_told() -> None:
 
 
 def test_the_schema_is_current() -> None:
-    assert SCHEMA.read_text() == schema_text()
+    assert SCHEMA.read_text() == fleet_schema()
 
 
 def schema() -> Any:
-    return json.loads(schema_text())
+    return json.loads(fleet_schema())
 
 
 @pytest.mark.parametrize("name", ["meters.toml", "small.toml"])
@@ -70,4 +69,4 @@ def test_the_schema_refuses_what_the_reader_refuses(wrong: str) -> None:
 if __name__ == "__main__":
     head = REFERENCE.read_text().split(HEADING)[0]
     REFERENCE.write_text(head + HEADING + reference_text())
-    SCHEMA.write_text(schema_text())
+    SCHEMA.write_text(fleet_schema())

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from controller.fleet_config.document import FleetFile
 from controller.fleet_config.fleet import Goal, narrowed, place_in_file
-from controller.fleet_config.problems import described, table_of
 from controller.fleet_config.reading import read_fleet
 from controller.rollout.policy import STAGED, Breach, Metric, Policy, Watching
+from controller.toml_file.keys import described, table_of
 
 SMALLEST = """
 [fleet]
@@ -149,6 +150,6 @@ def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple
 
 @pytest.mark.parametrize("leaf", [*leaves(Policy)], ids=".".join)
 def test_a_file_can_say_all_that_a_policy_can(leaf: tuple[str, ...]) -> None:
-    table, field = described(place_in_file(leaf))
+    table, field = described(place_in_file(leaf), FleetFile)
 
     assert field is not None, f"{table.__name__} has no key for {leaf}"

@@ -3,8 +3,7 @@
 import pytest
 
 from controller.fleet_config.document import MAX_BYTES
-from controller.fleet_config.problems import BadFleetFile
-from controller.fleet_config.reading import decode, read_fleet
+from controller.fleet_config.reading import BadFleetFile, decode, read_fleet
 
 SMALLEST = """[fleet]
 name = "f"

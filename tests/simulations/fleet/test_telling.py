@@ -1,6 +1,6 @@
 import pytest
 
-from controller.telemetry.total import Sums
+from controller.monitor.total import Sums
 from simulations.fleet.queue import EPOCH
 from simulations.fleet.scenario_parser import parse
 from simulations.fleet.simulation import Simulation

@@ -3,14 +3,15 @@
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.fleet_config.lines import Path, key_lines, line_of
-from controller.fleet_config.problems import BadFile, Problem, described, problem_of
+from controller.toml_file.keys import described
+from controller.toml_file.lines import Path, key_lines, line_of
+from controller.toml_file.problems import BadFile, Moved, Problem, problem_of
 
 _PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _LONG_NUMBER: Final = re.compile(r"[0-9_]{4000}")
@@ -30,6 +31,7 @@ class Kind(Generic[Document]):
         most_bytes: that one may have.
         too_large: what to do about more.
         stand_ins: values for keys that must be there, by their names.
+        moved: keys that people may look for elsewhere.
     """
 
     root: type[Document]
@@ -37,6 +39,7 @@ class Kind(Generic[Document]):
     most_bytes: int
     too_large: str
     stand_ins: Mapping[str, Any]
+    moved: Moved = field(default_factory=dict)
 
 
 def decode(data: bytes, file: str, kind: Kind[Document]) -> str:
@@ -98,7 +101,7 @@ class Search(Generic[Document]):
         line = line_of(self.lines, path)
         if path not in self.lines and about:
             line = next((at for one, at in self.lines.items() if one[-1] in about), line)
-        self.problems.append(problem_of(error, path, line, self._kind.root))
+        self.problems.append(problem_of(error, path, line, self._kind.root, self._kind.moved))
 
     def _mend(self, path: Path) -> None:
         """Takes a key out of the document; one that must be there gets a value that may."""

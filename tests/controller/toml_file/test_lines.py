@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from hypothesis import given
 
-from controller.fleet_config.lines import Path, key_lines, line_of
+from controller.toml_file.lines import Path, key_lines, line_of
 from tests.controller.fleet_config.documents import documents
 
 

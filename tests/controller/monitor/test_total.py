@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from agent.inference.latency import BUCKETS
 from agent.monitor.reference import CELLS
 from controller.monitor.estimator import Estimator
+from controller.monitor.total import Sums, Total, sums_of, total_after
 from controller.telemetry.record import StoredWindow
-from controller.telemetry.total import Sums, Total, sums_of, total_after
 from protos.v1 import telemetry_pb2
 
 V = telemetry_pb2.Verdict

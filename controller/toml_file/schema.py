@@ -6,17 +6,15 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from controller.fleet_config.document import FleetFile
-from controller.fleet_config.duration import written
-from controller.fleet_config.problems import keys_of, table_of
-from controller.fleet_config.toml_text import is_duration
+from controller.toml_file.duration import written
+from controller.toml_file.keys import keys_of, table_of
+from controller.toml_file.text import is_duration
 
-FILE_NAME: Final = "fleet.schema.json"
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schema_text(root: type[BaseModel] = FleetFile, title: str = "A fleet of Muster") -> str:
-    """The schema as a file's text; of a fleet's file, or of another kind."""
+def schema_text(root: type[BaseModel], title: str) -> str:
+    """The schema, as a file's text, of files in which ``root`` stands."""
     found = root.model_json_schema()
     _make_plain(found, root)
     for table in tables_within(root):

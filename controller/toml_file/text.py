@@ -1,11 +1,13 @@
-"""Values of a fleet's file as TOML."""
+"""Values of a file as TOML."""
 
 import json
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from pydantic.fields import FieldInfo
 
-from controller.fleet_config.duration import seconds_of, written
+from controller.toml_file.duration import seconds_of, written
+
+MOST_SHOWN: Final = 60
 
 
 def as_toml(value: Any, field: FieldInfo) -> str:
@@ -23,3 +25,8 @@ def is_duration(field: FieldInfo) -> bool:
     """Whether the key takes ``30m``."""
     inner = [one for kind in get_args(field.annotation) for one in get_args(kind)]
     return any(getattr(one, "func", None) is seconds_of for one in (*field.metadata, *inner))
+
+
+def in_short(text: str) -> str:
+    """The text, or its beginning."""
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.fleet_config.duration import seconds_of, written
+from controller.toml_file.duration import seconds_of, written
 
 
 @pytest.mark.parametrize(

@@ -1,32 +1,23 @@
-"""What is wrong with a file that people write: each problem with its line, its key and what to do.
-
-``root`` is what stands in the whole file: a fleet's, unless another kind of file is read.
-"""
+"""What is wrong with a file that people write: each problem with its line, its key and what to do."""
 
 import difflib
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from types import UnionType
-from typing import Final, Union, get_args, get_origin
+from typing import Final
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from controller.errors import InvalidInput
-from controller.fleet_config.document import FleetFile
-from controller.fleet_config.duration import seconds_of, written
-from controller.fleet_config.fleet import MOVED
-from controller.fleet_config.lines import Path
-from controller.fleet_config.toml_text import as_toml, is_duration
+from controller.toml_file.duration import seconds_of, written
+from controller.toml_file.keys import described, example, keys_of, named, shown_key, table_of
+from controller.toml_file.lines import Path
+from controller.toml_file.text import in_short, is_duration
 
 MOST_TOLD: Final = 50
-MOST_SHOWN: Final = 60
 _OBJECT_TYPES: Final = frozenset({"model_type", "dict_type", "model_attributes_type"})
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,40 +59,22 @@ class BadFile(InvalidInput):
         super().__init__("\n".join([head, *lines]))
 
 
-class BadFleetFile(BadFile):
-    """A fleet's file can't be used."""
-
-    code = "fleet-file"
-    remedy = "Correct what is named; `muster fleet check FILE` looks again and changes nothing."
-
-
-def shown_key(path: Path, root: type[BaseModel] = FleetFile) -> str:
-    """``("stages", 1, "soak")`` as ``[[stages]] soak``."""
-    table = root
-    header, names = "", ""
-    for part in path:
-        if isinstance(part, int):
-            continue
-        field = table.model_fields.get(part)
-        inner = table_of(field.annotation) if field else None
-        if field is None or inner is None:
-            return f"{header} {_name(part)}".strip()
-        table = inner
-        names = f"{names}.{part}" if names else part
-        header = f"[{names}]" if isinstance(field.annotation, type) else f"[[{names}]]"
-    return header
+Moved = Mapping[str, tuple[str, str]]
+"""Keys that people look for at the top of a file: the table that each is in, and its name there."""
 
 
 def problem_of(
-    error: ErrorDetails, path: Path, line: int, root: type[BaseModel] = FleetFile
+    error: ErrorDetails, path: Path, line: int, root: type[BaseModel], moved: Moved
 ) -> Problem:
-    """What pydantic found at ``path``, in plain words."""
+    """What pydantic found at ``path`` of a file in which ``root`` stands, in plain words."""
     kind = error["type"]
     if kind == "extra_forbidden":
         if isinstance(error["input"], Mapping):
-            header = ".".join(_name(one) for one in path if isinstance(one, str))
-            return Problem(line, f"[{header}]", "there is no such table", _meant(path, root))
-        return Problem(line, shown_key(path, root), "there is no such key", _meant(path, root))
+            header = ".".join(named(one) for one in path if isinstance(one, str))
+            return Problem(line, f"[{header}]", "there is no such table", _meant(path, root, moved))
+        return Problem(
+            line, shown_key(path, root), "there is no such key", _meant(path, root, moved)
+        )
     what = _WORDS[kind](error) if kind in _WORDS else error["msg"]
     _, field = described(path, root)
     if field is not None and kind in _BOUNDS and is_duration(field):
@@ -128,52 +101,10 @@ def _remedy(error: ErrorDetails, path: Path, root: type[BaseModel]) -> str:
     return f"write {shown_key(path, root)} with {' and '.join(needed) or 'its keys'}"
 
 
-def described(
-    path: Path, root: type[BaseModel] = FleetFile
-) -> tuple[type[BaseModel], FieldInfo | None]:
-    """The table that ``path`` leads into, and its key; None where that is the table itself."""
-    table = root
-    field: FieldInfo | None = None
-    for part in path:
-        if isinstance(part, int):
-            continue
-        if field is not None:
-            inner = table_of(field.annotation)
-            if inner is None:
-                return table, field
-            table = inner
-        field = table.model_fields.get(part)
-        if field is None:
-            return table, None
-    if field is not None and (inner := table_of(field.annotation)) is not None:
-        return inner, None
-    return table, field
-
-
-def table_of(annotation: object) -> type[BaseModel] | None:
-    """The kind of table that a key holds, one or a list of them; None if it holds a plain value."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in {tuple, Union, UnionType}:
-        return next((found for one in get_args(annotation) if (found := table_of(one))), None)
-    return None
-
-
-def example(name: str, field: FieldInfo) -> str:
-    """``soak = "30m"``: the key with a value that may stand there."""
-    return f"{name} = {as_toml(field.examples[0] if field.examples else field.default, field)}"
-
-
-def keys_of(table: type[BaseModel]) -> Mapping[str, FieldInfo]:
-    """The keys of a table, its own before those that it shares with others."""
-    own = table.__annotations__
-    return dict(sorted(table.model_fields.items(), key=lambda one: one[0] not in own))
-
-
-def _meant(path: Path, root: type[BaseModel]) -> str:
+def _meant(path: Path, root: type[BaseModel], moved: Moved) -> str:
     wrong = str(path[-1])
-    if root is FleetFile and wrong in MOVED:
-        table_name, key = MOVED[wrong]
+    if wrong in moved:
+        table_name, key = moved[wrong]
         return f"write `{key}` under [{table_name}]"
     table, _ = described(path[:-1], root)
     if near := _near(wrong, table.model_fields):
@@ -208,10 +139,6 @@ def _choices(error: ErrorDetails) -> list[str]:
     return text.replace(" or ", ", ").replace("'", "").split(", ")
 
 
-def _name(part: str) -> str:
-    return part if _BARE.fullmatch(part) else _shown(part)
-
-
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -224,7 +151,7 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > 1000:
         return "a very large number"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+    return in_short(text)
 
 
 def _must(what: str) -> Callable[[ErrorDetails], str]:

@@ -1,11 +1,10 @@
-"""What every table of a fleet's file is, and the kinds of values that stand in them."""
+"""What every table of such a file is, and the kinds of values that stand in them."""
 
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from controller.fleet_config import duration
-from controller.rollout.policy import SelectorText
+from controller.toml_file import duration
 
 Entry = TypeVar("Entry")
 # Strictness would ask for tuples, which no TOML has; what is inside is held to its own type.
@@ -24,7 +23,6 @@ Duration = Annotated[
     ),
 ]
 Lasting = Annotated[Duration, Field(gt=0)]
-Devices = Annotated[SelectorText, Field(min_length=1)]
 Ratio = Annotated[float, Field(ge=0)]
 
 
