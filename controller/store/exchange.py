@@ -2,7 +2,6 @@
 
 import math
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -124,14 +123,15 @@ class StoreExchange:
         _end(self._place, self._run, RunEvent.FAILED, error)
 
     def wait(self, seconds: float) -> None:  # noqa: D102
-        until = time.monotonic() + seconds
+        clock = self._place.clock
+        until = clock.monotonic() + seconds
         while True:
             with self._place.store.read() as tx:
                 now = _mark(tx, self._run)
             if self._seen is not None and now != self._seen:
                 break
             self._seen = now
-            left = until - time.monotonic()
+            left = until - clock.monotonic()
             if left <= 0:
                 return
             self._place.news.wait(min(left, POLL_SECONDS))
