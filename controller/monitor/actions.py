@@ -13,7 +13,7 @@ from agent.monitor.window import together
 from controller.errors import InvalidInput, NotFound
 from controller.fleet.device import DeviceStatus
 from controller.monitor.fleet import DeviceDrift, judge_fleet
-from controller.monitor.merge import ClosedWindow, merged, read_stored
+from controller.monitor.merge import ClosedWindow, merged, middle, read_stored, thinned
 from controller.monitor.summary import SeriesSummary, summaries
 from controller.store.blob_store import BlobStore
 from controller.store.store import Store
@@ -77,7 +77,7 @@ class ProfileReport:
 
     Attributes:
         devices: whose newest windows are merged.
-        rows, windows: how many predictions in how many windows that is.
+        rows, windows: how many predictions in how many windows count.
         first_started_ms, last_ended_ms: Unix time, by the devices' clocks.
         traffic: the requests that brought them.
     """
@@ -140,6 +140,8 @@ def profile_report(
 ) -> ProfileReport:
     """The merged data of the windows that ``drift_report`` judges, of all devices or of one. Blocks.
 
+    Of all devices, none counts for more rows than the middle one.
+
     Raises:
         NotFound: no such model, or no device, or not this one, has told of it since ``since_ms``.
         InvalidInput: what is stored can't be read.
@@ -149,7 +151,7 @@ def profile_report(
         raise NotFound(f"device {device!r} has told nothing of {model}/{told.version}'s data yet")
     devices = tuple(told.windows) if device is None else (device,)
     windows = [window for one in devices for window in told.windows[one]]
-    counts = merged(window.counts for window in windows)
+    counts = merged(one for some in _fair(told, devices).values() for one in some)
     if counts is None:
         raise NotFound(f"no device has told of {model}/{told.version}'s data yet")
     return ProfileReport(
@@ -171,14 +173,32 @@ def healthy_windows(
 ) -> Mapping[str, Sequence[Counts]]:
     """By device, the newest windows of the version's data; of none that is unlike all others. Blocks.
 
+    No device's are of more rows than the middle one's: a profile that is made of them is the fleet's.
+
     Raises:
         InvalidInput: what is stored can't be read.
     """
     told = _told_of(store, blobs, manifest, since_ms)
-    counts = {device: [one.counts for one in windows] for device, windows in told.windows.items()}
-    totals = {device: total for device, one in counts.items() if (total := merged(one)) is not None}
+    totals = {
+        device: total
+        for device, windows in told.windows.items()
+        if (total := merged(one.counts for one in windows)) is not None
+    }
     broken = {one.device for one in judge_fleet(told.reference, totals).broken}
-    return {device: one for device, one in counts.items() if device not in broken}
+    return _fair(told, [device for device in told.windows if device not in broken])
+
+
+def _fair(told: "_Told", devices: Sequence[str]) -> Mapping[str, Sequence[Counts]]:
+    """Their windows, each device's of no more rows than the middle one's are; one alone has all."""
+    rows = {device: sum(one.counts.rows for one in told.windows[device]) for device in devices}
+    most = middle(rows.values(), told.reference.policy.n_min) or max(rows.values(), default=0)
+    return {
+        device: [
+            thinned(one.counts, one.counts.rows * most // max(rows[device], most))
+            for one in told.windows[device]
+        ]
+        for device in devices
+    }
 
 
 def _elsewhere(store: Store, model: str, version: int) -> Mapping[int, int]:

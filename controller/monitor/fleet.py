@@ -3,6 +3,9 @@
 Each device alone: its calibrated p-value, with the false discovery rate over devices controlled
 (Benjamini & Hochberg 1995). All others together: their merged counts, which show what no single
 device could. Only the second is a reason to train anew; the first is one to send a technician.
+
+A device may tell of as many rows as it likes. None counts for more of them than the middle one does: so
+a few that lie, or that are much busier than all others, neither make a change of the world nor hide one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +17,7 @@ from agent.monitor.counts import Counts
 from agent.monitor.finding import Finding, Judgement, Verdict
 from agent.monitor.reference import Reference
 from agent.monitor.verdict import Floors, drift, judge
-from controller.monitor.merge import merged
+from controller.monitor.merge import merged, middle, thinned
 
 FALSE_DISCOVERIES: Final = 0.05
 """Expected share of healthy devices among those that are called broken."""
@@ -27,15 +30,25 @@ WORLD_WARNING: Final = 0.02
 WORLD_CRITICAL: Final = 0.1
 """Effects over a whole fleet: a small change of everything matters more than of one device."""
 
+MANY: Final = 4
+"""A device that tells of so many times the rows that it counts for is named."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceDrift:
-    """One device's data against the reference. ``broken``: unlike the rest of the fleet's."""
+    """One device's data against the reference.
+
+    Attributes:
+        rows: how many predictions it tells of.
+        broken: unlike the rest of the fleet's.
+        counted: as how many they count for the fleet; those of a broken one do not.
+    """
 
     device: str
     rows: int
     judgement: Judgement
     broken: bool
+    counted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +107,25 @@ def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrif
     faulty = [device for device in moved if moved[device].verdict is Verdict.BAD_DATA]
     few = len(moved) < FEW * len(enough) or len(enough) < 2
     broken = set(moved) if few else set(faulty)
-    others = [one for device, one in counts.items() if device not in broken]
+    most = middle((counts[one].rows for one in enough if one not in broken), reference.policy.n_min)
+    others = [
+        thinned(one, most or one.rows) for device, one in counts.items() if device not in broken
+    ]
     together = merged(others)
     world = _world(reference, together, len(others))
     devices = tuple(
-        DeviceDrift(device, counts[device].rows, moved.get(device, alone[device]), device in broken)
+        _device(device, counts[device].rows, moved.get(device, alone[device]), most, broken)
         for device in alone
     )
     rows = together.rows if together else 0
     return FleetDrift(devices, world, rows, _sentences(devices, world, rows))
+
+
+def _device(
+    device: str, rows: int, judgement: Judgement, most: int, broken: set[str]
+) -> DeviceDrift:
+    counted = 0 if device in broken else min(rows, most or rows)
+    return DeviceDrift(device, rows, judgement, device in broken, counted)
 
 
 def chance_of(judgement: Judgement) -> float:
@@ -145,9 +168,22 @@ def _sentences(devices: Sequence[DeviceDrift], world: Judgement, rows: int) -> t
         changed = "are faulty" if world.verdict is Verdict.BAD_DATA else "have changed"
         what = _reasons(world.findings)
         said.append(f"the data of {rest} together ({rows:,} predictions) {changed}: {what}")
+    said += _capped([one for one in devices if one.rows > MANY * one.counted and not one.broken])
     if waiting:
         said.append(f"{len(waiting)} of {len(devices)} devices have too little data to judge")
     return tuple(said)
+
+
+def _capped(devices: Sequence[DeviceDrift]) -> Sequence[str]:
+    """Whose rows count for a small part only."""
+    if not devices:
+        return ()
+    largest = max(devices, key=lambda one: one.rows)
+    many = f"{len(devices)} devices" if len(devices) > 1 else "1 device"
+    named = f"{largest.device}, which told of {largest.rows:,}"
+    more = ", and others" if len(devices) > 1 else ""
+    only = f"only {largest.counted:,} predictions count, as many as of the middle one"
+    return (f"of {many} {only}: {named}{more}",)
 
 
 def _reasons(findings: Sequence[Finding]) -> str:

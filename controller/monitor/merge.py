@@ -1,8 +1,10 @@
 """Windows of devices, read and merged. Counts of different profiles never merge."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median_low
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from agent.inference.traffic import TrafficCounts
@@ -64,3 +66,28 @@ def merged(counts: Iterable[Counts]) -> Counts | None:
     for one in counts:
         total = one if total is None else total + one
     return total
+
+
+def middle(rows: Iterable[int], enough: int) -> int:
+    """The rows of the middle device of those that have ``enough``: the most that one counts for.
+
+    The lower of two; 0 if none has enough.
+    """
+    return median_low([one for one in rows if one >= enough] or [0])
+
+
+def thinned(counts: Counts, rows: int) -> Counts:
+    """As if it were of ``rows`` rows, if it is of more: in the same shares, to less than one row.
+
+    Largest remainders first (Hamilton's method). Least and greatest values stay.
+    """
+    if counts.rows <= rows:
+        return counts
+    share = rows / counts.rows
+    exact = counts.cells * share
+    whole = np.floor(exact).astype(np.int64)
+    left = rows - whole.sum(axis=1, keepdims=True)
+    order = np.argsort(whole - exact, axis=1, kind="stable")
+    whole += np.argsort(order, axis=1, kind="stable") < left
+    sums = np.rint(counts.sums * share).astype(np.int64)
+    return replace(counts, rows=rows, cells=whole, sums=sums)

@@ -1,0 +1,191 @@
+"""A few devices that tell what they like neither make a fleet's verdict nor hide one."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.monitor.counts import Counts
+from agent.monitor.finding import Verdict
+from agent.monitor.reference import CELLS
+from controller.monitor.actions import healthy_windows, profile_report
+from controller.monitor.fleet import judge_fleet
+from controller.monitor.merge import merged, middle, thinned
+from protos.manifest import read_manifest
+from tests.agent.monitor import profiles
+from tests.controller.monitor.pumps import controller, stored
+
+REFERENCE = profiles.reference()
+ENOUGH = REFERENCE.policy.n_min
+
+
+def told_over(counts: Counts, times: int) -> Counts:
+    """The same counts, so many times as many."""
+    return replace(
+        counts, rows=counts.rows * times, cells=counts.cells * times, sums=counts.sums * times
+    )
+
+
+def fleet(devices: int, shift: float = 0.0, rows: int = 300) -> dict[str, Counts]:
+    rng = np.random.default_rng([devices, 5])
+    return {f"d{at:03}": profiles.window(rng, rows, shift=shift) for at in range(devices)}
+
+
+def liar(shift: float = 0.0, rows: int = 3000, times: int = 10**6) -> dict[str, Counts]:
+    window = profiles.window(np.random.default_rng(77), rows, shift=shift)
+    return {"liar": told_over(window, times)}
+
+
+@pytest.mark.parametrize("devices", [3, 5, 12])
+def test_who_tells_of_very_many_rows_hides_no_change_of_all_others(devices: int) -> None:
+    found = judge_fleet(REFERENCE, fleet(devices, shift=1.0) | liar())
+
+    assert found.world.verdict is Verdict.DRIFT
+    assert found.broken == ()
+
+
+@pytest.mark.parametrize("devices", [3, 5, 12, 40])
+def test_who_tells_of_very_many_rows_makes_no_change_of_the_world(devices: int) -> None:
+    """So little that by itself it is no finding: else the device would be broken, and left out."""
+    told = liar(shift=0.2)
+    assert judge_fleet(REFERENCE, told).devices[0].judgement.verdict is Verdict.OK
+
+    found = judge_fleet(REFERENCE, fleet(devices) | told)
+
+    assert found.world.verdict is Verdict.OK
+
+
+def test_it_is_told_whose_rows_count_only_in_part() -> None:
+    found = judge_fleet(REFERENCE, fleet(5) | liar())
+
+    assert [one.device for one in found.devices if one.counted < one.rows] == ["liar"]
+    assert found.world_rows == 6 * 300
+    assert found.sentences == (
+        "the data of 6 of 6 devices together (1,800 predictions) are as in the reference",
+        (
+            "of 1 device only 300 predictions count, as many as of the middle one: liar, which told "
+            "of 3,000,000,000"
+        ),
+    )
+
+
+def test_many_whose_rows_count_only_in_part_are_a_number_and_the_largest() -> None:
+    rng = np.random.default_rng(6)
+    others = {f"busy{at}": profiles.window(rng, 300 * (2 + at)) for at in range(6)}
+
+    found = judge_fleet(REFERENCE, fleet(7) | others)
+
+    assert found.sentences[-1] == (
+        "of 3 devices only 300 predictions count, as many as of the middle one: busy5, which told "
+        "of 2,100, and others"
+    )
+
+
+# --- Laws -----------------------------------------------------------------------------------------
+
+windows = st.builds(
+    lambda seed, rows, shift: profiles.window(np.random.default_rng(seed), rows, shift=shift),
+    st.integers(0, 50),
+    st.integers(20, 900),
+    st.sampled_from([0.0, 0.3, 2.0]),
+)
+
+
+@given(windows, st.integers(1, 1000))
+@settings(max_examples=60, deadline=None)
+def test_thinned_counts_have_so_many_rows_and_the_shares_that_they_had(
+    counts: Counts, rows: int
+) -> None:
+    found = thinned(counts, rows)
+
+    assert found.rows == min(rows, counts.rows)
+    assert (found.cells.sum(axis=1) == found.rows).all()
+    assert np.abs(found.cells - counts.cells * (found.rows / counts.rows)).max() < 1
+    assert (found.cells[counts.cells == 0] == 0).all()
+
+
+@given(windows, st.integers(1, 10**7))
+@settings(max_examples=60, deadline=None)
+def test_thinned_back_to_what_they_were_counts_are_the_same(counts: Counts, times: int) -> None:
+    assert thinned(told_over(counts, times), counts.rows) == counts
+    assert thinned(counts, counts.rows + times) is counts
+
+
+@given(st.lists(windows, min_size=2, max_size=7), st.integers(1, 10**6), st.integers(0, 6))
+@settings(max_examples=40, deadline=None)
+def test_to_tell_of_more_than_the_middle_device_gives_no_more_say(
+    several: list[Counts], times: int, which: int
+) -> None:
+    counts = {f"d{at}": one for at, one in enumerate(several)}
+    name = f"d{which % len(several)}"
+    most = middle([one.rows for one in several], ENOUGH)
+    once = told_over(counts[name], 20)
+
+    say = thinned(once, most)
+
+    assert middle([one.rows for one in (counts | {name: once}).values()], ENOUGH) >= most
+    assert thinned(told_over(once, times), most) == say
+
+
+@given(
+    st.sampled_from([0.0, 1.0, 2.0]),
+    st.lists(st.integers(300, 1500), min_size=3, max_size=9),
+    st.integers(0, 20),
+)
+@settings(max_examples=40, deadline=None)
+def test_honest_fleets_are_judged_as_all_their_rows_together_would_be(
+    shift: float, rows: list[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    counts = {f"d{at}": profiles.window(rng, one, shift=shift) for at, one in enumerate(rows)}
+    total = merged(counts.values())
+    assert total is not None
+
+    found = judge_fleet(REFERENCE, counts)
+
+    assert found.world.verdict is (Verdict.DRIFT if shift else Verdict.OK)
+    assert found.world_rows <= total.rows
+    level = max(rows) == min(rows)
+    assert not level or found.world_rows == total.rows
+
+
+def test_counts_of_no_rows_are_thinned_to_none() -> None:
+    nothing = replace(
+        profiles.window(np.random.default_rng(1), 300),
+        rows=0,
+        cells=np.zeros((len(REFERENCE.series), CELLS), np.int64),
+    )
+
+    assert thinned(nothing, 5) is nothing
+    assert middle([0, 5], ENOUGH) == 0
+
+
+# --- What else is made of the windows ---------------------------------------------------------------
+
+
+def test_the_profile_of_a_fleet_is_not_that_of_who_tells_of_most() -> None:
+    told: list[Any] = [stored(f"d{at}", 1) for at in range(4)]
+    busy = stored("busy", 1, rows=60_000, shift=2.0)
+
+    report = profile_report(*controller([*told, busy]), "pump")
+    alone = profile_report(*controller([*told, busy]), "pump", device="busy")
+
+    assert (report.rows, alone.rows) == (5 * 300, 60_000)
+
+
+def test_a_candidate_is_profiled_by_no_device_more_than_by_the_middle_one() -> None:
+    told = [stored(f"d{at}", number) for at in range(4) for number in (1, 2)]
+    store, blobs = controller([*told, stored("busy", 1, rows=60_000)])
+    with store.read() as tx:
+        version = tx.registry.version("pump", 1)
+    assert version is not None
+
+    found = healthy_windows(store, blobs, read_manifest(version.manifest))
+
+    assert {device: sum(one.rows for one in some) for device, some in found.items()} == {
+        "busy": 300,
+        **{f"d{at}": 300 for at in range(4)},
+    }
