@@ -45,14 +45,17 @@ class CountingProxy:
 
     def _join(self, near: socket.socket) -> None:
         """Returns when neither side says any more, or one of them has gone."""
-        with near, contextlib.suppress(OSError):
-            with socket.create_connection(("127.0.0.1", self._to)) as far:
-                self._note(near, far)
-                back = threading.Thread(target=self._carry, args=(far, near, False), daemon=True)
-                back.start()
-                self._carry(near, far, True)
-                back.join()
-                self._forget(near, far)
+        with (
+            near,
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self._to)) as far,
+        ):
+            self._note(near, far)
+            back = threading.Thread(target=self._carry, args=(far, near), daemon=True)
+            back.start()
+            self._carry(near, far, up=True)
+            back.join()
+            self._forget(near, far)
 
     def _note(self, *pair: socket.socket) -> None:
         with self._lock:
@@ -65,7 +68,7 @@ class CountingProxy:
         with self._lock:
             self._open.difference_update(pair)
 
-    def _carry(self, source: socket.socket, target: socket.socket, up: bool) -> None:
+    def _carry(self, source: socket.socket, target: socket.socket, *, up: bool = False) -> None:
         with contextlib.suppress(OSError):
             while piece := source.recv(PIECE):
                 target.sendall(piece)
