@@ -177,6 +177,9 @@ class RoundTable(Table):
     over_selection: Annotated[float, Field(ge=1, le=10)] = 1.3
     """So many times the devices that a round wants are asked, as far as there are any."""
 
+    rotation: bool = True
+    """Nobody is asked again before all others that are ready have been; `false` draws anew each round."""
+
     quorum: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The round ends when this share of the devices that it wants have replied well; what comes after
     that is surplus."""

@@ -40,7 +40,7 @@ from controller.federated.coordinator.shipped import to_evaluate
 from controller.federated.coordinator.strategy import Strategy, Update
 from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
 from controller.federated.plan import Plan
-from controller.federated.task import Phase
+from controller.federated.task import Phase, Task
 
 MOST_ATTEMPTS: Final = 5
 """So often one round is tried; then the run fails."""
@@ -62,12 +62,15 @@ class Driver:
         self._terms = terms_of(plan.admission, ARRAYS)
         self._place = Place()
         self._parent = self._record = initial
+        self._rotates = plan.round.rotation and not strategy.chooses
+        self._asked: frozenset[int] = frozenset()  # in this turn: see ``selection``
         stored = exchange.checkpoint()
         if stored is not None and stored.state:
             state = checkpoint.read(stored.state)
             self._place = Place(**state["place"])
             self._record = exchange.arrays(stored.arrays_sha256)
             strategy.restore(state["strategy"])
+            self._asked = frozenset(state.get("asked", np.array([])).tolist())
         if self._place.attempts >= MOST_ATTEMPTS:  # it has failed, and somebody has resumed it
             self._place = Place(**{**asdict(self._place), "attempts": 0})
 
@@ -136,6 +139,7 @@ class Driver:
         posted = self._exchange.tasks(step)
         if posted:
             self._configured(step, tuple(task.node for task in posted), resumed=True)
+            self._had_their_turn(posted)
             return group_of(posted[0])
         plan, minimum = self._plan, self._plan.round.minimum_cohort
         fewest = max(minimum, self._strategy.fewest)
@@ -148,11 +152,16 @@ class Driver:
         else:
             share, over = plan.strategy.fraction, plan.round.over_selection
             sizes = size(len(nodes), share, over, plan.round.quorum, minimum)
-            chosen = selection.drawn(nodes, sizes.asked, selection.generator(plan.run.seed, step))
+            draw = selection.generator(plan.run.seed, step)
+            chosen = selection.rotated(nodes, sizes.asked, self._asked, draw)
             requests = self._configured(step, chosen, resumed=False)
         group = Group(len(nodes), sizes.wanted)
-        self._fleet.ask(step, requests, group)
+        self._had_their_turn(self._fleet.ask(step, requests, group))
         return group
+
+    def _had_their_turn(self, tasks: Sequence[Task]) -> None:
+        if self._rotates:
+            self._asked = selection.turn_after(self._asked, (task.node for task in tasks))
 
     def _configured(self, step: int, nodes: tuple[int, ...], *, resumed: bool) -> list[Request]:
         config = training_config(self._plan, self._place.round + 1)
@@ -222,7 +231,13 @@ class Driver:
     def _close(self, place: Place, record: PhaseRecord, outcomes: Sequence[Outcome]) -> None:
         """Durable, all at once: what was decided, and all that is needed to go on."""
         self._place = place
-        state = checkpoint.written({"place": asdict(place), "strategy": self._strategy.state()})
+        state = checkpoint.written(
+            {
+                "place": asdict(place),
+                "strategy": self._strategy.state(),
+                "asked": np.array(sorted(self._asked), np.uint64),
+            }
+        )
         digest = self._exchange.put_arrays(self._record)
         kept = Checkpoint(place.step, place.round, digest, state)
         self._exchange.close(outcomes, record, kept)

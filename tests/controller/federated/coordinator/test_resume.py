@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from controller.federated.coordinator import checkpoint
@@ -38,6 +39,12 @@ SYNCHRONOUS = {
         evaluation={"after": True},
     ),
     "FedAdam": plan(run={"rounds": 3}, strategy={"name": "FedAdam", "eta": 0.05}),
+    "in rotation": plan(
+        run={"rounds": 4},
+        strategy={"fraction": 0.4},
+        round={"over_selection": 1.0, "minimum_cohort": 1},
+        evaluation={"after": True, "every": 3},
+    ),
 }
 BUFFERED = plan(
     run={"rounds": 4}, round={"mode": "buffered", "buffer": 2, "concurrency": 3, "staleness": 1}
@@ -102,20 +109,45 @@ def test_one_killed_again_and_again_gets_there_with_the_same_bits() -> None:
     assert cut.final_sha256 == whole.final_sha256
 
 
-def test_without_what_its_strategy_kept_it_would_end_otherwise() -> None:
-    """So that the test above can fail: Adam's moments are a part of what is resumed."""
-    found = SYNCHRONOUS["FedAdam"]
+@pytest.mark.parametrize(
+    ("name", "key", "calls", "forgotten"),
+    [
+        ("FedAdam", "strategy", 12, {}),
+        ("in rotation", "asked", 8, np.array([], np.uint64)),
+    ],
+)
+def test_without_what_was_kept_it_would_end_otherwise(
+    name: str, key: str, calls: int, forgotten: Any
+) -> None:
+    """So that the tests above can fail: each is a part of what is resumed."""
     whole, cut = fleet(), fleet()
-    DRIVES["FedAdam"](MemoryExchange(whole))
+    DRIVES[name](MemoryExchange(whole))
     with pytest.raises(Killed):
-        DRIVES["FedAdam"](MortalExchange(cut, 12))
+        DRIVES[name](MortalExchange(cut, calls))
     assert len(cut.phases) >= 1
 
     stored = cut.checkpoint
     assert stored is not None
     state = checkpoint.read(stored.state)
-    state["strategy"] = {}
+    state[key] = forgotten
     cut.checkpoint = replace(stored, state=checkpoint.written(state))
-    Driver(MemoryExchange(cut), found, strategy_of(found, 77), initial()).drive()
+    DRIVES[name](MemoryExchange(cut))
 
     assert cut.final_sha256 != whole.final_sha256
+
+
+def test_a_run_goes_on_that_an_earlier_release_has_begun() -> None:
+    """Its checkpoints say nothing of a turn."""
+    cut = fleet()
+    drive = DRIVES["in rotation"]
+    with pytest.raises(Killed):
+        drive(MortalExchange(cut, 8))
+    stored = cut.checkpoint
+    assert stored is not None
+    state = checkpoint.read(stored.state)
+    known = {key: state[key] for key in ("place", "strategy")}
+    cut.checkpoint = replace(stored, state=checkpoint.written(known))
+
+    drive(MemoryExchange(cut))
+
+    assert cut.run.state is RunState.FINISHED

@@ -1,6 +1,7 @@
 """What comes next, and which nodes are drawn."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,13 @@ from controller.federated.coordinator.schedule import (
     next_work,
     trained,
 )
-from controller.federated.coordinator.selection import drawn, generator, ready
+from controller.federated.coordinator.selection import (
+    drawn,
+    generator,
+    ready,
+    rotated,
+    turn_after,
+)
 from controller.federated.exchange import Node
 from controller.federated.plan import EvaluationTable
 
@@ -71,3 +78,51 @@ def test_who_has_no_link_or_would_not_train_is_not_ready() -> None:
     ]
 
     assert ready(nodes) == (3, 9)
+
+
+def turns(nodes: Sequence[int], count: int, rounds: int, seed: int = 5) -> list[tuple[int, ...]]:
+    """Who is asked, round after round."""
+    asked: frozenset[int] = frozenset()
+    told = []
+    for step in range(rounds):
+        chosen = rotated(nodes, count, asked, generator(seed, step))
+        asked = turn_after(asked, chosen)
+        told.append(chosen)
+    return told
+
+
+@given(st.sets(st.integers(2, 10_000), min_size=1, max_size=30), st.integers(1, 40))
+def test_in_rotation_nobody_is_asked_again_before_all_others(nodes: set[int], count: int) -> None:
+    several = tuple(sorted(nodes))
+    times: Counter[int] = Counter()
+
+    for chosen in turns(several, count, rounds=40):
+        assert len(set(chosen)) == len(chosen) == min(count, len(several))
+        times.update(chosen)
+        assert max(times.values()) - min(times[one] for one in several) <= 1
+
+
+def test_every_turn_is_drawn_anew() -> None:
+    told = turns(range(2, 22), 10, rounds=8)
+
+    assert len(set(told)) == 8
+    for first, second in zip(told[::2], told[1::2], strict=True):
+        assert {*first, *second} == set(range(2, 22))
+
+
+def test_who_comes_late_or_comes_back_is_asked_once_and_not_to_make_up_for_it() -> None:
+    asked = turn_after(frozenset(range(2, 10)), [10, 11])
+
+    first = rotated(range(2, 13), 3, asked, generator(1))
+    second = rotated(range(2, 13), 3, turn_after(asked, first), generator(2))
+
+    assert 12 in first
+    assert 12 not in second
+
+
+def test_a_turn_does_not_wait_for_who_has_gone() -> None:
+    asked = turn_after(frozenset(), [2, 3, 4])
+
+    assert rotated([2, 3, 4], 2, asked, generator(1)) != ()
+    assert turn_after(asked, [2, 4]) == {2, 4}
+    assert turn_after(frozenset({9}), [2]) == {2, 9}
