@@ -9,7 +9,8 @@ from agent.federated.errors import StepRefused
 from agent.federated.evaluation import Evaluation
 from agent.federated.examples import ExampleStore, Part
 from agent.federated.layout import Array, Layout, layout_of, records
-from agent.federated.local_training import check_parameters, evaluate, known_classes, train
+from agent.federated.local_training import evaluate, known_classes, train
+from agent.federated.parameters import check_parameters
 from agent.federated.rejection import check_held_out, check_no_worse, check_training
 from agent.federated.step_file import read_step
 from agent.federated.trainer import Bounds, EvaluateJob, TrainJob, TrainResult

@@ -10,10 +10,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.federated.errors import NotFinite, ParametersUnfit
+from agent.federated.errors import NotFinite
 from agent.federated.evaluation import Evaluation, evaluated, nothing
 from agent.federated.layout import TRUTH
-from agent.federated.trainer import Float32s, Plan
+from agent.federated.parameters import Parameters
+from agent.federated.trainer import Plan
 from protos.train_step import (
     LEARNING_RATE,
     LOSS,
@@ -35,7 +36,6 @@ LAST_STEPS: Final = 10
 EVALUATION_BATCH: Final = 64
 
 Array = NDArray[Any]
-Parameters = Mapping[str, Float32s]
 
 
 class Step(Protocol):
@@ -60,28 +60,6 @@ class Trained:
     steps: int
     first_loss: float
     last_loss: float
-
-
-def check_parameters(spec: TrainStepSpec, parameters: Parameters) -> None:
-    """Passes if ``parameters`` are those of the step: names, shapes, float32, finite.
-
-    Raises:
-        ParametersUnfit: they are not; names one that differs.
-    """
-    wanted = {one.name: one.shape for one in spec.parameters}
-    for name in (*wanted, *parameters):
-        if name not in wanted:
-            raise ParametersUnfit(f"parameter {name!r}: the training step has no such parameter")
-        array = parameters.get(name)
-        if array is None:
-            raise ParametersUnfit(f"parameter {name!r}: missing")
-        if array.dtype != np.float32 or array.shape != wanted[name]:
-            raise ParametersUnfit(
-                f"parameter {name!r}: {array.dtype} {list(array.shape)}; it is float32 "
-                f"{list(wanted[name])}"
-            )
-        if not np.isfinite(array).all():
-            raise ParametersUnfit(f"parameter {name!r}: it is not finite")
 
 
 def known_classes(spec: TrainStepSpec, classes: int, rows: Array) -> Array:

@@ -3,18 +3,14 @@
 A trainer takes the examples from the device's own store; what comes back are parameters and counts.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from agent.federated.evaluation import Evaluation
+from agent.federated.parameters import Parameters
 from protos.limits import MIB
 from protos.manifest import Manifest
-
-Float32s = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +82,7 @@ class TrainJob:
     """
 
     manifest: Manifest
-    parameters: Mapping[str, Float32s]
+    parameters: Parameters
     plan: Plan = Plan()
     bounds: Bounds = Bounds()
 
@@ -96,7 +92,7 @@ class EvaluateJob:
     """Looks how good ``parameters`` are on the hold-out. See ``TrainJob``."""
 
     manifest: Manifest
-    parameters: Mapping[str, Float32s]
+    parameters: Parameters
     fewest_held_out: int = 1
 
 
@@ -113,7 +109,7 @@ class TrainResult:
         peak_bytes: of memory, over what the process had before it loaded anything.
     """
 
-    parameters: Mapping[str, Float32s]
+    parameters: Parameters
     steps: int
     examples: int
     first_loss: float

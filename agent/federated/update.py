@@ -16,16 +16,13 @@ from typing import Final
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from agent.federated.errors import NotFinite, ParametersUnfit
+from agent.federated.parameters import Parameters
 from protos.errors import DocumentError
 from protos.flower import arrays, message_pb2
 from protos.int8_step import quantised
 from protos.train_step import TrainStepSpec
-
-Float32s = NDArray[np.float32]
-Parameters = Mapping[str, Float32s]
 
 Shield = Callable[[Parameters], Parameters]
 """The seam for privacy: what is done to the difference, of all parameters, before it is encoded.

@@ -29,7 +29,7 @@ from agent.federated.errors import (
 from agent.federated.evaluation import Evaluation
 from agent.federated.examples import ExampleStore, Part
 from agent.federated.layout import Layout, layout_of
-from agent.federated.local_training import Parameters, check_parameters
+from agent.federated.parameters import Parameters, check_parameters
 from agent.federated.rejection import check_held_out, check_training
 from agent.federated.step_file import StepFile, read_step
 from agent.federated.trainer import Bounds, Budget, EvaluateJob, Plan, TrainJob, TrainResult

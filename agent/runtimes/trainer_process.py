@@ -16,13 +16,8 @@ from agent.errors import AgentError, HashMismatch
 from agent.federated.errors import OverBudget, StepRefused
 from agent.federated.examples import rows_at_once
 from agent.federated.layout import Array, Layout, records
-from agent.federated.local_training import (
-    Parameters,
-    check_parameters,
-    evaluate,
-    known_classes,
-    train,
-)
+from agent.federated.local_training import evaluate, known_classes, train
+from agent.federated.parameters import Parameters, check_parameters
 from agent.federated.rejection import check_held_out, check_no_worse, check_training
 from agent.federated.step_file import StepFile, read_step
 from agent.runtimes.limits import die_with, limit, out_of_memory, reset_peak, status_bytes

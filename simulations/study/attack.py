@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from agent.federated.evaluation import Evaluation
-from agent.federated.trainer import EvaluateJob, Float32s, Trainer, TrainJob, TrainResult
+from agent.federated.parameters import Float32s
+from agent.federated.trainer import EvaluateJob, Trainer, TrainJob, TrainResult
 from simulations.study.digits import CLASSES, Labels
 
 CRUDE: Final = "-20 w + 5"

@@ -17,8 +17,9 @@ import numpy as np
 
 from agent.clock import SystemClock
 from agent.federated.evaluation import Evaluation
+from agent.federated.parameters import Float32s
 from agent.federated.reply import train_reply
-from agent.federated.trainer import Float32s, TrainResult
+from agent.federated.trainer import TrainResult
 from agent.federated.update import as_steps
 from controller.federated.coordinator.loop import coordinate
 from controller.federated.coordinator.request import written_arrays

@@ -79,15 +79,45 @@ def test_the_agent_loads_no_transport_before_it_goes_that_way(device: dict[str, 
 
 
 def test_an_agent_that_keeps_no_examples_loads_nothing_of_training() -> None:
-    code = (
-        "import sys, agent.app, agent.serving.faces\n"
-        "off = {'agent.federated.local_training', 'agent.federated.collecting.actions',\n"
-        "       'agent.federated.loop', 'agent.runtimes.trainer', 'agent.store.sqlite_examples',\n"
-        "       'agent.training'}\n"
-        "sys.exit(repr(sorted(off & set(sys.modules))) if off & set(sys.modules) else 0)"
+    assert (
+        loaded("agent.app", "agent.serving.faces")
+        & {
+            *("agent.federated.local_training", "agent.federated.collecting.actions"),
+            *("agent.federated.loop", "agent.runtimes.trainer", "agent.store.sqlite_examples"),
+            "agent.training",
+        }
+        == set()
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+
+def test_an_agent_that_waits_for_tasks_has_nothing_loaded_of_the_training_itself() -> None:
+    modules = loaded(
+        "agent.app", "agent.training", "agent.serving.faces", "agent.store.sqlite_examples"
     )
-    assert done.returncode == 0, done.stderr
+
+    assert (
+        modules
+        & {
+            *("agent.federated.local_training", "agent.runtimes.train_step", "onnxruntime"),
+            *("agent.runtimes.trainer_process", "numpy.random"),
+        }
+        == set()
+    )
+
+
+def test_the_process_that_trains_loads_what_it_computes_with_and_little_else() -> None:
+    needed = {"agent", "protos", "numpy", "msgspec", "typing_extensions", "cython_runtime"}
+    packages = {name.partition(".")[0] for name in loaded("agent.runtimes.trainer_process")}
+    others = {name for name in packages - needed if not name.startswith("_")}
+
+    assert others <= sys.stdlib_module_names
+    assert others & {"asyncio", "ssl", "sqlite3", "email", "http", "multiprocessing"} == set()
+
+
+def loaded(*modules: str) -> set[str]:
+    """All that is there once these are imported."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())

@@ -26,12 +26,12 @@ from agent.federated.errors import (
 from agent.federated.ledger.actions import Offload
 from agent.federated.machine import MAX_RESUMPTIONS
 from agent.federated.order import Order, Request, message_of, plan_of, read_request
+from agent.federated.parameters import Parameters
 from agent.federated.record import TRAIN, Journal
 from agent.federated.reply import evaluate_reply, train_reply
 from agent.federated.task.subject import Subject, Subjects
 from agent.federated.trainer import Bounds, EvaluateJob, Plan, Trainer, TrainJob
 from agent.federated.update import (
-    Parameters,
     Shield,
     as_floats,
     as_steps,

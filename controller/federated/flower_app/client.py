@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from agent.errors import AgentError
-from agent.federated.local_training import Parameters
+from agent.federated.parameters import Parameters
 from agent.federated.reply import METRICS, FlowerError, evaluate_metrics, train_metrics
 from agent.runtimes.train_step import OnnxTrainStep
 from controller.errors import ControllerError

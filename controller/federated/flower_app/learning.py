@@ -10,15 +10,9 @@ from agent.federated.errors import TruthUnfit
 from agent.federated.evaluation import Evaluation
 from agent.federated.examples import Part, examples_of
 from agent.federated.layout import Array, Layout, finite, packed, records, truth_of
-from agent.federated.local_training import (
-    Parameters,
-    Step,
-    check_parameters,
-    evaluate,
-    known_classes,
-    train,
-)
+from agent.federated.local_training import Step, evaluate, known_classes, train
 from agent.federated.order import Request, Scalar, plan_of
+from agent.federated.parameters import Parameters, check_parameters
 from agent.federated.record import TRAIN
 from agent.federated.rejection import check_held_out, check_no_worse, check_training
 from agent.federated.retention import Retention

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper
 
 from agent.federated.examples import ExampleStore, examples_of
 from agent.federated.layout import Layout, layout_of, packed
+from agent.federated.parameters import Float32s
 from agent.federated.retention import Retention
 from agent.federated.step_file import read_step
-from agent.federated.trainer import Float32s
 from agent.inference.golden import Golden, encode
 from agent.runtimes.onnx import OnnxRuntime
 from controller.train_step.build import (

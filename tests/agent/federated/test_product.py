@@ -7,7 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from agent.config import Training
-from agent.federated.update import Parameters, write_parameters
+from agent.federated.parameters import Parameters
+from agent.federated.update import write_parameters
 from agent.taking_part import NotTakingPart
 from agent.training_note import read_training
 from protos.flower.arrays import read_array

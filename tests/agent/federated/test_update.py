@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays as some_arrays
 from numpy.typing import NDArray
 
 from agent.federated.errors import NotFinite, ParametersUnfit
+from agent.federated.parameters import Parameters
 from agent.federated.update import (
-    Parameters,
     Update,
     as_floats,
     as_steps,

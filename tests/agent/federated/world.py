@@ -14,13 +14,14 @@ from agent.errors import AgentError, TransportError
 from agent.federated.eligibility import Condition, Ground, Terms
 from agent.federated.evaluation import Evaluation
 from agent.federated.loop import TaskLoop
+from agent.federated.parameters import Float32s, Parameters
 from agent.federated.record import Journal
 from agent.federated.step_file import StepFile
 from agent.federated.task.actions import Means
 from agent.federated.task.loop import Happened
 from agent.federated.task.subject import Subject
 from agent.federated.trainer import Bounds, EvaluateJob, TrainJob, TrainResult
-from agent.federated.update import Float32s, Parameters, unshielded, write_parameters
+from agent.federated.update import unshielded, write_parameters
 from agent.install.gates import Circumstances
 from agent.transport.backoff import Backoff
 from protos.documents import sha256
