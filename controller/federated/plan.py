@@ -69,6 +69,9 @@ PARAMETERS: Final[Mapping[StrategyName, tuple[str, ...]]] = {
 }
 """What each strategy takes, as Flower calls it. FedProx's proximal_mu is ``training.proximal``."""
 
+OWN: Final = ("name", "fraction", "average_last")
+"""Keys of ``[strategy]`` that are the same for all."""
+
 
 def refuse_any(what: str, objections: Iterable[Objection]) -> None:
     """Raises ``ValidationError`` of all of them, if there are any."""
@@ -116,6 +119,11 @@ class StrategyTable(Table):
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Of the devices that are ready, each round wants this share."""
 
+    average_last: Annotated[float, Field(ge=0, le=1, examples=[0.1])] = 0.0
+    """What comes of the run is the mean of the global models of its last rounds, this share of all; 0 is
+    the last model alone. It is steadier where devices differ and `rotation` is off or can't be kept. An
+    app of one's own decides for itself."""
+
     server_learning_rate: Annotated[Above | None, Field(examples=[1.0])] = None
     """FedAvgM."""
 
@@ -154,7 +162,7 @@ class StrategyTable(Table):
 
     def _foreign(self, known: tuple[str, ...]) -> Iterable[Objection]:
         has = f"it takes {', '.join(known)}" if known else "it takes no parameter"
-        for key in sorted(self.model_fields_set - {"name", "fraction", *known}):
+        for key in sorted(self.model_fields_set - {*OWN, *known}):
             yield (key,), f"is no parameter of {self.name}; {has}", (key, "name")
 
     def parameters(self) -> dict[str, float | int]:
@@ -335,6 +343,10 @@ class Plan(Table):
             if self.round.buffer > self.round.concurrency:
                 text = f"is more than concurrency, {self.round.concurrency}: it would never fill"
                 yield ("round", "buffer"), text, ("round", "buffer", "concurrency")
+            if self.strategy.average_last:
+                text = "is a share of rounds, and buffered has none: leave it out"
+                where = ("strategy", "average_last", "round", "mode")
+                yield ("strategy", "average_last"), text, where
             if self.admission.norm_ratio and "norm_ratio" in self.admission.model_fields_set:
                 text = "compares the updates of a round, and buffered has none: use norm_bound"
                 yield (

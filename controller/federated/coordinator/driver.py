@@ -38,6 +38,7 @@ from controller.federated.coordinator.schedule import (
 )
 from controller.federated.coordinator.shipped import to_evaluate
 from controller.federated.coordinator.strategy import Strategy, Update
+from controller.federated.coordinator.tail import Tail
 from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
 from controller.federated.plan import Plan
 from controller.federated.task import Phase, Task
@@ -62,6 +63,7 @@ class Driver:
         self._terms = terms_of(plan.admission, ARRAYS)
         self._place = Place()
         self._parent = self._record = initial
+        self._tail = Tail(plan.run.rounds, 0.0 if strategy.chooses else plan.strategy.average_last)
         self._rotates = plan.round.rotation and not strategy.chooses
         self._asked: frozenset[int] = frozenset()  # in this turn: see ``selection``
         stored = exchange.checkpoint()
@@ -70,6 +72,7 @@ class Driver:
             self._place = Place(**state["place"])
             self._record = exchange.arrays(stored.arrays_sha256)
             strategy.restore(state["strategy"])
+            self._tail.restore(state.get("tail", self._tail.state()))
             self._asked = frozenset(state.get("asked", np.array([])).tolist())
         if self._place.attempts >= MOST_ATTEMPTS:  # it has failed, and somebody has resumed it
             self._place = Place(**{**asdict(self._place), "attempts": 0})
@@ -84,14 +87,19 @@ class Driver:
         while True:
             match next_work(self._place, self._plan.run.rounds, self._plan.evaluation):
                 case Work.EVALUATE:
-                    arrays = to_evaluate(self._plan, self._place, self._parent, self._record)
+                    arrays = to_evaluate(self._plan, self._place, self._parent, self._made())
                     record, outcomes = self._fleet.evaluate(self._place, arrays)
                     self._close(evaluated(self._place), record, outcomes)
                 case Work.TRAIN:
                     self._train()
                 case Work.NOTHING:
-                    self._exchange.finish(self._exchange.put_arrays(self._record))
+                    self._exchange.finish(self._exchange.put_arrays(self._made()))
                     return
+
+    def _made(self) -> bytes:
+        """What the run has come to: the newest global model, and in the end the mean of the last."""
+        mean = self._tail.mean() if self._place.round >= self._plan.run.rounds else {}
+        return written_arrays(mean) if mean else self._record
 
     def _train(self) -> None:
         step, began_ms = self._place.step + 1, self._exchange.now_ms()
@@ -121,6 +129,7 @@ class Driver:
             self._try_again(record, found.outcomes, problem)
         else:
             self._record = arrays
+            self._tail.take(self._place.round + 1, arrays_of(arrays))
             self._close(trained(self._place), record, found.outcomes)
 
     def _try_again(
@@ -235,6 +244,7 @@ class Driver:
             {
                 "place": asdict(place),
                 "strategy": self._strategy.state(),
+                "tail": self._tail.state(),
                 "asked": np.array(sorted(self._asked), np.uint64),
             }
         )

@@ -20,6 +20,7 @@ from flwr.serverapp.strategy import Strategy
 from agent.federated.evaluation import Evaluation, read_evaluation
 from controller.federated.coordinator.fleet import training_config
 from controller.federated.coordinator.flower_strategies import flower_strategy
+from controller.federated.coordinator.tail import Tail
 from controller.federated.evaluation_told import metrics_of
 from controller.federated.flower_app import actions
 from controller.federated.flower_app.errors import AppDamaged
@@ -37,7 +38,8 @@ def server_app(package: Path) -> ServerApp:
         version = actions.version_in(package, str(config.get("files", "")))
         rounds = int(str(config.get("rounds", plan.run.rounds)))
         nodes = int(str(config.get("nodes", plan.round.minimum_cohort)))
-        result = strategy_of(plan, nodes, rounds).start(
+        tail = Tail(rounds, plan.strategy.average_last)
+        result = strategy_of(plan, nodes, rounds, tail).start(
             grid=grid,
             initial_arrays=_record(version.parameters()),
             num_rounds=rounds,
@@ -46,14 +48,17 @@ def server_app(package: Path) -> ServerApp:
         )
         if not result.arrays:
             raise AppDamaged("no round has brought anything")
-        trained = {name: np.asarray(one.numpy(), np.float32) for name, one in result.arrays.items()}
+        trained = tail.mean() or _floats(result.arrays)
         actions.write_result(str(config.get("result", "trained.onnx")), version.moved(trained))
 
     return app
 
 
-def strategy_of(plan: Plan, nodes: int, rounds: int) -> Strategy:
-    """The run file's strategy; it waits for so many nodes, and evaluates when the run file says."""
+def strategy_of(plan: Plan, nodes: int, rounds: int, tail: Tail) -> Strategy:
+    """The run file's strategy; it waits for so many nodes, and evaluates when the run file says.
+
+    Its global models are taken into ``tail``, whose mean is evaluated in the end.
+    """
     strategy = flower_strategy(
         plan,
         fraction_train=plan.strategy.fraction,
@@ -68,9 +73,11 @@ def strategy_of(plan: Plan, nodes: int, rounds: int) -> Strategy:
     def when_due(
         server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
+        tail.take(server_round, _floats(arrays))
         due = told.every and server_round % told.every == 0
-        last = told.after and server_round == rounds
-        return configure(server_round, arrays, config, grid) if due or last else []
+        last = server_round == rounds
+        judged = _record(tail.mean()) if last and tail.mean() else arrays
+        return configure(server_round, judged, config, grid) if due or (last and told.after) else []
 
     strategy.configure_evaluate = when_due  # type: ignore[method-assign]
     return strategy
@@ -83,6 +90,10 @@ def merged(replies: list[RecordDict], _: str) -> MetricRecord:
         for record in one.metric_records.values():
             total = total.merge(read_evaluation(dict(record)))
     return MetricRecord(dict(metrics_of(total)))
+
+
+def _floats(arrays: ArrayRecord) -> dict[str, Any]:
+    return {name: np.asarray(one.numpy(), np.float32) for name, one in arrays.items()}
 
 
 def _record(arrays: Any) -> ArrayRecord:

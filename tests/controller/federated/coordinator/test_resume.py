@@ -39,9 +39,9 @@ SYNCHRONOUS = {
         evaluation={"after": True},
     ),
     "FedAdam": plan(run={"rounds": 3}, strategy={"name": "FedAdam", "eta": 0.05}),
-    "in rotation": plan(
+    "averaged, in rotation": plan(
         run={"rounds": 4},
-        strategy={"fraction": 0.4},
+        strategy={"fraction": 0.4, "average_last": 0.7},
         round={"over_selection": 1.0, "minimum_cohort": 1},
         evaluation={"after": True, "every": 3},
     ),
@@ -113,7 +113,8 @@ def test_one_killed_again_and_again_gets_there_with_the_same_bits() -> None:
     ("name", "key", "calls", "forgotten"),
     [
         ("FedAdam", "strategy", 12, {}),
-        ("in rotation", "asked", 8, np.array([], np.uint64)),
+        ("averaged, in rotation", "tail", 16, {"count": 0, "sums": {}}),
+        ("averaged, in rotation", "asked", 8, np.array([], np.uint64)),
     ],
 )
 def test_without_what_was_kept_it_would_end_otherwise(
@@ -137,9 +138,9 @@ def test_without_what_was_kept_it_would_end_otherwise(
 
 
 def test_a_run_goes_on_that_an_earlier_release_has_begun() -> None:
-    """Its checkpoints say nothing of a turn."""
+    """Its checkpoints say nothing of a turn, nor of the models that are averaged."""
     cut = fleet()
-    drive = DRIVES["in rotation"]
+    drive = DRIVES["averaged, in rotation"]
     with pytest.raises(Killed):
         drive(MortalExchange(cut, 8))
     stored = cut.checkpoint

@@ -115,6 +115,18 @@ def test_parameters_are_those_of_our_own_coordinator(tmp_path: Path, name: str) 
     assert furthest(found, ours) < 2e-6
 
 
+def test_the_mean_of_the_last_models_is_that_of_our_own_coordinator(tmp_path: Path) -> None:
+    mean = run_file('name = "FedAvgM"\nserver_momentum = 0.5\naverage_last = 0.7', rounds=4)
+    alone = run_file('name = "FedAvgM"\nserver_momentum = 0.5\naverage_last = 0', rounds=4)
+    own_ones = [own(client) for client in range(CLIENTS)]
+
+    run_app(tmp_path, mean, files(tmp_path))
+
+    found = trained(tmp_path / "trained.onnx")
+    assert furthest(found, on_our_channel(mean, own_ones)) < 2e-6
+    assert furthest(found, on_our_channel(alone, own_ones)) > 1e-3
+
+
 def test_clients_of_a_simulation_share_one_file(tmp_path: Path) -> None:
     x, y = clouds(200, seed=3)
     np.savez(tmp_path / "all.npz", x=x, y=y)
