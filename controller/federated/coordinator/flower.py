@@ -29,6 +29,7 @@ from controller.federated.coordinator.request import (
     arrays_of,
     shapes_of,
 )
+from controller.federated.coordinator.shipped import shipped
 from controller.federated.coordinator.strategy import Aggregate, Update
 from controller.federated.exchange import Exchange
 from controller.federated.plan import Plan, StrategyName
@@ -309,7 +310,7 @@ def drive_app(app: ServerApp, exchange: Exchange, plan: Plan, initial: bytes) ->
 
     Its phases that are closed already are answered as they were. It finds the parent's parameters in
     ``context.state["arrays"]``, and may leave its own there; else they are the ``Result`` of its last
-    ``Strategy.start``.
+    ``Strategy.start``. Devices evaluate both, as the plan has it: an app's own evaluations are its own.
 
     Raises:
         AppUnfit: it left no parameters, or others than the parent has.
@@ -318,6 +319,8 @@ def drive_app(app: ServerApp, exchange: Exchange, plan: Plan, initial: bytes) ->
     journal = Journal(exchange, plan, exchange.put_arrays(initial))
     flower_private.identify(journal.number)
     _seed(plan.run.seed)
+    if plan.evaluation.before:
+        journal.evaluate(initial, 0)
     before = _record(arrays_of(initial))
     context = Context(
         run_id=journal.number,
@@ -338,6 +341,8 @@ def drive_app(app: ServerApp, exchange: Exchange, plan: Plan, initial: bytes) ->
         raise AppUnfit(
             "the parameters that it left are not those of the version that it began with"
         )
+    if plan.evaluation.after:
+        journal.evaluate(shipped(plan, initial, final), journal.round)
     exchange.finish(exchange.put_arrays(final))
 
 

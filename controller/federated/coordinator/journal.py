@@ -27,6 +27,7 @@ from controller.federated.coordinator.collecting import (
     require_running,
 )
 from controller.federated.coordinator.errors import AppNotDeterministic, AppUnfit, TooFewDevices
+from controller.federated.coordinator.fleet import Fleet
 from controller.federated.coordinator.mean import mean_metrics
 from controller.federated.coordinator.phase import size
 from controller.federated.coordinator.request import (
@@ -37,6 +38,7 @@ from controller.federated.coordinator.request import (
     fingerprints,
     tasks_of,
 )
+from controller.federated.coordinator.schedule import Place
 from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
 from controller.federated.plan import Plan
 from controller.federated.task import Phase, Task, TaskState, task_id
@@ -80,9 +82,21 @@ class Journal:
         return self._exchange.run.number
 
     @property
-    def last_arrays(self) -> str:
-        """The digest of the arrays that were sent last, to be evaluated or trained on."""
-        return self._arrays
+    def round(self) -> int:
+        """The round that the app asked for last."""
+        return self._round
+
+    def evaluate(self, arrays: bytes, round_: int) -> None:
+        """Has devices evaluate parameters that the app does not send, as after rounds without an app.
+
+        Raises:
+            Stopped: somebody has stopped the run.
+        """
+        if self._step not in self._closed:
+            fleet, place = Fleet(self._exchange, self._plan), Place(self._step - 1, round_)
+            record, outcomes = fleet.evaluate(place, arrays)
+            self._close(record, outcomes)
+        self._step += 1
 
     def node_ids(self) -> tuple[int, ...]:
         """Nodes that would take part.

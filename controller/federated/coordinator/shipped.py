@@ -14,6 +14,17 @@ def to_evaluate(plan: Plan, place: Place, parent: bytes, trained: bytes) -> byte
     Raises:
         NoCandidate: the parameters are not finite, or not the parent's.
     """
-    if place.round < max(plan.run.rounds, 1) or not plan.candidate.registered:
+    if place.round < max(plan.run.rounds, 1):
+        return trained
+    return shipped(plan, parent, trained)
+
+
+def shipped(plan: Plan, parent: bytes, trained: bytes) -> bytes:
+    """The array record of what becomes of what was trained.
+
+    Raises:
+        NoCandidate: as ``to_evaluate``.
+    """
+    if not plan.candidate.registered:
         return trained
     return written_arrays(rounded(arrays_of(parent), arrays_of(trained)))

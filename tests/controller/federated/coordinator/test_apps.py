@@ -8,6 +8,7 @@ import pytest
 from flwr.app import Message
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideAdaptiveClipping, FedAvg
 
+from controller.candidate.grid import rounded
 from controller.federated.coordinator.driver import Driver
 from controller.federated.coordinator.errors import (
     AppNotDeterministic,
@@ -21,12 +22,14 @@ from controller.federated.coordinator.flower import (
     drive_app,
     users_strategy,
 )
-from controller.federated.coordinator.request import arrays_of
+from controller.federated.coordinator.request import arrays_of, written_arrays
 from controller.federated.coordinator.strategy import Update
+from controller.federated.evaluation_told import evaluation_of
 from controller.federated.exchange import Exchange
 from controller.federated.plan import Plan
 from controller.federated.run import RunState
 from controller.federated.task import Phase, TaskState
+from protos.documents import sha256
 from simulations.federated.memory_exchange import Ledger, MemoryDevice, MemoryExchange
 from tests.controller.federated.coordinator import apps
 from tests.controller.federated.coordinator.mortal import (
@@ -57,6 +60,16 @@ def quickstart(exchange: Exchange) -> None:
     drive_app(apps.app, exchange, PLAN, initial())
 
 
+def quickstart_evaluated(exchange: Exchange) -> None:
+    judged = plan(
+        run={"rounds": 5},
+        round={"deadline": "2s"},
+        config={"num-server-rounds": 2},
+        evaluation={"before": True, "after": True},
+    )
+    drive_app(apps.app, exchange, judged, initial())
+
+
 def by_hand(exchange: Exchange) -> None:
     drive_app(apps.by_hand, exchange, PLAN, initial())
 
@@ -76,7 +89,9 @@ def wrapped_strategy(exchange: Exchange) -> None:
     Driver(exchange, two, users_strategy(strategy, 77), initial()).drive()
 
 
-@pytest.mark.parametrize("drive", [quickstart, by_hand, own_strategy, wrapped_strategy])
+@pytest.mark.parametrize(
+    "drive", [quickstart, quickstart_evaluated, by_hand, own_strategy, wrapped_strategy]
+)
 def test_it_runs_unmodified_and_killed_at_any_call_it_ends_with_the_same_bits(
     drive: Drive,
 ) -> None:
@@ -101,6 +116,23 @@ def test_what_it_learns_is_better_than_what_it_began_with() -> None:
     assert losses[1] < losses[0] < 1.0986
     arrays = arrays_of(found.blobs[found.final_sha256])
     assert {name: array.shape for name, array in arrays.items()} == {"weight": (6, 3), "bias": (3,)}
+
+
+def test_what_is_shipped_is_evaluated_beside_the_parent_whatever_the_app_evaluates() -> None:
+    found = fleet()
+    quickstart_evaluated(MemoryExchange(found))
+
+    evaluated = [one for one in found.phases if one.phase is Phase.EVALUATE]
+    before, after = evaluated[0], evaluated[-1]
+    assert (before.step, before.round) == (1, 0)
+    assert (after.step, after.round) == (found.phases[-1].step, found.run.round) == (7, 2)
+    assert evaluation_of(before.metrics).loss == before.metrics["loss"]
+    told = evaluation_of(after.metrics).loss
+    assert told is not None
+    assert told < before.metrics["loss"]
+    asked = {one.arrays[0].sha256 for one in found.tasks.values() if one.step == after.step}
+    parent, trained = arrays_of(initial()), arrays_of(found.blobs[found.final_sha256])
+    assert asked == {sha256(written_arrays(rounded(parent, trained)))}
 
 
 def test_declines_are_told_to_it_and_silence_is_not() -> None:
