@@ -274,7 +274,12 @@ class EvaluationTable(Table):
     """After every so many rounds; 0 is never in between."""
 
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Of the devices that are ready, this share is asked."""
+    """Of the devices that are ready, this share is asked; those first that were asked before."""
+
+    minimum_cohort: Count = 2
+    """What fewer devices tell is not believed: then nothing is known. From three on, no single one
+    decides: none counts for more than twice the examples of the middle one, and what a fifth of them says
+    counts for no more than what the next one says."""
 
 
 class CandidateTable(Table):

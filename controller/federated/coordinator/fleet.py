@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-from agent.federated.evaluation import Evaluation
 from controller.federated.coordinator import selection
 from controller.federated.coordinator.admission import judged_evaluation, odd_evaluations
 from controller.federated.coordinator.collecting import (
@@ -13,7 +12,7 @@ from controller.federated.coordinator.collecting import (
     record_of,
     require_running,
 )
-from controller.federated.coordinator.mean import capped
+from controller.federated.coordinator.hearing import heard
 from controller.federated.coordinator.phase import size
 from controller.federated.coordinator.request import (
     ROUND,
@@ -29,7 +28,7 @@ from controller.federated.coordinator.schedule import Place
 from controller.federated.evaluation_told import metrics_of
 from controller.federated.exchange import Exchange, Outcome, PhaseRecord
 from controller.federated.plan import Plan
-from controller.federated.task import Phase, Task
+from controller.federated.task import Phase, Task, TaskState
 
 EVALUATION_DRAW: Final = 1
 """Beside the seed and the step: what is drawn, so that no two draws are the same."""
@@ -92,9 +91,9 @@ class Fleet:
     def evaluate(
         self, place: Place, arrays: bytes, busy: frozenset[int] = frozenset()
     ) -> tuple[PhaseRecord, Sequence[Outcome]]:
-        """How good the parameters are on what devices hold out: counts, merged by node id.
+        """How good the parameters are on what devices hold out: counts, taken together by ``heard``.
 
-        Nodes that are ``busy`` are not asked. Nobody need be ready: then nothing is known.
+        Nodes that are ``busy`` are not asked. Where too few tell, nothing is known.
 
         Raises:
             Stopped: somebody has stopped the run.
@@ -103,21 +102,41 @@ class Fleet:
         began_ms = exchange.now_ms()
         tasks = exchange.tasks(step)
         if not tasks:
-            free = tuple(one for one in self.ready(1) if one not in busy)
-            sizes = size(len(free), self.plan.evaluation.fraction, 1.0, self.plan.round.quorum, 1)
-            draw = selection.generator(self.plan.run.seed, step, EVALUATION_DRAW)
-            nodes = selection.drawn(free, sizes.asked, draw)
-            config = {ROUND: place.round}
-            requests = [request(Phase.EVALUATE, one, arrays, config) for one in nodes]
-            tasks = self.ask(step, requests, Group(len(free), sizes.wanted))
+            tasks = self._ask_to_evaluate(place, arrays, busy)
         group = group_of(tasks[0]) if tasks else Group(0, 0)
         found = collect(exchange, step, group.wanted, judged_evaluation, odd_evaluations)
-        merged = Evaluation()
-        for task in found.counted:
-            told = found.admitted(task).evaluation
-            if told is not None and told.examples:
-                merged = merged.merge(capped(told, self.plan.admission.most_examples))
+        told = [
+            one
+            for task in found.counted
+            if (one := found.admitted(task).evaluation) is not None and one.examples
+        ]
+        fewest = self.plan.evaluation.minimum_cohort
         why = found.why if tasks else "nobody was ready to evaluate"
+        if tasks and len(told) < fewest:
+            why = f"{why}; {len(told)} held examples out, {fewest} are needed: nothing is known"
+            told = []
+        merged = heard(told, self.plan.admission.most_examples)
         story = Story(group.eligible, why, metrics_of(merged), began_ms, exchange.now_ms())
         record = record_of(step, place.round, Phase.EVALUATE, found.tasks, found.outcomes, story)
         return record, found.outcomes
+
+    def _ask_to_evaluate(self, place: Place, arrays: bytes, busy: frozenset[int]) -> Sequence[Task]:
+        """Those first who have told how good the parent is: so that like is compared with like."""
+        plan, step = self.plan, place.step + 1
+        fewest = plan.evaluation.minimum_cohort
+        free = tuple(one for one in self.ready(fewest) if one not in busy)
+        sizes = size(len(free), plan.evaluation.fraction, 1.0, plan.round.quorum, fewest)
+        draw = selection.generator(plan.run.seed, step, EVALUATION_DRAW)
+        others = frozenset(free) - self._told_before()
+        nodes = selection.rotated(free, sizes.asked, others, draw)
+        config = {ROUND: place.round}
+        requests = [request(Phase.EVALUATE, one, arrays, config) for one in nodes]
+        return self.ask(step, requests, Group(len(free), sizes.wanted))
+
+    def _told_before(self) -> frozenset[int]:
+        """Nodes that counted in the run's first evaluation."""
+        for one in self.exchange.phases():
+            if one.phase is Phase.EVALUATE:
+                tasks = self.exchange.tasks(one.step)
+                return frozenset(task.node for task in tasks if task.state is TaskState.ADMITTED)
+        return frozenset()

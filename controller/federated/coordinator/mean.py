@@ -1,13 +1,10 @@
 """The weighted mean of many replies in the memory of one model: they are added up one at a time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.federated.evaluation import Evaluation
 from agent.federated.reply import EXAMPLES
 
 Float32s = NDArray[np.float32]
@@ -57,18 +54,3 @@ def mean_metrics(
                 sums[name] = sums.get(name, 0.0) + weight * value
                 weights[name] = weights.get(name, 0.0) + weight
     return {name: total / weights[name] for name, total in sorted(sums.items()) if weights[name]}
-
-
-def capped(told: Evaluation, most: int) -> Evaluation:
-    """As if it were of ``most`` examples, if it is of more: counts are rounded down."""
-    if told.examples <= most:
-        return told
-    return Evaluation(
-        **{one.name: _share(getattr(told, one.name), most, told.examples) for one in fields(told)}
-    )
-
-
-def _share(value: Any, most: int, examples: int) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_share(one, most, examples) for one in value)
-    return value * most // examples if isinstance(value, int) else value * (most / examples)

@@ -12,7 +12,9 @@ from controller.federated.coordinator.buffered_driver import BufferedDriver
 from controller.federated.coordinator.driver import Driver
 from controller.federated.coordinator.errors import NoAggregate, Stopped, TooFewDevices
 from controller.federated.coordinator.flower import strategy_of
+from controller.federated.coordinator.hearing import heard
 from controller.federated.coordinator.request import arrays_of
+from controller.federated.evaluation_told import evaluation_of
 from controller.federated.plan import Plan
 from controller.federated.run import RunEvent, RunState, step
 from controller.federated.task import Phase, Task, TaskState
@@ -95,9 +97,7 @@ def test_evaluations_come_before_after_and_every_so_many_rounds() -> None:
 
 @pytest.mark.parametrize("mode", ["synchronous", "buffered"])
 @pytest.mark.parametrize("registered", [True, False])
-def test_the_merged_evaluation_is_that_of_all_examples_together(
-    registered: bool, mode: str
-) -> None:
+def test_the_evaluation_is_what_all_devices_come_to_together(registered: bool, mode: str) -> None:
     several = devices(3)
     how = plan(
         run={"rounds": 1},
@@ -111,9 +111,10 @@ def test_the_merged_evaluation_is_that_of_all_examples_together(
     if registered:  # of what is shipped, then
         final = dict(rounded(arrays_of(initial()), final))
     counts = [one.answer.counts(final) for one in several if isinstance(one.answer, Learner)]
-    told = found.phases[-1].metrics
-    assert told["accuracy"] == pytest.approx(sum(one.correct for one in counts) / 105)
-    assert told["loss"] == pytest.approx(sum(one.loss_sum for one in counts) / 105)
+    told = evaluation_of(found.phases[-1].metrics)
+    assert told.examples == sum(one.examples for one in counts) == 105
+    assert told.loss == pytest.approx(heard(counts, 10_000).loss)
+    assert told.confusion == heard(counts, 10_000).confusion
 
 
 def test_over_selection_and_quorum_do_not_wait_for_the_slowest() -> None:
