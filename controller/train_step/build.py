@@ -1,7 +1,7 @@
 """From a canonical inference model to its train-step graph."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
@@ -14,6 +14,7 @@ from controller.train_step.backward import backward
 from controller.train_step.canonical import OPSET, canonical
 from controller.train_step.emitter import FLOAT, Emitter
 from controller.train_step.errors import FixedBatch, NoParameters, NotConvertible, UnknownOutput
+from controller.train_step.forms.table import FORMS, Form, Forms, put_into_form
 from controller.train_step.graph import (
     ancestors,
     initializers,
@@ -24,7 +25,7 @@ from controller.train_step.graph import (
     ordered,
 )
 from controller.train_step.losses import CLASSES, append_loss
-from controller.train_step.optimizer import Descent, StateNames, append_descent
+from controller.train_step.optimizer import Descent, StateNames, append_descent, descending
 from controller.train_step.options import TrainOptions
 from controller.train_step.output import output_of
 from controller.train_step.parameters import parameters_of, with_parameters
@@ -89,9 +90,15 @@ class _Plan:
 
 
 def build_train_step(
-    model: bytes, options: TrainOptions, runtime: Runtime, rules: Mapping[str, Rule] = RULES
+    model: bytes,
+    options: TrainOptions,
+    runtime: Runtime,
+    rules: Mapping[str, Rule] = RULES,
+    forms: Forms = FORMS,
 ) -> TrainStep:
     """The train-step graph of a model that ``canonical`` made; the same bytes each time.
+
+    ``forms`` make it faster, and change no value but by rounding.
 
     Raises:
         NotTrainable: there is none with these options; names the operator and the node.
@@ -99,7 +106,9 @@ def build_train_step(
     plan = _planned(ModelProto.FromString(model), options, runtime)
     spec = _spec(plan, options, sha256(model))
     emitter = Emitter(names(plan.model.graph))
+    plan = _in_form(emitter, plan, forms.first)
     state = _append_step(emitter, plan, options, rules)
+    plan = _in_form(emitter, plan, forms.last)
     graph = _graph(emitter, plan, options, spec, state)
     step = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset(plan.model))])
     step.ir_version = minimal_ir_version(step)
@@ -140,6 +149,13 @@ def _planned(model: ModelProto, options: TrainOptions, runtime: Runtime) -> _Pla
     return _Plan(model, output, parameters, forward, seen)
 
 
+def _in_form(e: Emitter, plan: _Plan, forms: Sequence[Form]) -> _Plan:
+    forward, seen = put_into_form(
+        e, plan.forward, plan.seen, _constants(plan), plan.parameters, plan.output, forms
+    )
+    return replace(plan, forward=forward, seen=seen)
+
+
 def _copy(node: NodeProto) -> NodeProto:
     copied = NodeProto()
     copied.CopyFrom(node)
@@ -155,13 +171,12 @@ def _append_step(
         target = _inputs(plan)[0].name
     weight = SAMPLE_WEIGHT if options.sample_weight else ""
     values = append_loss(e, options.loss, plan.output, target, weight, options.huber_delta)
-    seeds = {plan.output: values.gradient}
-    known = _constants(plan)
-    found = backward(e, plan.forward, plan.seen, known, seeds, plan.parameters, rules)
+    descent = Descent(options.optimizer, options.proximal, options.weight_decay, options.clip_norm)
+    seeds = {plan.output: descending(e, descent, values.gradient)}
+    found = backward(e, plan.forward, plan.seen, _constants(plan), seeds, plan.parameters, rules)
     gradients = {name: one for name, one in found.items() if one is not None}
     if idle := [name for name in plan.parameters if name not in gradients]:
         raise NoParameters(f"the loss does not depend on {', '.join(map(repr, idle))}")
-    descent = Descent(options.optimizer, options.proximal, options.weight_decay, options.clip_norm)
     state = append_descent(e, descent, plan.parameters, gradients)
     e.op("Identity", values.loss, out=LOSS)
     e.op("Identity", plan.output, out=OUTPUT)

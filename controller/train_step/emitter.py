@@ -11,6 +11,19 @@ FLOAT: Final = int(TensorProto.FLOAT)
 Attribute = int | float | str | Sequence[int] | None
 
 
+def node(
+    operator: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Attribute
+) -> NodeProto:
+    """A node that is named as its first output; an attribute of None is one left out."""
+    made = helper.make_node(operator, inputs, outputs, name=outputs[0])
+    made.attribute.extend(
+        helper.make_attribute(key, value)
+        for key, value in sorted(attributes.items())
+        if value is not None
+    )
+    return made
+
+
 class Emitter:
     """Appends operators of ONNX itself; its names never collide with the source graph's.
 
@@ -63,13 +76,7 @@ class Emitter:
     def op(self, operator: str, *inputs: str, out: str = "", **attributes: Attribute) -> str:
         """The output of a new node; an empty input is one left out, as is an attribute of None."""
         output = out or self.name(operator)
-        node = helper.make_node(operator, inputs, [output], name=output)
-        node.attribute.extend(
-            helper.make_attribute(key, value)
-            for key, value in sorted(attributes.items())
-            if value is not None
-        )
-        self.nodes.append(node)
+        self.nodes.append(node(operator, inputs, [output], **attributes))
         return output
 
     def tensors(self, only: Iterable[str] | None = None) -> list[TensorProto]:

@@ -1,10 +1,14 @@
 """From gradients to the next parameters, inside the graph."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from onnx import NodeProto
+
 from controller.train_step.emitter import Emitter
+from controller.train_step.graph import is_standard, producers
 from protos.train_step import (
     LEARNING_RATE,
     MOMENTUM,
@@ -34,6 +38,12 @@ class Descent:
     weight_decay: float
     clip_norm: float | None
 
+    @property
+    def plain(self) -> bool:
+        """Whether a step is the gradient times the rate, and no more."""
+        more = self.proximal or self.weight_decay or self.clip_norm is not None
+        return self.optimizer is Optimizer.SGD and not more
+
 
 @dataclass(slots=True)
 class StateNames:
@@ -44,11 +54,27 @@ class StateNames:
     outputs: list[tuple[str, str]] = field(default_factory=list)
 
 
+def descending(e: Emitter, descent: Descent, gradient: str) -> str:
+    """The gradient by the output with which the sweep begins.
+
+    If a step is no more than gradient and rate, the rate is in it from the start: a product for one
+    tensor, instead of one for each parameter.
+    """
+    return e.op("Mul", gradient, e.op("Neg", LEARNING_RATE)) if descent.plain else gradient
+
+
 def append_descent(
     e: Emitter, descent: Descent, parameters: Sequence[str], gradients: Mapping[str, str]
 ) -> StateNames:
-    """One step down; what of inputs and outputs it needs, each with its parameter."""
+    """One step down; what of inputs and outputs it needs, each with its parameter.
+
+    ``gradients`` are of a sweep that began with ``descending``.
+    """
     names = StateNames(scalars=[LEARNING_RATE])
+    if descent.plain:
+        _append_steps(e, parameters, gradients)
+        names.outputs = [(next_of(name), name) for name in parameters]
+        return names
     if descent.optimizer is Optimizer.MOMENTUM:
         names.scalars.append(MOMENTUM)
     if descent.proximal:
@@ -60,6 +86,25 @@ def append_descent(
         e.op("Sub", name, e.op("Mul", LEARNING_RATE, direction), out=next_of(name))
         names.outputs.append((next_of(name), name))
     return names
+
+
+def _append_steps(e: Emitter, parameters: Sequence[str], steps: Mapping[str, str]) -> None:
+    """Adds its step to each parameter; Gemm does that by itself."""
+    made_by = producers(e.nodes)
+    taken = Counter([*steps.values(), *(name for node in e.nodes for name in node.input)])
+    for name in parameters:
+        step = steps[name]
+        node = made_by.get(step)
+        if node is not None and taken[step] == 1 and _is_product(node):
+            node.input.append(name)
+            node.output[0] = node.name = next_of(name)
+        else:
+            e.op("Add", name, step, out=next_of(name))
+
+
+def _is_product(node: NodeProto) -> bool:
+    """Whether it is a Gemm that adds nothing yet."""
+    return is_standard(node, "Gemm") and len(node.input) == 2
 
 
 def _clipped(

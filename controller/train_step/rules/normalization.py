@@ -7,21 +7,36 @@ from controller.onnx_graph import described
 from controller.train_step.errors import TrainingBatchNorm
 from controller.train_step.site import Gradients, Rule, Site
 
+SHORT_ROW: Final = 48
+"""Elements: with more, the product of matrices takes longer than it saves."""
+
 
 def softmax(site: Site) -> Gradients:
     """Softmax."""
     e, y = site.emitter, site.output
-    axis = e.integers([site.attributes.integer("axis", -1)])
-    shared = e.op("ReduceSum", e.op("Mul", site.gradient, y), axis, keepdims=1)
+    shared = _sums(site, e.op("Mul", site.gradient, y), y, site.attributes.integer("axis", -1))
     return [e.op("Mul", y, e.op("Sub", site.gradient, shared))]
 
 
 def log_softmax(site: Site) -> Gradients:
     """LogSoftmax."""
     e, y = site.emitter, site.output
-    axis = e.integers([site.attributes.integer("axis", -1)])
-    shared = e.op("ReduceSum", site.gradient, axis, keepdims=1)
+    shared = _sums(site, site.gradient, y, site.attributes.integer("axis", -1))
     return [e.op("Sub", site.gradient, e.op("Mul", e.op("Exp", y), shared))]
+
+
+def _sums(site: Site, value: str, like: str, axis: int) -> str:
+    """Of the value along an axis, to be broadcast to ``like``, which has its shape.
+
+    Short rows are multiplied with a matrix of ones, which gives each element its row's sum: what
+    broadcasts to short runs takes longer than that.
+    """
+    e, rank = site.emitter, site.rank(like)
+    length = site.static(like)[axis]
+    if axis % rank != rank - 1 or not 1 < length <= SHORT_ROW or rank < 2:
+        return e.op("ReduceSum", value, e.integers([axis]), keepdims=1)
+    ones = e.op("Expand", e.number(1.0), e.integers([length, length]))
+    return e.op("MatMul", value, ones)
 
 
 def batch_normalization(site: Site) -> Gradients:
@@ -59,13 +74,13 @@ def layer_normalization(site: Site) -> Gradients:
     mean, inverse = node.output[1], node.output[2]
     rank = site.rank(x)
     first = site.attributes.integer("axis", -1) % rank
-    axes = e.integers(range(first, rank))
-    normal = e.op("Mul", e.op("Sub", x, mean), inverse)
+    plain = _is_ones(site, scale) and not site.input(2)
+    normal = site.output if plain else e.op("Mul", e.op("Sub", x, mean), inverse)
     of_x = of_scale = of_bias = None
     if site.needed[0]:
-        scaled = e.op("Mul", g, scale)
-        level = e.op("ReduceMean", scaled, axes, keepdims=1)
-        slant = e.op("ReduceMean", e.op("Mul", scaled, normal), axes, keepdims=1)
+        scaled = g if plain else e.op("Mul", g, scale)
+        level = _means(site, scaled, x, first)
+        slant = _means(site, e.op("Mul", scaled, normal), x, first)
         rest = e.op("Sub", e.op("Sub", scaled, level), e.op("Mul", normal, slant))
         of_x = e.op("Mul", inverse, rest)
     if site.needed[1]:
@@ -73,6 +88,20 @@ def layer_normalization(site: Site) -> Gradients:
     if any(site.needed[2:]):
         of_bias = site.unbroadcast(g, x, site.input(2))
     return [of_x, of_scale, of_bias]
+
+
+def _is_ones(site: Site, name: str) -> bool:
+    known = site.emitter.constants.get(name)
+    return known is not None and bool((known == 1).all())
+
+
+def _means(site: Site, value: str, like: str, first: int) -> str:
+    """Of the value along the axes from the first on, to be broadcast to ``like``."""
+    e, rank = site.emitter, site.rank(like)
+    length = site.static(like)[-1]
+    if first != rank - 1 or not 1 < length <= SHORT_ROW or rank < 2:
+        return e.op("ReduceMean", value, e.integers(range(first, rank)), keepdims=1)
+    return e.op("MatMul", value, e.op("Expand", e.number(1 / length), e.integers([length, length])))
 
 
 RULES: Final[Mapping[str, Rule]] = {

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from controller.train_step.site import Gradients, Rule, Site
+from controller.train_step.transposition import transposed
 
 
 def reshape(site: Site) -> Gradients:
@@ -13,10 +14,12 @@ def reshape(site: Site) -> Gradients:
 
 def transpose(site: Site) -> Gradients:
     """Transpose."""
-    rank = site.rank(site.input(0))
+    e, rank = site.emitter, site.rank(site.input(0))
     order = site.attributes.integers("perm", range(rank)[::-1])
     inverse = [order.index(axis) for axis in range(rank)]
-    return [site.emitter.op("Transpose", site.gradient, perm=inverse)]
+    found = e.name("Transpose")
+    e.nodes += transposed(e, site.gradient, inverse, site.shapes[site.output], found)
+    return [found]
 
 
 def expand(site: Site) -> Gradients:
