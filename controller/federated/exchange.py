@@ -24,6 +24,7 @@ class Node:
         eligible: whether it has said that it would train now.
         reason: why not: a code; empty if it would.
         examples: in the part that is trained on; 0 if it did not tell.
+        away_ms: since when it has had no link, Unix milliseconds; 0 while it has one.
     """
 
     id: int
@@ -32,6 +33,7 @@ class Node:
     eligible: bool
     reason: str = ""
     examples: int = 0
+    away_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class PhaseRecord:
         eligible: nodes that would have taken part.
         selected: nodes that were asked.
         admitted, declined, refused, surplus, silent: of the selected; they add up.
-        reasons: how many by code, of those declined and refused.
+        reasons: how many by code, of those declined and refused, and of the silent that had no link.
         metrics: aggregated over the admitted replies.
         bytes_down: messages and arrays, as every asked device was to fetch them.
         bytes_up: replies, as they came.
@@ -118,7 +120,10 @@ class Exchange(Protocol):
         ...
 
     def nodes(self) -> Sequence[Node]:
-        """The run's devices, by node id: those that its selector matches and that run its parent."""
+        """The run's devices, by node id: those that its selector matches and that run its parent.
+
+        To ask again costs as much as has changed: a coordinator that waits asks often.
+        """
         ...
 
     def put_arrays(self, record: bytes) -> str:

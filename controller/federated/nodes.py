@@ -1,12 +1,13 @@
-"""Which devices a run may ask."""
+"""Which devices a run may ask, kept from one look to the next: of a large fleet little changes between."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
 from controller.federated.exchange import Node
-from controller.federated.readiness import DeviceReadiness
+from controller.federated.readiness import DeviceReadiness, Standing
 from controller.federated.run import Run
-from controller.federated.task import Task, TaskState, node_id
+from controller.federated.task import node_id
 from controller.fleet.attributes import attributes
 from controller.fleet.device import Device, DeviceStatus
 from controller.fleet.selector import matches
@@ -16,37 +17,68 @@ BUSY: Final = "busy"
 """It has a task of another run."""
 
 
-def nodes_of(
-    run: Run,
-    selector: str,
-    devices: Iterable[Device],
-    told: Iterable[DeviceReadiness],
-    others: Iterable[Task],
-) -> Sequence[Node]:
-    """The run's devices, by node id: those that run its parent with a train step, and match.
+class NodeBook:
+    """The run's devices: those that run its parent with a train step, and match its selector.
 
-    ``others`` are tasks of other runs. Of two devices with one node id the first by name is asked.
+    Attributes:
+        revision: up to which changes are in it.
     """
-    chosen = parse(selector)
-    ready = {one.device: one for one in told if one.manifest_sha256 == run.manifest_sha256}
-    busy = {one.device for one in others if one.state is TaskState.POSTED}
-    found: dict[int, Node] = {}
-    for device in sorted(devices, key=lambda one: one.id):
-        said = ready.get(device.id)
-        if said is None or device.status is not DeviceStatus.ACTIVE:
-            continue
-        if matches(chosen, attributes(device)):
-            node = node_id(device.id)
-            found.setdefault(node, _node(node, device, said, device.id in busy))
-    return [found[node] for node in sorted(found)]
+
+    def __init__(self, run: Run, selector: str) -> None:
+        self.revision = 0
+        self._manifest = run.manifest_sha256
+        self._selector = parse(selector)
+        self._nodes: dict[int, Node] = {}
+        self._order: list[int] | None = []
+        self._of: dict[str, int] = {}
+
+    def take(self, standing: Standing) -> None:
+        """Takes in what has changed."""
+        devices = {one.id: one for one in standing.devices}
+        told = {one.device: one for one in standing.told}
+        for name in standing.ids:
+            self._put(name, devices.get(name), told.get(name))
+        self.revision = standing.revision
+
+    def nodes(self, busy: Collection[str] = ()) -> Sequence[Node]:
+        """By node id. Whoever is ``busy`` would not take part."""
+        if self._order is None:
+            self._order = sorted(self._nodes)
+        found = [self._nodes[one] for one in self._order]
+        if not busy:
+            return found
+        return [
+            replace(one, eligible=False, reason=BUSY) if one.device in busy else one
+            for one in found
+        ]
+
+    def _put(self, name: str, device: Device | None, said: DeviceReadiness | None) -> None:
+        before = self._of.get(name)
+        if device is None or said is None or not self._takes_part(device, said):
+            if before is not None:
+                del self._of[name], self._nodes[before]
+                self._order = None
+            return
+        if before is None:
+            before = node_id(name)
+            if before in self._nodes:  # two of one id: whoever was here first is asked
+                return
+            self._of[name] = before
+            self._order = None
+        self._nodes[before] = _node(before, device, said)
+
+    def _takes_part(self, device: Device, said: DeviceReadiness) -> bool:
+        runs_it = said.manifest_sha256 == self._manifest and device.status is DeviceStatus.ACTIVE
+        return runs_it and matches(self._selector, attributes(device))
 
 
-def _node(node: int, device: Device, said: DeviceReadiness, busy: bool) -> Node:
+def _node(node: int, device: Device, said: DeviceReadiness) -> Node:
     return Node(
         node,
         device.id,
         device.connected,
-        said.eligible and not busy,
-        BUSY if busy else said.reason,
+        said.eligible,
+        said.reason,
         said.examples,
+        0 if device.connected else int(device.last_seen * 1000),
     )

@@ -1,7 +1,10 @@
 """What a device has said last of whether it would train, and the blobs that a run names."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from controller.fleet.device import Device
 
 MOST_MODELS: Final = 64
 """That a device may tell of: more than any runs."""
@@ -52,6 +55,23 @@ class StoredCheckpoint:
     round: int
     arrays_sha256: str
     state_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What has changed of devices, and of what they have said of one model.
+
+    Attributes:
+        ids: of all that have changed; one that is in neither of the others is none of the model's.
+        devices: those of them that have said anything of the model.
+        told: what they have said.
+        revision: to ask from the next time.
+    """
+
+    ids: Collection[str]
+    devices: Sequence[Device]
+    told: Sequence[DeviceReadiness]
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)

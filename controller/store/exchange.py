@@ -9,7 +9,7 @@ from typing import Final
 from agent.clock import Clock
 from controller.errors import NotFound
 from controller.federated.exchange import Checkpoint, Node, Outcome, PhaseRecord
-from controller.federated.nodes import nodes_of
+from controller.federated.nodes import NodeBook
 from controller.federated.readiness import RunBlob, StoredCheckpoint
 from controller.federated.run import Run, RunEvent, RunState, step
 from controller.federated.run_file import stored_plan
@@ -48,6 +48,7 @@ class StoreExchange:
         self._place = place
         self._run = run
         self._seen: tuple[RunState, int] | None = None
+        self._book: NodeBook | None = None
 
     @property
     def run(self) -> Run:  # noqa: D102 - see the Protocol
@@ -57,10 +58,11 @@ class StoreExchange:
     def nodes(self) -> Sequence[Node]:  # noqa: D102
         with self._place.store.read() as tx:
             run = _own(tx, self._run)
-            told = tx.tasks.readiness(run.model)
-            devices = tx.devices.all()
-            others = [one for one in tx.tasks.unsettled() if one.run != run.id]
-        return nodes_of(run, stored_plan(run.file).run.selector, devices, told, others)
+            if self._book is None:
+                self._book = NodeBook(run, stored_plan(run.file).run.selector)
+            self._book.take(tx.tasks.standing(run.model, self._book.revision))
+            busy = tx.tasks.busy(run.id)
+        return self._book.nodes(busy)
 
     def put_arrays(self, record: bytes) -> str:  # noqa: D102
         return _put(self._place, self._run, record)

@@ -8,6 +8,7 @@ from controller.federated.readiness import (
     DeviceReadiness,
     Orders,
     RunBlob,
+    Standing,
     StoredCheckpoint,
 )
 from controller.federated.run import Run
@@ -109,6 +110,14 @@ class Tasks(Protocol):
 
     def readiness(self, model: str) -> Sequence[DeviceReadiness]:
         """What devices have said last of the model, by device."""
+        ...
+
+    def standing(self, model: str, revision: int) -> Standing:
+        """What has changed since then, as ``Changes.since``; what devices say is a change, too."""
+        ...
+
+    def busy(self, besides: str) -> Collection[str]:
+        """Devices that have an open task of another run."""
         ...
 
     def replace_readiness(self, device: str, told: Iterable[DeviceReadiness]) -> None:

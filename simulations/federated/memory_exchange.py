@@ -31,6 +31,7 @@ class MemoryDevice:
     Attributes:
         answer: what it does.
         takes_ms: from being told to having replied, of the simulated clock.
+        away_ms: since when it has had no link.
     """
 
     name: str
@@ -40,6 +41,7 @@ class MemoryDevice:
     eligible: bool = True
     reason: str = ""
     examples: int = 100
+    away_ms: int = 0
 
     @property
     def id(self) -> int:
@@ -121,7 +123,15 @@ class MemoryExchange:
     def nodes(self) -> Sequence[Node]:
         """By node id."""
         return [
-            Node(node, one.name, one.connected, one.eligible, one.reason, one.examples)
+            Node(
+                node,
+                one.name,
+                one.connected,
+                one.eligible,
+                one.reason,
+                one.examples,
+                0 if one.connected else one.away_ms,
+            )
             for node, one in sorted(self.ledger.devices.items())
         ]
 

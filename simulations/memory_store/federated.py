@@ -9,10 +9,12 @@ from controller.federated.readiness import (
     DeviceReadiness,
     Orders,
     RunBlob,
+    Standing,
     StoredCheckpoint,
 )
 from controller.federated.run import Run, RunState
 from controller.federated.task import OPEN, UNSETTLED, Task, TaskState
+from simulations.memory_store.fleet import MemoryDevices
 from simulations.memory_store.journal import Journal
 from simulations.memory_store.noted import Noted
 
@@ -78,8 +80,10 @@ class MemoryRuns:
 class MemoryTasks:
     """``controller.store.federated_tables.Tasks``."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, noted: Noted, devices: MemoryDevices) -> None:
         self._journal = journal
+        self._noted = noted
+        self._devices = devices
         self._tasks: dict[str, Task] = {}
         self._readiness: dict[str, tuple[DeviceReadiness, ...]] = {}
         self._orders = Noted()
@@ -134,6 +138,16 @@ class MemoryTasks:
 
     def replace_readiness(self, device: str, told: Iterable[DeviceReadiness]) -> None:  # noqa: D102
         self._journal.put(self._readiness, device, tuple(told))
+        self._noted.note(device)
+
+    def standing(self, model: str, revision: int) -> Standing:  # noqa: D102
+        ids = self._noted.since(revision)
+        told = [said for one in ids for said in self._readiness.get(one, ()) if said.model == model]
+        devices = [known for one in told if (known := self._devices.get(one.device)) is not None]
+        return Standing(ids, devices, told, self._noted.revision)
+
+    def busy(self, besides: str) -> Collection[str]:  # noqa: D102
+        return {one.device for one in self.unsettled() if one.state in OPEN and one.run != besides}
 
 
 def _age(run: Run) -> tuple[int, str]:

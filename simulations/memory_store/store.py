@@ -70,7 +70,7 @@ class MemoryTransaction:
         self.audit = MemoryAudit(journal)
         self.leases = MemoryLeases(journal)
         self.runs = MemoryRuns(journal)
-        self.tasks = MemoryTasks(journal)
+        self.tasks = MemoryTasks(journal, noted, self.devices)
         self.incidents = MemoryIncidents(journal)
 
 

@@ -9,7 +9,7 @@ from controller.federated.run import RunState
 from controller.federated.task import Phase, Task, TaskState, node_id, task_id
 from controller.store.store import Store
 from tests.contracts.federated_values import PHASE, READY, RUN, TASK
-from tests.contracts.stored import Interrupted
+from tests.contracts.stored import DEVICE, Interrupted
 
 
 def task(device: str, step: int = 1, run: str = "digits-r1") -> Task:
@@ -218,6 +218,42 @@ def test_a_device_says_everything_of_its_readiness_at_once(store: Store) -> None
     with store.read() as tx:
         assert list(tx.tasks.readiness("digits")) == [other]
         assert list(tx.tasks.readiness("faces")) == []
+
+
+def test_what_has_changed_of_devices_and_of_what_they_say_of_a_model_is_told(
+    store: Store,
+) -> None:
+    faces = replace(READY, device="dev-2", model="faces")
+    with store.begin() as tx:
+        for name in ("dev-1", "dev-2", "dev-3"):
+            tx.devices.put(replace(DEVICE, id=name))
+        tx.tasks.replace_readiness("dev-1", [READY])
+        tx.tasks.replace_readiness("dev-2", [faces])
+    with store.read() as tx:
+        first = tx.tasks.standing("digits", 0)
+    assert set(first.ids) == {"dev-1", "dev-2", "dev-3"}
+    assert ([one.id for one in first.devices], list(first.told)) == (["dev-1"], [READY])
+
+    with store.begin() as tx:
+        tx.devices.touch("dev-3", 9.0, connected=True)
+        tx.tasks.replace_readiness("dev-2", [faces, replace(READY, device="dev-2")])
+    with store.read() as tx:
+        second = tx.tasks.standing("digits", first.revision)
+        nothing = tx.tasks.standing("digits", second.revision)
+    assert set(second.ids) == {"dev-2", "dev-3"}
+    assert [one.id for one in second.devices] == ["dev-2"]
+    assert list(second.told) == [replace(READY, device="dev-2")]
+    assert (list(nothing.ids), list(nothing.told)) == ([], [])
+
+
+def test_devices_are_busy_that_have_an_open_task_of_another_run(store: Store) -> None:
+    with store.begin() as tx:
+        tx.tasks.add([task("dev-1"), task("dev-2"), task("dev-2", run="faces-r1")])
+        tx.tasks.add([replace(task("dev-3", run="faces-r1"), state=TaskState.REPLIED)])
+    with store.read() as tx:
+        assert set(tx.tasks.busy("digits-r1")) == {"dev-2"}
+        assert set(tx.tasks.busy("faces-r1")) == {"dev-1", "dev-2"}
+        assert set(tx.tasks.busy("none")) == {"dev-1", "dev-2"}
 
 
 def write_and_fail(store: Store) -> None:

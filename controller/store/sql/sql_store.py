@@ -65,7 +65,7 @@ class SqlTransaction:
         self.audit = SqlAudit(session)
         self.leases = SqlLeases(session)
         self.runs = SqlRuns(session)
-        self.tasks = SqlTasks(session)
+        self.tasks = SqlTasks(session, noted)
         self.incidents = SqlIncidents(session)
 
 

@@ -1,11 +1,12 @@
 """What devices are asked in federated runs, in the database."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Final
 
 from sqlalchemy import bindparam, delete, func, select
 
-from controller.federated.readiness import DeviceReadiness, Orders
+from controller.federated.readiness import DeviceReadiness, Orders, Standing
 from controller.federated.task import (
     OPEN,
     UNSETTLED,
@@ -16,8 +17,12 @@ from controller.federated.task import (
     TaskState,
 )
 from controller.store.sql import federated_tables as tables
+from controller.store.sql.fleet import DEVICE_FIELDS, device_of
+from controller.store.sql.noted import REVISION, Noted
 from controller.store.sql.runs import digits
 from controller.store.sql.session import Row, Session, columns
+from controller.store.sql.tables import changes
+from controller.store.sql.tables import devices as fleet
 
 _TASKS: Final = tables.tasks.c
 _OPEN: Final = _TASKS.state.in_([state.value for state in OPEN])
@@ -39,13 +44,31 @@ _NEWEST: Final = (
 )
 _ONE: Final = select(tables.tasks).where(_TASKS.id == bindparam("of"))
 _REVISION: Final = select(func.max(tables.orders.c.revision))
+# A coordinator that waits for devices asks these again and again.
+_CHANGED: Final = changes.c.revision > bindparam("known")
+_IDS: Final = select(changes.c.device).where(_CHANGED)
+_SAID: Final = tables.readiness.c
+# Not by the model's index: SQLite would rather read all that is said of it than what has changed.
+_OF_MODEL: Final = (_SAID.model + "") == bindparam("of")
+_TOLD_FIELDS: Final = [_SAID[field.name] for field in fields(DeviceReadiness)]
+_TOLD: Final = (
+    select(*_TOLD_FIELDS).join(changes, changes.c.device == _SAID.device).where(_CHANGED, _OF_MODEL)
+)
+_TELLING: Final = (
+    select(*DEVICE_FIELDS)
+    .join(changes, changes.c.device == fleet.c.id)
+    .join(tables.readiness, _SAID.device == fleet.c.id)
+    .where(_CHANGED, _OF_MODEL)
+)
+_BUSY: Final = select(_TASKS.device).where(_OPEN, _TASKS.run != bindparam("of")).distinct()
 
 
 class SqlTasks:
     """``controller.store.federated_tables.Tasks``."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, noted: Noted) -> None:
         self._session = session
+        self._noted = noted
 
     def get(self, task: str) -> Task | None:  # noqa: D102 - see the Protocol
         row = self._session.first(_ONE, {"of": task})
@@ -69,12 +92,12 @@ class SqlTasks:
     def add(self, tasks: Iterable[Task]) -> None:  # noqa: D102
         new = list(tasks)
         self._session.add(tables.tasks, [_row(one) for one in new])
-        self._note({one.device for one in new})
+        _note_orders(self._session, {one.device for one in new})
 
     def put(self, task: Task) -> None:  # noqa: D102
         self._session.put(tables.tasks, _row(task))
         if task.state is TaskState.SILENT:
-            self._note({task.device})
+            _note_orders(self._session, {task.device})
 
     def counts(self, run: str, step: int | None = None) -> Mapping[TaskState, int]:  # noqa: D102
         query = select(_TASKS.state, func.count().label("many")).where(_TASKS.run == run)
@@ -109,11 +132,25 @@ class SqlTasks:
         table = tables.readiness
         self._session.run(delete(table).where(table.c.device == device))
         self._session.put_all(table, [columns(one) for one in told])
+        self._noted.note([device])
 
-    def _note(self, devices: Iterable[str]) -> None:
-        revision = 1 + int(self._session.value(_REVISION) or 0)
-        rows = [{"device": device, "revision": revision} for device in sorted(devices)]
-        self._session.put_all(tables.orders, rows)
+    def standing(self, model: str, revision: int) -> Standing:  # noqa: D102
+        asked, run = {"known": revision, "of": model}, self._session.run
+        return Standing(
+            [row[0] for row in run(_IDS, asked)],
+            [device_of(row) for row in run(_TELLING, asked)],
+            [DeviceReadiness(**row) for row in self._session.all(_TOLD, asked)],
+            int(self._session.value(REVISION) or 0),
+        )
+
+    def busy(self, besides: str) -> Collection[str]:  # noqa: D102
+        return {row[0] for row in self._session.run(_BUSY, {"of": besides})}
+
+
+def _note_orders(session: Session, devices: Iterable[str]) -> None:
+    revision = 1 + int(session.value(_REVISION) or 0)
+    rows = [{"device": device, "revision": revision} for device in sorted(devices)]
+    session.put_all(tables.orders, rows)
 
 
 def _place(row: Row) -> tuple[str, int, str]:
