@@ -11,7 +11,6 @@ from simulations.study.trial import Course, Fleet, Tables, Trial, courses
 PARTITION: Final = "Dirichlet 0.5"
 SILENT: Final = (0.0, 0.1, 0.2, 0.3)
 ROUNDS: Final = 40
-SEEDS: Final = 2
 SLOW: Final = 0.5
 OVER_SELECTION: Final = (1.0, 1.3)
 DEADLINE: Final = 600.0
@@ -22,7 +21,7 @@ def tables(scale: Scale, workers: int) -> list[Table]:
     cells = [(silent, over) for silent in SILENT for over in OVER_SELECTION]
     trials = [trial for cell in cells for trial in _trials(*cell, scale)]
     played = iter(courses(trials, workers))
-    rows = [(_row(*cell, list(islice(played, _seeds(scale))))) for cell in cells]
+    rows = [(_row(*cell, list(islice(played, scale.seeds)))) for cell in cells]
     return [
         Table(
             "dropouts",
@@ -30,15 +29,11 @@ def tables(scale: Scale, workers: int) -> list[Table]:
             ("never answer", "`over_selection`", "accuracy", "replies a round", "seconds a round"),
             tuple(rows),
             (
-                f"{PARTITION}, {_seeds(scale)} seeds, 10 of 20 devices wanted, `deadline` 10 min.",
+                f"{PARTITION}, {scale.seeds} seeds, 10 of 20 devices wanted, `deadline` 10 min.",
                 "Seconds are those of the devices: a training takes about a minute, on some two.",
             ),
         )
     ]
-
-
-def _seeds(scale: Scale) -> int:
-    return min(SEEDS, scale.seeds)
 
 
 def _trials(silent: float, over: float, scale: Scale) -> Iterator[Trial]:
@@ -47,7 +42,7 @@ def _trials(silent: float, over: float, scale: Scale) -> Iterator[Trial]:
         "round": {"over_selection": over, "deadline": DEADLINE},
     }
     fleet = Fleet(PARTITION, silent=silent, slow=SLOW)
-    return (Trial(fleet, tables, seed) for seed in range(_seeds(scale)))
+    return (Trial(fleet, tables, seed) for seed in range(scale.seeds))
 
 
 def _row(silent: float, over: float, several: Sequence[Course]) -> tuple[Cell, ...]:

@@ -1,4 +1,4 @@
-"""Two of ten devices mean no good: what each strategy makes of it, with and without ``norm_ratio``."""
+"""Two of ten devices mean no good: what each strategy makes of it, by how norms are compared."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,37 +13,34 @@ PARTITION: Final = "Dirichlet 0.5"
 DEVICES: Final = 10
 POISONERS: Final = 2
 ROUNDS: Final = 15
-SEEDS: Final = 2
-NORM_RATIO: Final = 3.0
+NORM_RATIOS: Final = (0.0, 10.0, 3.0)
+"""None, the default, and a strict one."""
+
 NOBODY: Final = ""
 """The attack of a fleet in which nobody means any harm."""
 
 AGAINST: Final = ("FedAvg", "FedAvgM", "FedTrimmedAvg", "FedMedian", "MultiKrum", "Krum", "Bulyan")
 
-Cell = tuple[str, str, bool]
-"""Strategy, attack, and whether ``norm_ratio`` is asked for."""
+Cell = tuple[str, str, float]
+"""Strategy, attack, and ``norm_ratio``."""
 
 
 def _cells(scale: Scale) -> Iterator[Cell]:
     for name in AGAINST:
         for attack in (NOBODY, *ATTACKS):
-            for checked in (False, True) if attack else (True,):
+            for ratio in NORM_RATIOS if attack else NORM_RATIOS[-1:]:
                 if scale.has(name) and (not attack or scale.has(attack)):
-                    yield name, attack, checked
+                    yield name, attack, ratio
 
 
 def _trials(cell: Cell, scale: Scale) -> list[Trial]:
-    name, attack, checked = cell
+    name, attack, ratio = cell
     tables = strategy_tables(name)
     tables["strategy"] = {**tables["strategy"], "fraction": 1.0}
     tables["run"] = {"rounds": scale.at_most(ROUNDS)}
-    tables["admission"] = {"norm_ratio": NORM_RATIO if checked else 0.0}
+    tables["admission"] = {"norm_ratio": ratio}
     fleet = Fleet(PARTITION, DEVICES, POISONERS if attack else 0, attack)
-    return [Trial(fleet, tables, seed) for seed in range(_seeds(scale))]
-
-
-def _seeds(scale: Scale) -> int:
-    return min(SEEDS, scale.seeds)
+    return [Trial(fleet, tables, seed) for seed in range(scale.seeds)]
 
 
 def tables(scale: Scale, workers: int) -> list[Table]:
@@ -51,16 +48,16 @@ def tables(scale: Scale, workers: int) -> list[Table]:
     cells = list(_cells(scale))
     trials = [trial for cell in cells for trial in _trials(cell, scale)]
     played = iter(courses(trials, workers))
-    found = {cell: list(islice(played, _seeds(scale))) for cell in cells}
+    found = {cell: list(islice(played, scale.seeds)) for cell in cells}
     attacks = [one for one in ATTACKS if scale.has(one)]
     columns = ["nobody"]
     for attack in attacks:
-        columns += [f"{attack}: unchecked", "checked"]
+        columns += [f"{attack}: {NORM_RATIOS[0]:g}", *(f"{one:g}" for one in NORM_RATIOS[1:])]
     rows = []
     for name in dict.fromkeys(name for name, _, _ in cells):
-        row = [mean_cell([one.accuracy for one in found[name, NOBODY, True]])]
+        row = [mean_cell([one.accuracy for one in found[name, NOBODY, NORM_RATIOS[-1]]])]
         for attack in attacks:
-            row += [_cell(found[name, attack, checked]) for checked in (False, True)]
+            row += [_cell(found[name, attack, ratio]) for ratio in NORM_RATIOS]
         rows.append((name, *row))
     return [
         Table(
@@ -69,8 +66,8 @@ def tables(scale: Scale, workers: int) -> list[Table]:
             ("strategy", *columns),
             tuple(rows),
             (
-                f"{PARTITION}, {_seeds(scale)} seeds; all ten are asked in each round.",
-                f"Checked is `norm_ratio = {NORM_RATIO:g}`. The other checks are always on.",
+                f"{PARTITION}, {scale.seeds} seeds; all ten are asked in each round.",
+                "By `norm_ratio`; 0 is no check, 10 the default. The other checks are always on.",
                 "In brackets, the share of the poisoners' replies that were refused.",
             ),
         )
@@ -86,4 +83,5 @@ def _cell(several: list[Course]) -> str:
         for course in several
     ]
     share = sum(refused) / len(refused)
-    return f"{shown} ({100 * share:.0f} %)" + (" failed" if failed else "")
+    told = f" ({100 * share:.0f} %)" if share else ""
+    return f"{shown}{told}" + (" failed" if failed else "")

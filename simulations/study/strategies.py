@@ -1,12 +1,13 @@
 """Each of Flower's strategies on each partition, beside the same task without Muster; and int8."""
 
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
-from simulations.study.digits import IID, PARTITIONS, TWO_SHARDS
-from simulations.study.table import Cell, Scale, Table, mean_cell, middle, shown
+from simulations.study.digits import PARTITIONS
+from simulations.study.reference import references
+from simulations.study.table import Scale, Table, difference_cell, mean_cell, middle, shown
 from simulations.study.trial import Course, Fleet, Tables, Trial, Value, courses
 
 TARGET: Final = 0.95
@@ -26,26 +27,23 @@ STRATEGIES: Final[Mapping[str, Mapping[str, Value]]] = {
 }
 PROXIMAL: Final = 0.1
 
-REFERENCE: Final[Mapping[str, Mapping[str, float]]] = {
-    "FedAvg": dict(zip(PARTITIONS, (0.9733, 0.9696, 0.9459, 0.9467), strict=True)),
-    "FedProx": dict(zip(PARTITIONS, (0.9726, 0.9696, 0.9430, 0.9459), strict=True)),
-    "FedAvgM": dict(zip(PARTITIONS, (0.9726, 0.9719, 0.9533, 0.9637), strict=True)),
-    "FedAdam": dict(zip(PARTITIONS, (0.9719, 0.9681, 0.9511, 0.9452), strict=True)),
-    "FedTrimmedAvg": dict(zip(PARTITIONS, (0.9711, 0.9667, 0.9156, 0.9081), strict=True)),
-    "FedMedian": dict(zip(PARTITIONS, (0.9711, 0.9637, 0.8756, 0.8911), strict=True)),
-    "MultiKrum": dict(zip(PARTITIONS, (0.9615, 0.9489, 0.7889, 0.7763), strict=True)),
+TOLD: Final[Mapping[str, Sequence[float]]] = {
+    "FedAvg": (0.9733, 0.9696, 0.9459, 0.9467),
+    "FedProx": (0.9726, 0.9696, 0.9430, 0.9459),
+    "FedAvgM": (0.9726, 0.9719, 0.9533, 0.9637),
+    "FedAdam": (0.9719, 0.9681, 0.9511, 0.9452),
+    "FedTrimmedAvg": (0.9711, 0.9667, 0.9156, 0.9081),
+    "FedMedian": (0.9711, 0.9637, 0.8756, 0.8911),
+    "MultiKrum": (0.9615, 0.9489, 0.7889, 0.7763),
 }
-"""Mean of three seeds: the same task in numpy, under Flower's own ``Strategy.start``, float32."""
+"""By partition, in their order: what the same task came to once, in numpy under Flower's own
+``Strategy.start``, as the mean of three seeds."""
 
-REFERENCE_ROUNDS: Final[Mapping[str, Mapping[str, int]]] = {
-    "FedAvg": dict(zip(PARTITIONS, (11, 12, 33, 43), strict=True)),
-    "FedAvgM": dict(zip(PARTITIONS, (8, 10, 21, 37), strict=True)),
-}
-ACCEPTED: Final[Mapping[str, float]] = {IID: 0.965, "Dirichlet 0.5": 0.955, TWO_SHARDS: 0.93}
-"""What FedAvg must reach at least."""
+AVERAGED: Final = 0.1
+"""``average_last``: of what is trained nothing hangs on it, so the same run tells of both."""
 
-WITHOUT_REFERENCE: Final = ("Dirichlet 0.5", TWO_SHARDS)
-"""Partitions on which strategies are run of which nothing is known from elsewhere."""
+ABLATED: Final = ("FedAvg", "FedMedian")
+"""Strategies that are run without rotation, too."""
 
 
 def strategy_tables(name: str) -> dict[str, Mapping[str, Value]]:
@@ -56,124 +54,176 @@ def strategy_tables(name: str) -> dict[str, Mapping[str, Value]]:
     return tables
 
 
-def _cells(scale: Scale) -> Iterator[tuple[str, str]]:
-    for name in STRATEGIES:
-        for partition in PARTITIONS if name in REFERENCE else WITHOUT_REFERENCE:
-            if scale.has(name) and scale.has(partition):
-                yield name, partition
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a cell is of.
+
+    Attributes:
+        name: of the strategy.
+        encoding: of updates.
+        rotation: whether devices take turns.
+    """
+
+    name: str
+    partition: str
+    encoding: str = "int8"
+    rotation: bool = True
+
+    def trials(self, scale: Scale) -> list[Trial]:
+        """One for each seed."""
+        usual = strategy_tables(self.name)
+        tables: Tables = {
+            **usual,
+            "strategy": {**usual["strategy"], "average_last": AVERAGED},
+            "run": {"rounds": scale.rounds},
+            "round": {"rotation": self.rotation},
+            "update": {"encoding": self.encoding},
+        }
+        return [Trial(Fleet(self.partition), tables, seed) for seed in range(scale.seeds)]
 
 
-def _trials(name: str, partition: str, scale: Scale, encoding: str) -> list[Trial]:
-    tables: Tables = {
-        **strategy_tables(name),
-        "run": {"rounds": scale.rounds},
-        "update": {"encoding": encoding},
-    }
-    return [Trial(Fleet(partition), tables, seed) for seed in range(scale.seeds)]
+Found = Mapping[Setting, Sequence[Course]]
 
 
 def tables(scale: Scale, workers: int) -> list[Table]:
-    """Accuracies, rounds to 95 %, and int8 beside float32."""
-    cells = list(_cells(scale))
-    trials = [
-        trial for name, partition in cells for trial in _trials(name, partition, scale, "int8")
+    """Accuracies beside Flower's own, rounds to 95 %, what each device's turn brings, and int8."""
+    usual = [
+        Setting(name, partition)
+        for name in STRATEGIES
+        for partition in PARTITIONS
+        if scale.has(name) and scale.has(partition)
     ]
-    floats = [
-        trial
-        for partition in _partitions(scale)
-        for trial in _trials("FedAvg", partition, scale, "float32")
-    ]
-    played = iter(courses([*trials, *floats], workers))
-    found = {cell: list(islice(played, scale.seeds)) for cell in cells}
-    as_floats = {one: list(islice(played, scale.seeds)) for one in _partitions(scale)}
+    partitions = list(dict.fromkeys(one.partition for one in usual))
+    drawn = [replace(one, rotation=False) for one in usual if one.name in ABLATED]
+    floats = [replace(one, encoding="float32") for one in usual if one.name == "FedAvg"]
+    found = _played([*usual, *drawn, *floats], scale, courses, workers)
+    theirs = _played([one for one in usual if one.name in TOLD], scale, references, workers)
     return [
-        _accuracies(found, scale),
-        _steady(found, scale),
-        _rounds(found, scale),
-        _encodings(found, as_floats),
+        _accuracies(found, theirs, partitions, scale),
+        _reference(theirs, partitions),
+        _means(found, theirs, partitions),
+        _rounds(found, theirs, partitions),
+        _turns(found),
+        _encodings(found),
     ]
 
 
-def _partitions(scale: Scale) -> list[str]:
-    return [one for one in PARTITIONS if scale.has(one)]
+Play = Callable[[Sequence[Trial], int], Iterator[Course]]
 
 
-Found = Mapping[tuple[str, str], Sequence[Course]]
+def _played(settings: Sequence[Setting], scale: Scale, play: Play, workers: int) -> Found:
+    played = play([trial for one in settings for trial in one.trials(scale)], workers)
+    return {one: list(islice(played, scale.seeds)) for one in settings}
 
 
-def _accuracies(found: Found, scale: Scale) -> Table:
-    def cell(name: str, partition: str) -> Cell:
-        courses = found.get((name, partition))
-        if not courses:
-            return ""
-        mine = mean_cell([one.accuracy for one in courses])
-        theirs = REFERENCE.get(name, {}).get(partition)
-        return mine if theirs is None else f"{mine} ({_difference(courses, theirs):+.4f})"
+def _matrix(
+    cell: Callable[[Setting], str], settings: Iterable[Setting], partitions: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    """A row for each strategy, a column for each partition."""
+    names = dict.fromkeys(one.name for one in settings)
+    return tuple((name, *(cell(Setting(name, one)) for one in partitions)) for name in names)
 
-    partitions = _partitions(scale)
-    names = dict.fromkeys(name for name, _ in found)
+
+def _accuracies(found: Found, theirs: Found, partitions: Sequence[str], scale: Scale) -> Table:
+    def cell(setting: Setting) -> str:
+        return _beside([one.last_accuracy for one in found[setting]], theirs.get(setting))
+
     return Table(
         "strategies",
         f"Accuracy after {scale.rounds} rounds, {scale.seeds} seeds, int8 updates",
         ("strategy", *partitions),
-        tuple((name, *(cell(name, one) for one in partitions)) for name in names),
+        _matrix(cell, found, partitions),
         (
             "Mean ± standard deviation on the 450 digits of the test set.",
-            "In brackets, the difference to the same in numpy under Flower's own `Strategy.start`.",
+            "In brackets, the difference to the next table by seed, ± its standard error.",
         ),
     )
 
 
-def _difference(courses: Sequence[Course], theirs: float) -> float:
-    return statistics.mean(one.accuracy for one in courses) - theirs
+def _beside(mine: Sequence[float], theirs: Sequence[Course] | None) -> str:
+    if theirs is None:
+        return mean_cell(mine)
+    return f"{mean_cell(mine)} ({difference_cell(mine, [one.accuracy for one in theirs])})"
 
 
-def _steady(found: Found, scale: Scale) -> Table:
-    def cell(name: str, partition: str) -> Cell:
-        courses = found.get((name, partition))
-        return mean_cell([one.steady_accuracy for one in courses]) if courses else ""
+def _reference(theirs: Found, partitions: Sequence[str]) -> Table:
+    def cell(setting: Setting) -> str:
+        told = TOLD[setting.name][list(PARTITIONS).index(setting.partition)]
+        return f"{mean_cell([one.accuracy for one in theirs[setting]])} ({told:.4f})"
 
-    partitions = _partitions(scale)
-    names = dict.fromkeys(name for name, _ in found)
     return Table(
-        "steady",
-        "The same, as the mean of the last ten rounds",
+        "reference",
+        "The same in numpy under Flower's own `Strategy.start`, float32",
         ("strategy", *partitions),
-        tuple((name, *(cell(name, one) for one in partitions)) for name in names),
+        _matrix(cell, theirs, partitions),
+        (
+            "The same seeds, partitions and first parameters. In brackets, as it was once, 60 rounds.",
+        ),
     )
 
 
-def _rounds(found: Found, scale: Scale) -> Table:
-    def cell(name: str, partition: str) -> Cell:
-        courses = found.get((name, partition))
-        if not courses:
-            return ""
-        rounds = middle([one.rounds_to(TARGET) for one in courses])
-        mine = shown(rounds if rounds is None else int(rounds))
-        theirs = REFERENCE_ROUNDS.get(name, {}).get(partition)
-        return mine if theirs is None else f"{mine} ({theirs})"
+def _means(found: Found, theirs: Found, partitions: Sequence[str]) -> Table:
+    def cell(setting: Setting) -> str:
+        return _beside([one.accuracy for one in found[setting]], theirs.get(setting))
 
-    partitions = _partitions(scale)
-    names = dict.fromkeys(name for name, _ in found)
+    return Table(
+        "means",
+        f"The same runs with `average_last = {AVERAGED:g}`",
+        ("strategy", *partitions),
+        _matrix(cell, found, partitions),
+    )
+
+
+def _rounds(found: Found, theirs: Found, partitions: Sequence[str]) -> Table:
+    def told(several: Sequence[Course]) -> str:
+        return shown(middle([one.rounds_to(TARGET) for one in several]))
+
+    def cell(setting: Setting) -> str:
+        mine = told(found[setting])
+        return f"{mine} ({told(theirs[setting])})" if setting in theirs else mine
+
     return Table(
         "rounds-to-95",
         "Rounds until 95 % of the test set are right, median",
         ("strategy", *partitions),
-        tuple((name, *(cell(name, one) for one in partitions)) for name in names),
-        ("In brackets, the same without Muster, where it is known.",),
+        _matrix(cell, found, partitions),
+        ("Of global models, not of their mean. In brackets, in numpy under Flower's own.",),
     )
 
 
-def _encodings(found: Found, as_floats: Mapping[str, Sequence[Course]]) -> Table:
+def _turns(found: Found) -> Table:
     rows = []
-    for partition, floats in as_floats.items():
-        steps = found.get(("FedAvg", partition))
-        if steps:
+    for setting, drawn in found.items():
+        if not setting.rotation:
+            turns = found[replace(setting, rotation=True)]
             rows.append(
                 (
-                    partition,
-                    mean_cell([one.accuracy for one in steps]),
-                    mean_cell([one.accuracy for one in floats]),
+                    setting.name,
+                    setting.partition,
+                    mean_cell([one.last_accuracy for one in drawn]),
+                    mean_cell([one.accuracy for one in drawn]),
+                    mean_cell([one.last_accuracy for one in turns]),
+                    mean_cell([one.accuracy for one in turns]),
+                )
+            )
+    return Table(
+        "turns",
+        "What rotation and the mean of the last models bring, each by itself",
+        ("strategy", "partition", "neither", "mean alone", "rotation alone", "both"),
+        tuple(rows),
+    )
+
+
+def _encodings(found: Found) -> Table:
+    rows = []
+    for setting, floats in found.items():
+        if setting.encoding == "float32":
+            steps = found[replace(setting, encoding="int8")]
+            rows.append(
+                (
+                    setting.partition,
+                    mean_cell([one.last_accuracy for one in steps]),
+                    mean_cell([one.last_accuracy for one in floats]),
                     _reply_bytes(steps),
                     _reply_bytes(floats),
                 )

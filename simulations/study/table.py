@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,6 +79,15 @@ def mean_cell(values: Sequence[float]) -> str:
     """Mean and standard deviation of accuracies over seeds."""
     spread = statistics.pstdev(values)
     return f"{statistics.mean(values):.4f} ± {spread:.3f}"
+
+
+def difference_cell(mine: Sequence[float], theirs: Sequence[float]) -> str:
+    """The mean of the differences, one by one, and its standard error, if there is more than one."""
+    differences = [one - other for one, other in zip(mine, theirs, strict=True)]
+    mean = statistics.mean(differences)
+    if len(differences) == 1:
+        return f"{mean:+.4f}"
+    return f"{mean:+.4f} ± {statistics.stdev(differences) / math.sqrt(len(differences)):.4f}"
 
 
 def middle(values: Sequence[float | None]) -> float | None:

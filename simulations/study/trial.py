@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -45,8 +45,6 @@ USUAL: Final[Tables] = {
     "evaluation": {"before": False, "after": False},
 }
 """The run file of all trials: half of the devices a round, and norms compared only where that is said."""
-
-STEADY_ROUNDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +94,28 @@ class Course:
     """What came of a trial.
 
     Attributes:
-        accuracies: on the test set, before the first round and after each.
+        accuracies: of the global model on the test set, before the first round and after each.
         ended_ms: when each round had ended, since the beginning, by the simulated clock.
         records: of every phase, as ``muster federated show`` has them.
         error: why the run failed; empty if it did not.
+        made: accuracy of what came of the run, if that is not the last global model.
     """
 
     accuracies: tuple[float, ...]
     ended_ms: tuple[int, ...]
     records: tuple[PhaseRecord, ...]
     error: str = ""
+    made: float | None = None
 
     @property
     def accuracy(self) -> float:
-        """In the end."""
-        return self.accuracies[-1]
+        """Of what came of the run."""
+        return self.last_accuracy if self.made is None else self.made
 
     @property
-    def steady_accuracy(self) -> float:
-        """The mean of the last ten rounds: one round's hangs on who was asked in it."""
-        last = self.accuracies[-STEADY_ROUNDS:]
-        return sum(last) / len(last)
+    def last_accuracy(self) -> float:
+        """Of the last global model by itself."""
+        return self.accuracies[-1]
 
     def rounds_to(self, accuracy: float) -> int | None:
         """After how many rounds it was as good as that; None if it never was."""
@@ -210,8 +209,9 @@ def _course(ledger: Ledger, made: Version) -> Course:
         for task in ledger.tasks.values()
         if task.phase is Phase.TRAIN
     }
-    if ledger.final_sha256:
-        made_by[ledger.run.round] = ledger.final_sha256
+    if ledger.checkpoint is not None:
+        made_by[ledger.run.round] = ledger.checkpoint.arrays_sha256
+    final = ledger.blobs.get(ledger.final_sha256)
     rounds = range(ledger.run.round + 1)
     known = [max(one for one in made_by if one <= at) for at in rounds]
     ended = {one.round: one.ended_ms - START_MS for one in ledger.phases}
@@ -220,6 +220,7 @@ def _course(ledger: Ledger, made: Version) -> Course:
         ended_ms=tuple(ended[at] for at in rounds[1:]),
         records=tuple(ledger.phases),
         error=ledger.run.error,
+        made=None if final is None else _accuracy(final, made),
     )
 
 
@@ -229,13 +230,15 @@ def _accuracy(record: bytes, made: Version) -> float:
     return evaluate(made.step, arrays_of(record), rows).accuracy or 0.0
 
 
-def courses(trials: Sequence[Trial], workers: int) -> Iterator[Course]:
+def courses(
+    trials: Sequence[Trial], workers: int, way: Callable[[Trial], Course] = play
+) -> Iterator[Course]:
     """What comes of each, in order; in so many processes beside this one, in this one if in none."""
     if not workers:
-        yield from map(play, trials)
+        yield from map(way, trials)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=quiet) as pool:
-        yield from pool.map(play, trials)
+        yield from pool.map(way, trials)
 
 
 def quiet() -> None:

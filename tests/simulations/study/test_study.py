@@ -14,11 +14,13 @@ from simulations.study import asynchronous, dropouts, memory, poisoning, strateg
 from simulations.study.__main__ import PARTS, main
 from simulations.study.attack import BACKWARDS, CRUDE, FALSE_LABELS
 from simulations.study.digits import IID, PARTITIONS, TWO_SHARDS, digits, partition
+from simulations.study.reference import reference
 from simulations.study.strategies import STRATEGIES, strategy_tables
-from simulations.study.table import Scale, Table, as_json, middle
+from simulations.study.table import Scale, Table, as_json, difference_cell, middle
 from simulations.study.trial import Course, Fleet, Trial, Value, play
 
 FEW = Scale(rounds=2, seeds=1)
+TABLES = ["strategies", "reference", "means", "rounds-to-95", "turns", "encodings"]
 WHOLE: dict[str, Value] = {"fraction": 1.0}
 
 
@@ -50,12 +52,55 @@ def test_the_same_seed_gives_the_same_figures_and_another_one_others(course: Cou
 
 
 def test_rounds_and_seconds_to_an_accuracy_are_those_of_the_first_round_with_it() -> None:
-    course = Course((0.1, 0.6, 0.8), (60_000, 120_000), ())
+    course = Course((0.1, 0.6, 0.8), (60_000, 120_000), (), made=0.9)
 
     assert (course.rounds_to(0.5), course.seconds_to(0.8)) == (1, 120.0)
     assert (course.rounds_to(0.9), course.seconds_to(0.9)) == (None, None)
-    assert course.steady_accuracy == pytest.approx(0.5)
+    assert (course.accuracy, course.last_accuracy) == (0.9, 0.8)
+    assert Course((0.1, 0.6), (60_000,), ()).accuracy == 0.6
     assert (middle([3, None, 5]), middle([None, 3, None])) == (5, None)
+
+
+def test_what_comes_of_a_run_is_not_its_last_model() -> None:
+    mean: dict[str, Value] = {**WHOLE, "average_last": 1.0}
+    found = play(trial(Fleet(IID, devices=4), strategy=mean))
+    alone = play(trial(Fleet(IID, devices=4), strategy={**mean, "average_last": 0.0}))
+
+    assert found.accuracies == alone.accuracies
+    assert alone.accuracy == alone.last_accuracy == found.last_accuracy
+    assert found.accuracy != found.last_accuracy
+
+
+def test_numpy_under_flowers_own_start_comes_to_the_same() -> None:
+    """With one batch of all examples nothing is drawn: only the order of float32 sums differs."""
+    whole: dict[str, Value] = {"epochs": 3, "batch_size": 1000}
+    one = trial(Fleet(IID, devices=3), training=whole, update={"encoding": "float32"})
+
+    ours, theirs = play(one), reference(one)
+
+    assert len(theirs.accuracies) == 3
+    assert theirs.accuracies == pytest.approx(ours.accuracies, abs=0.005)
+    assert theirs.accuracy > theirs.accuracies[0] + 0.1
+
+
+def test_a_proximal_term_holds_numpy_back_too() -> None:
+    whole: dict[str, Value] = {"epochs": 5, "proximal": 5.0}
+    fleet = Fleet(TWO_SHARDS, devices=3)
+    free = trial(fleet, training={"epochs": 5}, update={"encoding": "float32"})
+    held = trial(
+        fleet,
+        training=whole,
+        update={"encoding": "float32"},
+        strategy={**WHOLE, "name": "FedProx"},
+    )
+
+    assert reference(held).accuracies != reference(free).accuracies
+    assert reference(held).accuracy == pytest.approx(play(held).accuracy, abs=0.05)
+
+
+def test_differences_are_told_with_their_standard_error() -> None:
+    assert difference_cell([0.5, 0.7], [0.4, 0.4]) == "+0.2000 ± 0.1000"
+    assert difference_cell([0.5], [0.6]) == "-0.1000"
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -125,7 +170,7 @@ def test_fedbuff_waits_for_nobody() -> None:
 @pytest.mark.parametrize(
     ("part", "tables"),
     [
-        (strategies, ["strategies", "steady", "rounds-to-95", "encodings"]),
+        (strategies, TABLES),
         (poisoning, ["poisoning"]),
         (dropouts, ["dropouts"]),
         (asynchronous, ["asynchronous"]),
@@ -141,6 +186,7 @@ def test_every_part_tells_of_every_case(
         return repeat(course, len(trials))
 
     monkeypatch.setattr(part, "courses", known)
+    monkeypatch.setattr(part, "references", known, raising=False)
     make: Callable[[Scale, int], list[Table]] = part.tables  # type: ignore[attr-defined]
 
     found = make(FEW, 0)
