@@ -26,6 +26,7 @@ from controller.registry.version import State as VersionState
 from controller.rollout.rollout import State as RolloutState
 from controller.store.store import Transaction
 from controller.telemetry.record import WindowHead
+from controller.web.federated_metrics import learning_metrics, read_learning
 from controller.web.services import ControllerServices
 
 MAX_SLOT_SERIES: Final = 500
@@ -70,10 +71,12 @@ class FleetCollector:
                 dropped[kind if kind in _KINDS else "other"] += count
             monitored = _monitored(tx, devices, self._services.now())
             alerts = tuple(all_alerts(tx, self._services.now()))
+            learning = read_learning(tx, devices)
         yield _devices(devices, self._services.now())
         yield _slots(slots)
         yield from _watched(monitored)
         yield _alerts(alerts)
+        yield from learning_metrics(learning)
         yield _gauge(
             "muster_rollouts", "Rollouts by state, ended ones too.", "state", states, RolloutState
         )
