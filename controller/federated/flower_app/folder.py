@@ -78,6 +78,10 @@ The model is too large for Flower's bundle. Bring this folder to each machine, a
 """
 
 
+AS_THERE: Final = frozenset({"minimum_cohort", "deadline", "mode", "rotation"})
+"""Keys of ``[round]`` that hold there, too: of a rotation that is off, since there is none."""
+
+
 def files_of(
     manifest: Manifest, signed: bytes, files: Mapping[Role, bytes], plan: Plan, text: str
 ) -> dict[str, bytes]:
@@ -140,7 +144,7 @@ def without_effect(plan: Plan) -> Iterator[str]:
         ("round", plan.round, RoundTable()),
         ("admission", plan.admission, AdmissionTable()),
     ):
-        for key in sorted(now.model_fields_set - {"minimum_cohort", "deadline", "mode"}):
+        for key in sorted(now.model_fields_set - AS_THERE):
             value = getattr(now, key)
             if value != getattr(usual, key):
                 yield f"[{table}] {key} = {json.dumps(value)}"

@@ -97,7 +97,10 @@ def test_names_are_those_that_flower_takes(model: str, name: str) -> None:
 
 
 def test_what_has_no_effect_there_is_named() -> None:
-    text = run_file(round='quorum = 0.8\nrest = "1m"') + "[admission]\nnorm_bound = 3.0\n"
+    text = (
+        run_file(round='quorum = 0.8\nrest = "1m"\nrotation = false')
+        + "[admission]\nnorm_bound = 3.0\n"
+    )
 
     assert list(without_effect(plan_of(text))) == [
         "[round] over_selection = 1.0",
