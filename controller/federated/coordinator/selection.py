@@ -1,9 +1,11 @@
 """Which nodes are asked: drawn, so that each is asked as often as the others.
 
 In rotation nobody is asked again before all others have been: a *turn*. It is sampling without
-replacement, anew in every turn. The data of all devices are used alike, and not only on average, which
-brings a run further in as many rounds (Cho et al. 2023, https://arxiv.org/abs/2302.03109); and the
-training wears all batteries alike. Who declines, or never answers, has had its turn like any other.
+replacement, drawn anew in every turn. The data of all devices are used alike in every turn, and not only
+on average, which takes the variance of the draw out of the model (Malinovsky et al. 2023,
+https://arxiv.org/abs/2302.03662; where groups return in the same order, Cho et al. 2023,
+https://arxiv.org/abs/2302.03109); and training wears all batteries alike. Who declines, or never
+answers, has had its turn like any other: nobody waits for them.
 """
 
 from collections.abc import Iterable, Sequence
