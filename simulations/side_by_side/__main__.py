@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from simulations.bench.staged import bytecode
 from simulations.demo import digits
 from simulations.side_by_side import muster_channel, superlink
 from simulations.side_by_side.figures import table
@@ -17,7 +18,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     rounds = parser.parse_args().rounds
     data = digits.load()
-    with tempfile.TemporaryDirectory(prefix="muster-side-by-side-") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="muster-side-by-side-") as name,
+        bytecode(Path(name)),
+    ):
         folder = Path(name)
         with muster_channel.fleet(folder / "muster", data) as stage:
             ours = [muster_channel.measured(stage, rounds, way) for way in ("int8", "float32")]

@@ -12,7 +12,7 @@ from simulations.demo import digits
 from simulations.demo.lookout import Lookout
 from simulations.demo.stage import SITES, Stage
 from simulations.side_by_side.figures import Figures
-from simulations.side_by_side.gauge import carried, resident, watched
+from simulations.side_by_side.gauge import carried, mean, memory, watched
 from simulations.side_by_side.task import DEVICES, MODEL, examples, run_file
 
 SETTLING_SECONDS: Final = 5.0
@@ -40,6 +40,9 @@ def fleet(folder: Path, data: digits.Digits) -> Iterator[Stage]:
             client = Client(f"http://127.0.0.1:{device.rest_port}")
             rows = examples(data, number)
             lookout.wait("examples", lambda c=client, r=rows: _kept(c, r))  # type: ignore[misc]
+            device.daemon.stop()  # it would else have compiled what it runs
+            device.daemon.start()
+        lookout.wait("devices", lookout.online)
         yield stage
     finally:
         stage.stop()
@@ -49,7 +52,7 @@ def measured(stage: Stage, rounds: int, encoding: str) -> Figures:
     """The run, with updates as the run file's default has them."""
     time.sleep(SETTLING_SECONDS)
     pids = [device.daemon.pid for device in stage.devices]
-    idle = sum(map(resident, pids)) / len(pids)
+    idle = mean([memory(pid) for pid in pids])
     config = tomllib.loads((stage.home / "controller.toml").read_text())
     session = config["listening"]["session_port"]
     before = carried(session)

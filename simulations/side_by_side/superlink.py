@@ -8,14 +8,16 @@ from typing import Final
 import numpy as np
 
 from simulations.demo import digits
+from simulations.demo.processes import SCRIPTS, run_command
 from simulations.demo.stage import Stage
 from simulations.side_by_side.figures import Figures
 from simulations.side_by_side.flower_processes import FlowerProcesses
-from simulations.side_by_side.gauge import resident, watched
+from simulations.side_by_side.gauge import mean, memory, watched
 from simulations.side_by_side.proxy import CountingProxy
 from simulations.side_by_side.task import DEVICES, examples, run_file
 
 SETTLING_SECONDS: Final = 15.0
+COMMANDS: Final = ("flower-superlink", "flower-supernode", "flower-superexec")
 _LASTED: Final = re.compile(r"Strategy execution finished in ([0-9.]+)s")
 
 
@@ -34,6 +36,8 @@ def measured(folder: Path, app: Path, data: digits.Digits, rounds: int) -> Figur
     for number in range(DEVICES):
         files.append(folder / f"{number}.npz")
         np.savez(files[-1], **examples(data, number))
+    for command in COMMANDS:  # what is measured would else compile what it runs
+        run_command([str(SCRIPTS / command), "--help"], {})
     flower = FlowerProcesses(folder, files)
     proxies = [CountingProxy(flower.port) for _ in files]
     try:
@@ -41,7 +45,7 @@ def measured(folder: Path, app: Path, data: digits.Digits, rounds: int) -> Figur
         flower.join([one.port for one in proxies])
         time.sleep(SETTLING_SECONDS)
         pids = [node.pid for node in flower.nodes]
-        idle = sum(map(resident, pids)) / len(pids)
+        idle = mean([memory(pid) for pid in pids])
         before = [(one.up, one.down) for one in proxies]
         began = time.monotonic()
         with watched(pids) as devices, watched([flower.superlink.pid]) as centre:

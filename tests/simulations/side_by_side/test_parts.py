@@ -6,7 +6,7 @@ import socket
 from controller.federated.run_file import read_plan
 from simulations.demo import digits
 from simulations.side_by_side.figures import Figures, table
-from simulations.side_by_side.gauge import Peaks, counted, resident
+from simulations.side_by_side.gauge import Memory, Peaks, counted, mean, memory, told
 from simulations.side_by_side.proxy import CountingProxy
 from simulations.side_by_side.task import DEVICES, examples, run_file
 
@@ -43,18 +43,33 @@ def test_memory_is_that_of_the_tree_and_of_nobody_who_has_ended() -> None:
 
     peaks.look()
 
-    assert resident(2**22 + 1) == 0
-    assert peaks.most[os.getpid()] > 20
-    assert peaks.mean == peaks.most[os.getpid()] / 2
+    here = peaks.most[os.getpid()]
+    assert memory(2**22 + 1) == Memory()
+    assert 10 < here.own < here.resident
+    assert here.own < here.proportional <= here.resident
+    assert peaks.mean == here / 2
+
+
+def test_of_each_kind_of_memory_the_most_is_kept() -> None:
+    text = "7ff000-7ff100 ---p 0 00:00 0 [rollup]\nRss: 2048 kB\nPss: 1536 kB\nPss_Anon: 9 kB\nAnonymous: 1024 kB\n"
+    found = told(text)
+
+    assert found == Memory(2.0, 1.5, 1.0)
+    assert found.at_least(Memory(3.0, 1.0, 0.5)) == Memory(3.0, 1.5, 1.0)
+    assert mean([found, Memory(4.0, 2.5, 2.0)]) == Memory(3.0, 2.0, 1.5)
 
 
 def test_both_ways_stand_beside_each_other() -> None:
-    rows = [Figures(way, 12.34, 1.234, 120.4, 186.1, 290.0, 49_400, 168_000) for way in ("a", "b")]
+    idle, at_work, centre = Memory(120.4, 70, 50), Memory(186.1, 90, 80), Memory(290.0, 240, 200)
+    rows = [
+        Figures(way, 12.34, 1.234, idle, at_work, centre, 49_400, 168_000) for way in ("a", "b")
+    ]
 
     shown = table(rows).splitlines()
 
     assert shown[0] == "| | a | b |"
     assert shown[3] == "| seconds a round | 1.23 | 1.23 |"
+    assert shown[4].endswith("| 120 / 70 / 50 | 120 / 70 / 50 |")
     assert shown[-2] == "| kB up, all devices and rounds | 49 | 49 |"
 
 
