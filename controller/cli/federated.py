@@ -27,6 +27,7 @@ app = typer.Typer(
 
 RUNS: Final = "/federated/runs"
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="As `list` shows it: digits-r1.")]
+AGAIN_SECONDS: Final = 2.0
 ENDED: Final = {"stopped", "failed", "finished", "dismissed"}
 
 
@@ -151,8 +152,11 @@ def watch(
     """
     deadline = time.monotonic() + seconds
     with ApiClient() as api, display() as shown:
+        api.get(
+            place("federated", "runs", run)
+        )  # an address that is wrong is no controller to wait for
         while True:
-            found = api.get(place("federated", "runs", run))
+            found = _asked(api, run, deadline)
             shown(_story(found))
             state = found["run"]["state"]
             if state in ENDED and not found["registering"]:
@@ -195,6 +199,18 @@ def _change(run: str, verb: str, said: str, output: Output) -> None:
         show_json(found)
     else:
         say(f"{run} {said}")
+
+
+def _asked(api: ApiClient, run: str, deadline: float) -> dict[str, Any]:
+    """The run as it stands; a controller that is away is asked again: the run goes on when it is back."""
+    while True:
+        try:
+            found: dict[str, Any] = api.get(place("federated", "runs", run))
+            return found
+        except CommandFailed as error:
+            if error.code != "unreachable" or time.monotonic() > deadline:
+                raise
+        time.sleep(AGAIN_SECONDS)
 
 
 def _story(found: dict[str, Any]) -> str:

@@ -15,19 +15,23 @@ from controller.cli.output import (
 )
 
 app = typer.Typer(
-    no_args_is_help=True, help="What was found, what is done about it, how it ended: list, show."
+    no_args_is_help=True,
+    help="What was found, what is done about it, how it ended: list, show, close.",
 )
 
 Name = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it: digits-i1.")]
 
 _NEXT: Final = {
-    "open": "nothing is done about it yet",
+    "open": "muster federated start FILE, or muster incident close {id}",
     "retraining": "muster federated watch {run}",
     "deciding": "muster model show {model}/{candidate}",
     "rolling-out": "muster rollout watch {rollout}",
     "watching": "muster drift show {model}",
 }
 """What a person may want to do next."""
+
+_ANEW: Final = {"proposed": "start", "stopped": "resume", "failed": "resume"}
+"""How its run begins, or goes on."""
 
 
 @app.command("list")
@@ -41,7 +45,7 @@ def list_(
     if output is Output.JSON:
         show_json(found)
         return
-    rows = [{**one, "opened": moment(one["opened_at"]), "ended": moment(one["ended_at"]),
+    rows = [{**one, "opened": moment(one["opened_at"]), "ended": moment(one["ended_at"]) if one["ended_at"] else "",
              "of": f"{one['model']}/{one['version']}"} for one in found]  # fmt: skip
     columns = {"id": "incident", "of": "found in", "state": "state", "run": "run",
                "candidate": "candidate", "rollout": "rollout", "opened": "opened",
@@ -59,14 +63,15 @@ def show(incident: Name, output: OutputOption = Output.TABLE) -> None:
     """
     with ApiClient() as api:
         found = api.get(place("incidents", incident))
+        one = found["incident"]
+        run = api.get(place("federated", "runs", one["run"]))["run"] if one["run"] else None
     if output is Output.JSON:
         show_json(found)
         return
-    one = found["incident"]
     say(f"{one['id']}: the data of {one['model']}/{one['version']} have changed; {one['state']}")
     for line in found["story"]:
         say(f"  {moment(line['at'])}  {line['subject']}: {line['sentence']}")
-    hint = _hint(one)
+    hint = _hint(one, run)
     if hint:
         say(f"next: {hint}")
 
@@ -87,7 +92,8 @@ def close(
     say(f"{incident} is closed")
 
 
-def _hint(one: dict[str, Any]) -> str:
-    if one["state"] == "open" and one["run"]:
-        return f"muster federated start {one['run']}"
+def _hint(one: dict[str, Any], run: dict[str, Any] | None) -> str:
+    """What somebody may do about it; ``run`` is its federated run, if there is one."""
+    if one["state"] == "open" and run is not None and run["state"] in _ANEW:
+        return f"muster federated {_ANEW[run['state']]} {one['run']}"
     return _NEXT.get(one["state"], "").format(**one)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,7 +12,7 @@ from controller.cli import approval
 from controller.cli.approval import ModelArgument, VersionArgument
 from controller.cli.arguments import model_name, named, pairs, require_plain, version_of
 from controller.cli.client import ApiClient, place
-from controller.cli.descent import descent, parents_metrics
+from controller.cli.descent import beside_of, card_of, descent
 from controller.cli.device import moment
 from controller.cli.model_training import (
     LossOption,
@@ -103,7 +103,8 @@ def register(  # noqa: PLR0913 - each is an option that people have
     if output is Output.JSON:
         show_json({**made["version"], "notes": made["notes"]})
     else:
-        _show(made["version"])
+        with ApiClient() as api:
+            _show(made["version"], card_of(api, made["version"]))
         for note in made["notes"]:
             say(f"  note: {note}")
     if made["version"]["state"] == "rejected":
@@ -161,11 +162,11 @@ def show(
     with ApiClient() as api:
         path = place("models", model, "versions", version) if version else place("models", model)
         found = api.get(path)
-        beside = parents_metrics(api, found) if version else {}
+        card = card_of(api, found) if version else b""
     if output is Output.JSON:
-        show_json({**found, "parent_metrics": beside} if version else found)
+        show_json({**found, "parent_metrics": beside_of(card)} if version else found)
     elif version:
-        _show(found, beside)
+        _show(found, card)
         _next_step(found)
     else:
         titles = {"name": "model", "approvers": "approvers"}
@@ -274,8 +275,7 @@ def _row(version: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _show(version: dict[str, Any], beside: Mapping[str, float] | None = None) -> None:
-    """A version; ``beside`` are its parent's metrics on the same rows."""
+def _show(version: dict[str, Any], card: bytes) -> None:
     manifest = version["manifest"]
     tensors = [
         f"{one['name']} {one['dtype']}{one['shape']} {one['semantic']}"
@@ -287,7 +287,7 @@ def _show(version: dict[str, Any], beside: Mapping[str, float] | None = None) ->
         "budgets": f"p99 {manifest['budgets']['latency_p99_seconds'] * 1e3:.3g} ms, "
         f"{manifest['budgets']['memory_bytes'] / 2**20:.0f} MiB",
         "counter": manifest["release_counter"],
-        **descent(manifest, beside or {}),
+        **descent(manifest, card),
     }
     titles = {"name": "version", "state": "state", "reasons": "reasons", "waits": "waits for",
               "aliases": "aliases", "origin": "comes from", "signature": "signature", "metrics": "metrics",

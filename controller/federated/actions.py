@@ -12,11 +12,13 @@ from controller.audit import Entry
 from controller.errors import Conflict, InvalidInput, NotFound
 from controller.federated.errors import FlowerMissing, NotTrainableHere
 from controller.federated.exchange import PhaseRecord
+from controller.federated.nodes import NodeBook
 from controller.federated.plan import Plan
 from controller.federated.run import Run, RunEvent, RunState, step
-from controller.federated.run_file import read_plan
+from controller.federated.run_file import BadRunFile, read_plan, stored_plan
 from controller.federated.settling import taken_back
 from controller.federated.task import TaskState
+from controller.federated.turnout import Turnout, turnout_of
 from controller.fleet.attributes import attributes
 from controller.fleet.device import DeviceStatus
 from controller.fleet.selector import matches
@@ -62,12 +64,14 @@ class RunAccount:
         phases: those that are closed, in order.
         open_step: number of the phase under way; 0 if there is none.
         open: how its tasks stand.
+        turnout: whom it could ask, while it runs and has asked nobody; else None.
     """
 
     run: Run
     phases: Sequence[PhaseRecord]
     open_step: int
     open: Mapping[TaskState, int]
+    turnout: Turnout | None = None
 
 
 def flower_is_here() -> bool:
@@ -201,7 +205,20 @@ def account_of(tx: Transaction, run_id: str) -> RunAccount:
     closed = {one.step for one in phases}
     waiting = [one.step for one in tx.tasks.unsettled(run_id) if one.step not in closed]
     number = max(waiting, default=0)
-    return RunAccount(run, phases, number, tx.tasks.counts(run_id, number) if number else {})
+    if number:
+        return RunAccount(run, phases, number, tx.tasks.counts(run_id, number))
+    return RunAccount(run, phases, 0, {}, _turnout(tx, run))
+
+
+def _turnout(tx: Transaction, run: Run) -> Turnout | None:
+    if run.state is not RunState.RUNNING:
+        return None
+    try:
+        book = NodeBook(run, stored_plan(run.file).run.selector)
+    except BadRunFile:  # of another release
+        return None
+    book.take(tx.tasks.standing(run.model, 0))
+    return turnout_of(book.nodes(tx.tasks.busy(run.id)))
 
 
 def _made(tx: Transaction, wish: Wish, state: RunState, now: float) -> Run:
@@ -240,7 +257,10 @@ def _trainable(tx: Transaction, plan: Plan) -> Version:
     version = resolve(tx, plan.run.model)
     reference = f"{version.model}/{version.version}"
     if version.state is not State.PUBLISHED:
-        raise Conflict(f"{reference} is {version.state}; only published versions are trained")
+        raise Conflict(
+            f"{reference} is {version.state}; only published versions are trained",
+            f"`muster model show {reference}` says what it waits for.",
+        )
     if Role.TRAIN_STEP not in read_manifest(version.manifest).files:
         raise NotTrainableHere(f"{reference} has no train step")
     return version
@@ -250,7 +270,10 @@ def _require_devices(tx: Transaction, plan: Plan) -> None:
     chosen = parse(plan.run.selector)
     active = (one for one in tx.devices.all() if one.status is DeviceStatus.ACTIVE)
     if not any(matches(chosen, attributes(one)) for one in active):
-        raise Conflict(f"selector {plan.run.selector!r} matches no active device")
+        raise Conflict(
+            f"selector {plan.run.selector!r} matches no active device",
+            "`muster device list` shows devices and their labels.",
+        )
 
 
 def _require_alone(tx: Transaction, run: Run) -> None:

@@ -66,6 +66,13 @@ COORDINATED: Final = {
 }
 """Whether a controller that starts, or loses a coordinator, starts one."""
 
+_DONE: Final = {
+    RunEvent.START: "started",
+    RunEvent.STOP: "stopped",
+    RunEvent.RESUME: "resumed",
+    RunEvent.DISMISS: "dismissed",
+}
+
 AT_END: Final = frozenset({S.STOPPED, S.FAILED, S.FINISHED, S.DISMISSED})
 
 
@@ -77,7 +84,10 @@ def step(run: str, state: RunState, event: RunEvent) -> RunState:
     """
     after = TRANSITIONS.get((state, event))
     if after is None:
-        raise Conflict(f"{run} is {state}: {event} is not possible")
+        said = _DONE.get(event, event.value)
+        raise Conflict(
+            f"{run} is {state}: it can't be {said}", f"`muster federated show {run}` tells of it."
+        )
     return after
 
 

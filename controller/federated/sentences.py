@@ -12,6 +12,8 @@ from controller.federated.settling import awaits_version
 from controller.federated.task import Phase, TaskState
 
 MOST_METRICS: Final = 8
+FIRST_LOSS: Final = "train_loss_first"
+LAST_LOSS: Final = "train_loss"
 FIRST: Final = ("accuracy", "loss")
 """These are told first, and examples never: they are what the counts are of."""
 
@@ -23,18 +25,44 @@ def account_lines(account: RunAccount) -> Iterator[str]:
     yield from (f"  because {reason}" for reason in run.reasons)
     for record in account.phases:
         yield f"  {_what(record)}: {phase_line(record)}"
-    if account.open_step and run.state is RunState.RUNNING:
+    if run.state is RunState.RUNNING:
+        yield from (f"  {line}" for line in _now(account))
+    yield from (f"  {line}" for line in _ending(run))
+
+
+def _now(account: RunAccount) -> Iterator[str]:
+    """What is under way, or waited for."""
+    if account.open_step:
         asked = sum(account.open.values())
         replied = asked - account.open.get(TaskState.POSTED, 0)
-        yield f"  under way: {replied} of {asked} asked have replied"
-    yield from (f"  {line}" for line in _ending(run))
+        yield f"under way: {replied} of {asked} devices have replied"
+        return
+    turnout, run = account.turnout, account.run
+    if turnout is None or turnout.ready >= _needed(run):
+        return
+    lost = [f"{count} {code}" for code, count in turnout.unready.items()]
+    lost += [f"{turnout.away} without a link"] if turnout.away else []
+    if turnout.ready or lost:
+        besides = f"; {', '.join(lost)}" if lost else ""
+        yield f"waits for devices: {turnout.ready} ready, {_needed(run)} needed{besides}"
+    else:
+        yield (
+            f"waits for devices: none that it selects has said that it runs {run.model}/{run.version} "
+            "and learns: roll it out there, with `[training] collect = true` in agent.toml"
+        )
+
+
+def _needed(run: Run) -> int:
+    try:
+        return stored_plan(run.file).round.minimum_cohort
+    except BadRunFile:
+        return 1
 
 
 def phase_line(record: PhaseRecord) -> str:
     """What came of a phase: who, how good, how many bytes, how long and why it ended."""
     parts = [_who(record)]
-    told = shown(record.metrics)
-    parts += [f"{name} {value:.4g}" for name, value in _in_order(told)][:MOST_METRICS]
+    parts += _measured(shown(record.metrics))
     parts.append(f"{_bytes(record.bytes_down)} down, {_bytes(record.bytes_up)} up")
     parts.append(f"{(record.ended_ms - record.began_ms) / 1000:.1f} s ({record.why})")
     return "; ".join(parts)
@@ -65,7 +93,10 @@ def _what(record: PhaseRecord) -> str:
 
 
 def _who(record: PhaseRecord) -> str:
-    parts = [f"{record.admitted} of {record.selected} asked count ({record.eligible} eligible)"]
+    if record.phase is Phase.QUERY and not record.selected:
+        return f"{record.eligible} devices are ready"
+    ready = "" if record.eligible == record.selected else f" of {record.eligible} ready"
+    parts = [f"{record.admitted} of {record.selected} devices{ready} count"]
     told = {
         "declined": record.declined,
         "refused": record.refused,
@@ -76,6 +107,16 @@ def _who(record: PhaseRecord) -> str:
     parts += [f"{count} {name}" for name, count in told.items() if count]
     reasons = ", ".join(f"{count} {code}" for code, count in sorted(record.reasons.items()))
     return f"{', '.join(parts)} [{reasons}]" if reasons else ", ".join(parts)
+
+
+def _measured(metrics: Mapping[str, float]) -> list[str]:
+    """Each metric in words; a loss before and after training is one of them."""
+    told = dict(metrics)
+    losses = told.pop(FIRST_LOSS, None), told.pop(LAST_LOSS, None)
+    found = [f"{name} {value:.4g}" for name, value in _in_order(told)]
+    if losses[0] is not None and losses[1] is not None:
+        found.insert(0, f"loss in training {losses[0]:.4g} → {losses[1]:.4g}")
+    return found[:MOST_METRICS]
 
 
 def _in_order(metrics: Mapping[str, float]) -> list[tuple[str, float]]:

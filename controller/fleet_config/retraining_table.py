@@ -1,7 +1,7 @@
 """The table of a fleet's file that says when a model is trained anew, and how."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
 
@@ -85,17 +85,9 @@ class RetrainingTable(Table):
 
 def _lines(name: str, table: BaseModel) -> Iterator[str]:
     said = [
-        f"{key} = {_written(getattr(table, key), type(table), key)}"
-        for key in type(table).model_fields
+        f"{key} = {as_toml(getattr(table, key), field)}"
+        for key, field in type(table).model_fields.items()
         if key in table.model_fields_set and getattr(table, key) is not None
     ]
     if said:
         yield from (f"[{name}]", *said, "")
-
-
-def _written(value: Any, table: type[BaseModel], key: str) -> str:
-    field = table.model_fields[key]
-    if isinstance(value, dict):
-        inner = ", ".join(f'"{name}" = {as_toml(one, field)}' for name, one in value.items())
-        return f"{{ {inner} }}"
-    return as_toml(value, field)

@@ -22,6 +22,7 @@ from protos.manifest import Tensor
 from protos.train_step import TrainStepSpec
 
 _SAME_ROWS: Final = " on the same rows"
+_TRAINING: Final = "muster:training:"
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -158,7 +159,7 @@ def _properties(facts: CardFacts) -> list[dict[str, str]]:
     if facts.origin is not None:
         found |= {f"muster:federated:{name}": one for name, one in facts.origin.facts.items()}
     if facts.training is not None:
-        found |= {f"muster:training:{name}": one for name, one in trained(facts.training).items()}
+        found |= {f"{_TRAINING}{name}": one for name, one in trained(facts.training).items()}
     return [{"name": name, "value": value} for name, value in sorted(found.items()) if value]
 
 
@@ -199,6 +200,16 @@ def markdown(document: bytes) -> str:
 def _measured(metric: Mapping[str, str]) -> str:
     whose = f" ({metric['slice']})" if "slice" in metric else ""
     return f"{metric['type']}: {metric['value']}{whose}"
+
+
+def training_told(document: bytes) -> Mapping[str, str]:
+    """How devices may train the version, as ``training_text.described`` has it; empty if they may not."""
+    properties = msgspec.json.decode(document)["metadata"]["component"].get("properties", [])
+    return {
+        one["name"].removeprefix(_TRAINING): one["value"]
+        for one in properties
+        if one["name"].startswith(_TRAINING)
+    }
 
 
 def parent_metrics(document: bytes) -> Mapping[str, float]:

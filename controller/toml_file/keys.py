@@ -4,18 +4,15 @@
 """
 
 import json
-import re
 from collections.abc import Mapping
 from types import UnionType
-from typing import Final, Union, get_args, get_origin
+from typing import Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from controller.toml_file.lines import Path
-from controller.toml_file.text import as_toml, in_short
-
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+from controller.toml_file.text import BARE, as_toml, in_short
 
 
 def shown_key(path: Path, root: type[BaseModel]) -> str:
@@ -77,4 +74,4 @@ def keys_of(table: type[BaseModel]) -> Mapping[str, FieldInfo]:
 
 def named(part: str) -> str:
     """A key as a file bears it, in short."""
-    return part if _BARE.fullmatch(part) else in_short(json.dumps(part, ensure_ascii=False))
+    return part if BARE.fullmatch(part) else in_short(json.dumps(part, ensure_ascii=False))

@@ -126,7 +126,9 @@ def _near(word: str, known: Iterable[str]) -> str:
         return max(begins, key=len)
     if goes_on := [one for one in names if one.startswith(word)]:
         return goes_on[0] if len(goes_on) == 1 else ""
-    return next(iter(difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.7)), "")
+    lowered = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.7)
+    return lowered[close[0]] if close else ""
 
 
 def _nearest(value: str, choices: Sequence[str]) -> str:

@@ -55,6 +55,10 @@ def test_a_run_goes_from_its_file_to_a_version(muster: Muster, office: Office) -
 
     said = muster.ok("federated", "start", file).out
     assert said == "digits-r1 has begun: `muster federated watch digits-r1`\n"
+    waiting = muster.ok("federated", "show", "digits-r1").lines[-1]
+    assert waiting.startswith(
+        "  waits for devices: none that it selects has said that it runs digits/1"
+    )
     assert "one run of a model at a time" in muster.refused("federated", "start", file)
     assert "digits-r1 is still running [timeout]" in muster.refused(
         "federated", "watch", "digits-r1", "--seconds", "1"
@@ -66,10 +70,10 @@ def test_a_run_goes_from_its_file_to_a_version(muster: Muster, office: Office) -
         tx.tasks.add([replace(TASK, run="digits-r1", step=3)])
     shown = muster.ok("federated", "show", "digits-r1").lines
     assert shown[0] == "digits-r1: digits/1 by FedAvg, running, 3 of 3 rounds are done"
-    assert shown[1].startswith("  evaluated before: 3 of 6 asked count (8 eligible)")
+    assert shown[1].startswith("  evaluated before: 3 of 6 devices of 8 ready count")
     assert "; accuracy 0.5; " in shown[1]
     assert "[1 busy, 1 norm]" in shown[2]
-    assert shown[3] == "  under way: 0 of 1 asked have replied"
+    assert shown[3] == "  under way: 0 of 1 devices have replied"
 
     with office.store.begin() as tx:
         run = run_of(tx, "digits-r1")
@@ -100,7 +104,7 @@ def test_a_run_is_stopped_and_resumed_and_a_watch_ends_with_what_happened(
     refused = muster.refused("federated", "watch", made)
     assert f"{made} has failed: too few devices [run-failed]" in refused
     assert f"`muster federated show {made}`" in refused
-    assert "stop is not possible" in muster.refused("federated", "stop", made)
+    assert "is failed: it can't be stopped" in muster.refused("federated", "stop", made)
     assert "no federated run 'digits-r99'" in muster.refused("federated", "show", "digits-r99")
 
 

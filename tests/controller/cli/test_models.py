@@ -96,7 +96,7 @@ def trained_by_devices(muster: Muster, office: Office) -> None:
     assert "digits/1, trained on devices: run run-7, 3 rounds" in shown["comes"]
     assert "accuracy 0." in shown["beside"]
     assert " → 0.9" in shown["beside"]
-    assert "by devices" in shown["trainable"]
+    assert "on devices: 12 numbers of w; softmax_cross_entropy by " in shown["trainable"]
     assert "for devices that have digits/1" in shown["as"]
     asked = muster.ok("model", "show", "digits/2", "-o", "json").json
     assert asked["parent_metrics"]["accuracy"] < 0.5

@@ -44,6 +44,16 @@ def test_the_example_says_every_key_with_its_default() -> None:
             assert f"\n{key} = " in uncommented.split(f"[{table}]")[1].split("\n[")[0], key
 
 
+def test_what_to_write_instead_may_stand_there() -> None:
+    bound, strategy = problems(
+        f'{SMALLEST}[candidate]\nat_least = 0.9\n[strategy]\nname = "fedaverage"\n'
+    )
+
+    told = bound.partition("write it like `")[2].rstrip("`")
+    assert tomllib.loads(told) == {"at_least": {"accuracy": 0.9}}
+    assert strategy.endswith('did you mean "FedAvg"?')
+
+
 def test_every_mistake_is_told_at_once_with_its_line() -> None:
     text = """[run]
 model = "digits"

@@ -5,17 +5,21 @@ from dataclasses import replace
 import pytest
 
 from controller.federated.actions import RunAccount
+from controller.federated.exchange import Node
 from controller.federated.run import Run, RunState
 from controller.federated.sentences import account_lines, phase_line
 from controller.federated.task import Phase, TaskState
+from controller.federated.turnout import Turnout, turnout_of
 from tests.contracts.federated_values import PHASE, RUN
+
+FILE = '[run]\nmodel = "digits/3"\n'
 
 
 def test_a_phase_says_who_took_part_and_why_others_did_not() -> None:
     told = replace(PHASE, metrics={"loss": 0.25, "accuracy": 0.5, "num-examples": 9.0, "sums/x": 1})
 
     assert phase_line(replace(told, late=2)) == (
-        "3 of 6 asked count (8 eligible), 1 declined, 1 refused, 1 silent, 2 late "
+        "3 of 6 devices of 8 ready count, 1 declined, 1 refused, 1 silent, 2 late "
         "[1 busy, 1 norm]; accuracy 0.5; loss 0.25; 8.59 GB down, 700 B up; 0.0 s (deadline)"
     )
 
@@ -38,7 +42,54 @@ def test_a_run_is_told_from_its_reasons_to_what_is_under_way() -> None:
         "  evaluated after round 1",
         "  under way",
     ]
-    assert rest[-1] == "  under way: 3 of 5 asked have replied"
+    assert rest[-1] == "  under way: 3 of 5 devices have replied"
+
+
+def test_what_was_lost_in_training_is_told_from_first_to_last() -> None:
+    told = {"train_loss": 0.25, "train_loss_first": 0.5, "steps": 4.0}
+
+    assert "count, 1 declined" in phase_line(replace(PHASE, metrics=told))
+    assert "; loss in training 0.5 → 0.25; steps 4; " in phase_line(replace(PHASE, metrics=told))
+
+
+def test_a_list_of_devices_that_an_app_has_asked_for_is_told_as_such() -> None:
+    listed = replace(PHASE, phase=Phase.QUERY, selected=0, eligible=4)
+
+    assert phase_line(listed).startswith("4 devices are ready; ")
+
+
+@pytest.mark.parametrize(
+    ("turnout", "said"),
+    [
+        (
+            Turnout(1, 2, {"on-battery": 1, "too-few-examples": 3}),
+            "waits for devices: 1 ready, 2 needed; 1 on-battery, 3 too-few-examples, 2 without a link",
+        ),
+        (Turnout(1), "waits for devices: 1 ready, 2 needed"),
+        (Turnout(), "waits for devices: none that it selects has said that it runs digits/3"),
+    ],
+)
+def test_a_run_that_has_asked_nobody_says_for_whom_it_waits(turnout: Turnout, said: str) -> None:
+    *_, last = account_lines(RunAccount(replace(RUN, file=FILE), [], 0, {}, turnout))
+
+    assert last.startswith(f"  {said}")
+
+
+def test_a_run_that_could_ask_enough_says_nothing_of_waiting() -> None:
+    account = RunAccount(replace(RUN, file=FILE), [], 0, {}, Turnout(2, 1))
+
+    assert not any("waits" in line for line in account_lines(account))
+
+
+def test_the_turnout_counts_who_is_ready_away_or_unready() -> None:
+    nodes = [
+        Node(2, "a", connected=True, eligible=True),
+        Node(3, "b", connected=False, eligible=True),
+        Node(4, "c", connected=True, eligible=False, reason="busy"),
+        Node(5, "d", connected=False, eligible=False, reason="busy"),
+    ]
+
+    assert turnout_of(nodes) == Turnout(1, 1, {"busy": 2})
 
 
 @pytest.mark.parametrize(
