@@ -195,6 +195,11 @@ class RoundTable(Table):
     deadline: Annotated[Lasting, Field(le=30 * 86_400)] = 600.0
     """So long after it began it ends with what has come."""
 
+    patience: Annotated[Duration, Field(le=30 * 86_400)] = 60.0
+    """A round does not wait for its deadline for devices whose links have been down for so long, once
+    `minimum_cohort` have replied well and all others have answered. Who is back before that counts.
+    With `buffered` they make place for others."""
+
     rest: Annotated[Duration, Field(le=30 * 86_400)] = 0.0
     """A device that has replied takes no other task for so long, and a random part of that more."""
 

@@ -32,6 +32,7 @@ from controller.federated.coordinator.driver import MOST_ATTEMPTS
 from controller.federated.coordinator.errors import NoAggregate, TooFewDevices
 from controller.federated.coordinator.fleet import Fleet, training_config
 from controller.federated.coordinator.mean import mean_metrics
+from controller.federated.coordinator.reach import Patience, away
 from controller.federated.coordinator.request import (
     ARRAYS,
     Group,
@@ -64,6 +65,7 @@ class BufferedDriver:
         self._exchange = exchange
         self._plan = plan
         self._terms = terms_of(plan.admission, ARRAYS)
+        self._began_ms = exchange.now_ms()
         self._place = Place()
         self._parent = self._record = initial
         self._versions: dict[int, int] = {}  # step of training -> version that its tasks began with
@@ -122,15 +124,8 @@ class BufferedDriver:
                 self._take(step, tasks, found, began_ms)
                 return
             self._ask(step, tasks)
-            until_ms = now_ms if self._waits(tasks) else deadline_ms
+            until_ms = now_ms if _waits(tasks, now_ms) else deadline_ms
             pause(exchange, until_ms + 1, look_ms)
-
-    def _waits(self, tasks: Sequence[Task]) -> bool:
-        """Whether a reply came in this very millisecond: it is over in the next."""
-        return any(
-            task.state is TaskState.REPLIED and task.replied_ms >= self._exchange.now_ms()
-            for task in tasks
-        )
 
     def _tasks(self) -> list[Task]:
         """Those that are not done with, of all versions."""
@@ -158,12 +153,18 @@ class BufferedDriver:
     def _ask(self, step: int, tasks: Sequence[Task]) -> None:
         """Whoever is free, until so many are at work as may be."""
         plan, exchange = self._plan, self._exchange
-        now_ms = exchange.now_ms()
+        now_ms, known = exchange.now_ms(), exchange.nodes()
+        patience = Patience(plan.round.patience, 0)
+        out = away(tasks, (), known, patience, self._began_ms)
         busy = frozenset(
-            task.node for task in tasks if task.state in OPEN and now_ms <= task.deadline_ms
+            task.node
+            for task in tasks
+            if task.state in OPEN
+            and now_ms <= task.deadline_ms
+            and not (task.node in out and out[task.node].until_ms < now_ms)
         )
         asked = frozenset(task.node for task in exchange.tasks(step))
-        ready = selection.ready(exchange.nodes())
+        ready = selection.ready(known)
         candidates = buffered.free(ready, busy, asked)
         places = plan.round.concurrency - len(busy)
         if not candidates or places < 1:
@@ -249,3 +250,8 @@ class BufferedDriver:
         )
         digest = self._exchange.put_arrays(self._record)
         self._exchange.close(outcomes, record, Checkpoint(place.step, place.round, digest, state))
+
+
+def _waits(tasks: Sequence[Task], now_ms: int) -> bool:
+    """Whether a reply came in this very millisecond: it is over in the next."""
+    return any(task.state is TaskState.REPLIED and task.replied_ms >= now_ms for task in tasks)

@@ -16,6 +16,7 @@ from controller.federated.coordinator.admission import (
 )
 from controller.federated.coordinator.errors import Stopped
 from controller.federated.coordinator.phase import Answer, Bounds, Close, Wait, verdict
+from controller.federated.coordinator.reach import Away, Patience, away
 from controller.federated.exchange import Exchange, Outcome, PhaseRecord
 from controller.federated.run import RunState
 from controller.federated.task import Phase, Task, TaskState
@@ -26,6 +27,9 @@ REST: Final = 4
 """So many times as long as a look takes, there is none."""
 
 MOST_REST_MS: Final = 500
+
+REACH_MS: Final = 1_000
+"""Who has a link is looked at so often, and no more."""
 
 Judge = Callable[[bytes, Task], Judgement]
 Cohort = Callable[[Mapping[int, Admitted]], Mapping[int, Refused]]
@@ -82,7 +86,12 @@ def pause(exchange: Exchange, until_ms: int, look_ms: int = 0) -> None:
 
 
 def collect(
-    exchange: Exchange, step: int, wanted: int, judge: Judge, cohort: Cohort = everybody
+    exchange: Exchange,
+    step: int,
+    wanted: int,
+    judge: Judge,
+    cohort: Cohort = everybody,
+    patience: Patience | None = None,
 ) -> Collected:
     """Waits until the posted phase is over.
 
@@ -92,11 +101,13 @@ def collect(
         wanted: so many good replies are enough.
         judge: whether a reply counts by itself.
         cohort: what is looked at when enough have come.
+        patience: with devices that have no link; None waits for them as for all others.
 
     Raises:
         Stopped: somebody has stopped the run.
     """
     judgements: dict[str, Judgement] = {}
+    reach = _Reach(exchange, patience)
     while True:
         require_running(exchange)
         now_ms = exchange.now_ms()  # first: what came until then is in the tasks
@@ -110,16 +121,42 @@ def collect(
             for task in tasks
             if task.id in judgements
         ]
-        bounds = Bounds(len(tasks), wanted, _deadline_ms(tasks))
+        fewest = patience.fewest if patience else 0
+        bounds = Bounds(len(tasks), wanted, _deadline_ms(tasks), fewest)
+        missing = reach.look(tasks, answers, now_ms)
         admitted = {
             task.node: judgement
             for task in tasks
             if isinstance(judgement := judgements.get(task.id), Admitted)
         }
-        found, out = _without_outliers(bounds, answers, admitted, cohort, now_ms)
+        found, out = _without_outliers(bounds, answers, admitted, cohort, now_ms, missing)
         if isinstance(found, Close):
-            return _decided(tasks, judgements, found, out)
+            return _decided(tasks, judgements, found, out, missing)
         pause(exchange, found.until_ms, look_ms)
+
+
+class _Reach:
+    """Who is away, as it was found a moment ago."""
+
+    def __init__(self, exchange: Exchange, patience: Patience | None) -> None:
+        self._exchange = exchange
+        self._patience = patience
+        self._began_ms = exchange.now_ms()
+        self._next_ms = 0
+        self._found: Mapping[int, Away] = {}
+
+    def look(
+        self, tasks: Sequence[Task], answers: Sequence[Answer], now_ms: int
+    ) -> Mapping[int, Away]:
+        """Those that have not answered and can't be reached, by node."""
+        if self._patience is None or len(answers) >= len(tasks):
+            return {}
+        if now_ms >= self._next_ms:
+            self._next_ms = now_ms + REACH_MS
+            answered = {one.node for one in answers}
+            nodes = self._exchange.nodes()
+            self._found = away(tasks, answered, nodes, self._patience, self._began_ms)
+        return self._found
 
 
 def _without_outliers(
@@ -128,15 +165,17 @@ def _without_outliers(
     admitted: Mapping[int, Admitted],
     cohort: Cohort,
     now_ms: int,
+    missing: Mapping[int, Away],
 ) -> tuple[Wait | Close, Mapping[int, Refused]]:
     """Whether the phase is over, and who is out of the way among those that it was over with.
 
     Whoever is out of the way fills no quorum: else a quick one could leave too few, round by round.
     """
     out: dict[int, Refused] = {}
+    moments = {node: one.until_ms for node, one in missing.items()}
     while True:
         left = [replace(one, good=one.good and one.node not in out) for one in answers]
-        found = verdict(bounds, left, now_ms)
+        found = verdict(bounds, left, now_ms, moments)
         if isinstance(found, Wait):
             return found, out
         together = {
@@ -160,16 +199,24 @@ def _decided(
     judgements: Mapping[str, Judgement],
     close: Close,
     out: Mapping[int, Refused],
+    missing: Mapping[int, Away],
 ) -> Collected:
     judged = dict(judgements) | {task.id: out[task.node] for task in tasks if task.node in out}
     counted = tuple(task for task in tasks if task.node in close.counted)
-    outcomes = tuple(outcome_of(task, judged.get(task.id), close.counted) for task in tasks)
+    outcomes = tuple(
+        outcome_of(task, judged.get(task.id), close.counted, missing.get(task.node))
+        for task in tasks
+    )
     return Collected(tasks, judged, counted, outcomes, close.why)
 
 
-def outcome_of(task: Task, judgement: Judgement | None, counted: frozenset[int]) -> Outcome:
+def outcome_of(
+    task: Task, judgement: Judgement | None, counted: frozenset[int], missing: Away | None = None
+) -> Outcome:
     """What is decided of a task, if the replies of those nodes count."""
     match judgement:
+        case None if missing is not None:
+            return Outcome(task.id, TaskState.SILENT, missing.code, missing.reason)
         case None:
             return Outcome(task.id, TaskState.SILENT)
         case Declined(code, reason):

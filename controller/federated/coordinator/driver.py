@@ -20,6 +20,7 @@ from controller.federated.coordinator.errors import NoAggregate, TooFewDevices
 from controller.federated.coordinator.fleet import Fleet, training_config
 from controller.federated.coordinator.mean import WeightedMean, mean_metrics
 from controller.federated.coordinator.phase import size
+from controller.federated.coordinator.reach import Patience
 from controller.federated.coordinator.request import (
     ARRAYS,
     Group,
@@ -193,6 +194,7 @@ class Driver:
             wanted,
             lambda data, task: judged_update(data, task, self._terms, base),
             lambda together: outliers(together, ratio) | (odd_ones(together) if alike else {}),
+            Patience(self._plan.round.patience, self._plan.round.minimum_cohort),
         )
 
     def _aggregated(self, found: Collected, step: int) -> tuple[bytes, Mapping[str, float]]:

@@ -14,6 +14,7 @@ from controller.federated.coordinator.collecting import (
 )
 from controller.federated.coordinator.hearing import heard
 from controller.federated.coordinator.phase import size
+from controller.federated.coordinator.reach import Patience
 from controller.federated.coordinator.request import (
     ROUND,
     Group,
@@ -104,7 +105,8 @@ class Fleet:
         if not tasks:
             tasks = self._ask_to_evaluate(place, arrays, busy)
         group = group_of(tasks[0]) if tasks else Group(0, 0)
-        found = collect(exchange, step, group.wanted, judged_evaluation, odd_evaluations)
+        patience = Patience(self.plan.round.patience, self.plan.evaluation.minimum_cohort)
+        found = collect(exchange, step, group.wanted, judged_evaluation, odd_evaluations, patience)
         told = [
             one
             for task in found.counted

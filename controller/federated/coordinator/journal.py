@@ -30,6 +30,7 @@ from controller.federated.coordinator.errors import AppNotDeterministic, AppUnfi
 from controller.federated.coordinator.fleet import Fleet
 from controller.federated.coordinator.mean import mean_metrics
 from controller.federated.coordinator.phase import size
+from controller.federated.coordinator.reach import Patience
 from controller.federated.coordinator.request import (
     Posting,
     Request,
@@ -202,6 +203,7 @@ class Journal:
             bounds.wanted,
             lambda data, task: judged_reply(data, task, exchange, terms),
             lambda together: odd_or_outlying(together, terms.norm_ratio),
+            Patience(self._plan.round.patience, self._needed(requests)),
         )
         return self._finish(step, tasks, found)
 

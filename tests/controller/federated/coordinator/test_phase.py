@@ -42,6 +42,26 @@ def test_the_deadline_ends_it_and_what_comes_after_does_not_count() -> None:
     assert found == Close(100, frozenset({5}), "deadline: 1 of 3 had replied well")
 
 
+def test_those_that_are_away_are_not_waited_for_once_patience_has_run_out() -> None:
+    came = [Answer(5, 10, good=True), Answer(4, 20, good=True)]
+    bounds, away = Bounds(4, 4, 900, fewest=2), {2: 60, 3: 70}
+
+    assert verdict(bounds, came, 70, away) == Wait(71)
+    why = "all within reach have answered: 2 of 4 replied well, 2 without a link"
+    assert verdict(bounds, came, 71, away) == Close(70, frozenset({4, 5}), why)
+    assert verdict(bounds, [*came, Answer(3, 65, good=True)], 71, away) == Close(
+        65, frozenset({3, 4, 5}), why.replace("2 of", "3 of").replace("2 without", "1 without")
+    )
+
+
+def test_others_are_waited_for_and_so_are_too_many_that_are_away() -> None:
+    came = [Answer(5, 10, good=True), Answer(4, 20, good=False)]
+
+    assert verdict(Bounds(4, 4, 900, fewest=1), came, 800, {3: 60}) == Wait(901)
+    assert verdict(Bounds(4, 4, 900, fewest=2), came, 800, {2: 60, 3: 60}) == Wait(901)
+    assert verdict(Bounds(4, 4, 900, fewest=1), came, 800, {2: 60, 3: 950}) == Wait(901)
+
+
 def test_nobody_asked_is_over_at_once() -> None:
     assert isinstance(verdict(Bounds(0, 1, 0), [], 50), Close)
 
@@ -58,6 +78,26 @@ def test_whoever_looks_later_sees_the_same_end(
         assert verdict(bounds, came, first + later) == found
     else:
         assert found.until_ms > first
+
+
+@given(
+    answers,
+    st.dictionaries(st.integers(2, 9), st.integers(0, 100), max_size=6),
+    st.integers(20, 80),
+    st.integers(0, 200),
+    st.integers(0, 200),
+)
+def test_who_stays_away_is_given_up_at_the_same_moment_by_whoever_looks(
+    came: list[Answer], away: dict[int, int], deadline: int, first: int, later: int
+) -> None:
+    here = [one for one in came if one.node not in away]
+    bounds = Bounds(8, 8, deadline, fewest=1)
+    found = verdict(bounds, [one for one in here if one.at_ms <= first], first, away)
+
+    if isinstance(found, Close):
+        assert found.at_ms <= deadline
+        still = [one for one in here if one.at_ms <= found.at_ms]
+        assert verdict(bounds, still, first + later, away) == found
 
 
 def test_over_selection_asks_more_than_it_wants_and_quorum_wants_less() -> None:
