@@ -9,7 +9,15 @@ from agent.monitor.finding import Verdict
 from controller.audit import Entry, Record
 from controller.errors import Conflict, NotFound
 from controller.incident.incident import AT_END, EntryKind, Incident, IncidentState, StoryEntry
-from controller.incident.story import CandidateFacts, Facts, RolloutFacts, Watched, advanced
+from controller.incident.story import (
+    CandidateFacts,
+    Deciding,
+    Facts,
+    RolloutFacts,
+    Watched,
+    advanced,
+    decides,
+)
 from controller.monitor.actions import DriftReport, drift_report
 from controller.registry.version import Change
 from controller.rollout.rollout import StageState
@@ -78,18 +86,23 @@ def bring_up_to_date(store: Store, blobs: BlobStore, incident: Incident, now_ms:
 
 
 def gathered(store: Store, blobs: BlobStore, incident: Incident, now_ms: int) -> Facts:
-    """All that is known of the incident now; blocks."""
+    """All that is known of the incident now and decides where it stands; blocks."""
     with store.read() as tx:
         run = tx.runs.get(incident.run) if incident.run else None
         phases = tx.runs.phases(run.id) if run else ()
         version = run.candidate if run and run.candidate else incident.candidate
         candidate = None if version is None else _candidate(tx, incident, version)
         rollout = None if version is None else _rollout(tx, incident.model, version)
-    after = None
-    if rollout is not None and version is not None:
-        after = watched(store, blobs, incident.model, version, rollout.created_ms)
-    before = watched(store, blobs, incident.model, incident.version, incident.opened_ms)
-    return Facts(now_ms, before, run, phases, candidate, rollout, after)
+    facts = Facts(now_ms, None, run, phases, candidate, rollout)
+    model = incident.model
+    match decides(facts):
+        case Deciding.BEFORE:
+            before = watched(store, blobs, model, incident.version, incident.opened_ms)
+            return dataclasses.replace(facts, before=before)
+        case Deciding.AFTER if rollout is not None:
+            after = watched(store, blobs, model, version, rollout.created_ms)
+            return dataclasses.replace(facts, after=after)
+    return facts
 
 
 def watched(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 from controller.federated.exchange import PhaseRecord
@@ -82,7 +83,7 @@ class RolloutFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known of an incident at one moment."""
+    """All that is known of an incident at one moment; ``before`` and ``after`` if ``decides`` asks for it."""
 
     now_ms: int
     before: Watched | None = None
@@ -93,21 +94,37 @@ class Facts:
     after: Watched | None = None
 
 
+class Deciding(StrEnum):
+    """Whose data decide where an incident stands: to judge those of a large fleet takes a while."""
+
+    BEFORE = "before"  # of the version that the fleet ran when it was found
+    AFTER = "after"  # of the candidate
+    NEITHER = "neither"
+
+
+def decides(facts: Facts) -> Deciding:
+    """What must be judged, by everything else that is known."""
+    if not _stands(facts.candidate):
+        at_work = facts.run is not None and facts.run.state in _AT_WORK
+        return Deciding.NEITHER if at_work else Deciding.BEFORE
+    everywhere = facts.rollout is not None and facts.rollout.state is RolloutState.SUCCEEDED
+    return Deciding.AFTER if everywhere else Deciding.NEITHER
+
+
 def state_of(facts: Facts) -> IncidentState:
     """Where an incident stands that nobody has closed."""
-    candidate, rollout = facts.candidate, facts.rollout
-    if not _stands(candidate):
-        at_work = facts.run is not None and facts.run.state in _AT_WORK
-        went_back = facts.before is not None and facts.before.verdict == "ok"
-        if went_back and not at_work:
-            return IncidentState.RECOVERED  # by itself
-        return IncidentState.RETRAINING if at_work else IncidentState.OPEN
-    if rollout is None or rollout.state in _GIVEN_UP:
+    match decides(facts):
+        case Deciding.BEFORE:
+            went_back = facts.before is not None and facts.before.verdict == "ok"
+            return IncidentState.RECOVERED if went_back else IncidentState.OPEN  # by itself
+        case Deciding.AFTER:
+            recovered = facts.after is not None and facts.after.verdict == "ok"
+            return IncidentState.RECOVERED if recovered else IncidentState.WATCHING
+    if not _stands(facts.candidate):
+        return IncidentState.RETRAINING
+    if facts.rollout is None or facts.rollout.state in _GIVEN_UP:
         return IncidentState.DECIDING
-    if rollout.state is not RolloutState.SUCCEEDED:
-        return IncidentState.ROLLING_OUT
-    recovered = facts.after is not None and facts.after.verdict == "ok"
-    return IncidentState.RECOVERED if recovered else IncidentState.WATCHING
+    return IncidentState.ROLLING_OUT
 
 
 def _stands(candidate: CandidateFacts | None) -> bool:

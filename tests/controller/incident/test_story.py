@@ -9,10 +9,12 @@ from controller.federated.task import Phase
 from controller.incident.incident import AT_END, EntryKind, Incident, IncidentState
 from controller.incident.story import (
     CandidateFacts,
+    Deciding,
     Facts,
     RolloutFacts,
     Watched,
     advanced,
+    decides,
     found,
     state_of,
 )
@@ -154,3 +156,29 @@ def test_a_rollout_that_went_back_leaves_it_to_people() -> None:
 def test_one_at_its_end_stays_there(state: IncidentState, facts: Facts) -> None:
     ended = replace(INCIDENT, state=state, ended_ms=1)
     assert advanced(ended, facts) == (ended, ())
+
+
+@given(
+    st.sampled_from([facts for facts, _ in LIFE]),
+    st.sampled_from([None, DRIFT, WELL]),
+    st.sampled_from([None, DRIFT, WELL]),
+    st.sampled_from([None, RUN, FINISHED]),
+    st.sampled_from([None, ROLLOUT, DONE, replace(DONE, state=RolloutState.ABORTED)]),
+)
+def test_what_does_not_decide_changes_nothing(
+    facts: Facts,
+    before: Watched | None,
+    after: Watched | None,
+    run: Run | None,
+    rollout: RolloutFacts | None,
+) -> None:
+    whole = replace(facts, before=before, after=after, run=run, rollout=rollout)
+    asked = decides(whole)
+    bare = replace(
+        whole,
+        before=before if asked is Deciding.BEFORE else None,
+        after=after if asked is Deciding.AFTER else None,
+    )
+
+    assert state_of(bare) == state_of(whole)
+    assert advanced(INCIDENT, bare) == advanced(INCIDENT, whole)

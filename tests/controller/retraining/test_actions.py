@@ -1,8 +1,10 @@
 """Drift over a fleet of pumps, and what the controller makes of it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import msgspec
+import pytest
 
 from controller.federated import actions as runs
 from controller.federated.actions import Wish
@@ -10,11 +12,12 @@ from controller.federated.run import Run, RunState
 from controller.federated.run_file import read_plan
 from controller.fleet_config.applied import AppliedFleet
 from controller.incident import actions as incidents
-from controller.incident.incident import IncidentState
+from controller.incident.incident import Incident, IncidentState
 from controller.retraining.loop import RetrainingLoop
 from protos.manifest import Role, read_manifest
 from simulations.memory_controller_blobs import MemoryControllerBlobs
 from simulations.memory_store import MemoryStore
+from tests.contracts.federated_values import RUN
 from tests.controller.monitor.pumps import controller, registered, slot, stored
 from tests.controller.rollout.world import HandClock, device
 
@@ -239,3 +242,22 @@ def test_of_two_controllers_one_looks() -> None:
     other.turn(0)
     assert other.loop._memory.since_ms == {}
     assert "pump" in watch.loop._memory.since_ms
+
+
+def test_while_a_run_is_at_work_nobody_judges_the_data_for_its_incident() -> None:
+    class Unread(MemoryControllerBlobs):
+        def read(self, sha256: str, offset: int = 0, chunk: int = 262_144) -> Iterator[bytes]:
+            raise AssertionError(f"{sha256} was read at {offset}, {chunk} at once")
+
+    watch = watching(ALL)
+    with watch.store.begin() as tx:
+        tx.runs.put(replace(RUN, id="pump-r1", model="pump", incident="pump-i1"))
+    open_ = Incident(
+        id="pump-i1", model="pump", version=1, state=IncidentState.OPEN, opened_ms=1, run="pump-r1"
+    )
+
+    facts = incidents.gathered(watch.store, Unread(), open_, 2)
+
+    assert (facts.before, facts.after) == (None, None)
+    with pytest.raises(AssertionError, match="was read"):
+        incidents.gathered(watch.store, Unread(), replace(open_, run=""), 2)
