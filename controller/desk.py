@@ -56,7 +56,7 @@ class FederatedDesk:
         """Takes a piece of a reply to a task."""
         if self.intake is None:
             raise NotFound("there are no federated runs here")
-        return await asyncio.to_thread(self.intake.reply, device, request, self._now_ms())
+        return await asyncio.to_thread(self.intake.reply, device, request, self._now_ms)
 
     async def readiness(self, device: str, payload: bytes) -> None:
         """Takes what the device says of whether it would train."""

@@ -186,3 +186,11 @@ class Exchange(Protocol):
     def now_ms(self) -> int:
         """Unix milliseconds by the clock that deadlines are kept by."""
         ...
+
+    def seen_ms(self) -> int:
+        """A moment of that clock, as new as can be: whatever came before it is in ``tasks`` from now on.
+
+        A reply has the moment at which it was written, and is there only once that is done. Who decides
+        by those moments, and has not seen one of them, would decide otherwise after a restart.
+        """
+        ...

@@ -143,6 +143,10 @@ class StoreExchange:
     def now_ms(self) -> int:  # noqa: D102
         return _now_ms(self._place)
 
+    def seen_ms(self) -> int:  # noqa: D102
+        with self._place.store.begin():  # nobody is half-way through writing a reply
+            return _now_ms(self._place)
+
 
 def _own(tx: Transaction, run_id: str) -> Run:
     run = tx.runs.get(run_id)

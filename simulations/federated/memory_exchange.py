@@ -31,12 +31,14 @@ class MemoryDevice:
     Attributes:
         answer: what it does.
         takes_ms: from being told to having replied, of the simulated clock.
+        writes_ms: so long after that it takes until the reply is written, and to be seen.
         away_ms: since when it has had no link.
     """
 
     name: str
     answer: Answer
     takes_ms: int = 100
+    writes_ms: int = 0
     connected: bool = True
     eligible: bool = True
     reason: str = ""
@@ -87,6 +89,12 @@ class Ledger:
                 replace(one, late=one.late + 1) if one.step == asked.step else one
                 for one in self.phases
             ]
+
+    def written_ms(self, task: Task) -> int:
+        """When its reply was, or will be, there to be seen; 0 where there is none that waits."""
+        if task.state is not TaskState.REPLIED or task.node not in self.devices:
+            return 0
+        return task.replied_ms + self.devices[task.node].writes_ms
 
     def pass_time(self, milliseconds: int) -> None:
         """The clock goes on until the next reply has come, or for so long."""
@@ -161,7 +169,14 @@ class MemoryExchange:
 
     def tasks(self, step: int) -> Sequence[Task]:
         """By node id."""
-        found = [task for task in self.ledger.tasks.values() if task.step == step]
+        ledger = self.ledger
+        found = [
+            replace(task, state=TaskState.POSTED, reply_sha256="", reply_length=0, replied_ms=0)
+            if ledger.written_ms(task) > ledger.now_ms
+            else task
+            for task in ledger.tasks.values()
+            if task.step == step
+        ]
         return sorted(found, key=lambda task: task.node)
 
     def reply(self, task: str) -> bytes:
@@ -214,6 +229,12 @@ class MemoryExchange:
     def now_ms(self) -> int:
         """The simulated clock."""
         return self.ledger.now_ms
+
+    def seen_ms(self) -> int:
+        """Nothing is being written then."""
+        ledger = self.ledger
+        ledger.now_ms = max(ledger.now_ms, *map(ledger.written_ms, ledger.tasks.values()), 0)
+        return ledger.now_ms
 
     def _happens(self, event: RunEvent) -> None:
         run = self.ledger.run

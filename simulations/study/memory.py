@@ -190,7 +190,7 @@ class Crowd:
                 offset=offset,
                 data=reply[offset : offset + CHUNK_BYTES],
             )
-            self._intake.reply(task.device, piece.SerializeToString(), self._now_ms())
+            self._intake.reply(task.device, piece.SerializeToString(), self._now_ms)
 
 
 def _run(strategy: str, count: int, now_ms: int) -> Run:

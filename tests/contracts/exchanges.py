@@ -97,8 +97,7 @@ class OverStore:
         piece = federated_pb2.ReplyPiece(
             task_id=task, sha256=hashlib.sha256(reply).hexdigest(), length=len(reply), data=reply
         )
-        now_ms = self.exchange().now_ms()
-        self.intake.reply(device, piece.SerializeToString(), now_ms)
+        self.intake.reply(device, piece.SerializeToString(), self.exchange().now_ms)
 
     def stop(self) -> None:
         with self.store.begin() as tx:

@@ -31,7 +31,7 @@ class FederatedCentre(Centre):
         intake = Intake(self.store, self.replies)
 
         async def reply(device: str, request: bytes) -> bytes:
-            return intake.reply(device, request, now_ms())
+            return intake.reply(device, request, now_ms)
 
         async def readiness(device: str, payload: bytes) -> None:
             intake.readiness(device, payload, now_ms())

@@ -103,7 +103,7 @@ class BufferedDriver:
         began_ms = exchange.now_ms()
         while True:
             require_running(exchange)
-            now_ms = exchange.now_ms()  # first: what came until then is in the tasks
+            now_ms = exchange.seen_ms()  # first: what came before is in the tasks
             tasks, posted = self._tasks(), exchange.tasks(step)
             look_ms = exchange.now_ms() - now_ms
             if posted:

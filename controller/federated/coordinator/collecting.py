@@ -110,7 +110,7 @@ def collect(
     reach = _Reach(exchange, patience)
     while True:
         require_running(exchange)
-        now_ms = exchange.now_ms()  # first: what came until then is in the tasks
+        now_ms = exchange.seen_ms()  # first: what came before is in the tasks
         tasks = tuple(exchange.tasks(step))
         look_ms = exchange.now_ms() - now_ms
         for task in tasks:

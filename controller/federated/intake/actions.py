@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from controller.errors import DeviceRevoked, DeviceUnknown
 from controller.federated.intake.piece import (
@@ -15,11 +16,14 @@ from controller.federated.intake.piece import (
 )
 from controller.federated.intake.readiness_told import read_readiness
 from controller.federated.run_file import BadRunFile, stored_plan
-from controller.federated.task import Task, TaskEvent, TaskState, next_state
+from controller.federated.task import OPEN, Task, TaskEvent, TaskState, next_state
 from controller.fleet.device import DeviceStatus
 from controller.store.reply_box import ReplyBox
 from controller.store.store import Store, Transaction
 from protos.v1 import federated_pb2
+
+OVER: Final = frozenset({TaskState.SILENT, TaskState.LATE})
+"""Its phase was closed without its reply."""
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +40,11 @@ class Intake:
     replies: ReplyBox
     replied: Callable[[str], None] = lambda _: None
 
-    def reply(self, device: str, request: bytes, now_ms: int) -> bytes:
+    def reply(self, device: str, request: bytes, now_ms: Callable[[], int]) -> bytes:
         """Takes a piece of a reply; returns the serialised ``ReplyReceipt``. Idempotent.
+
+        A reply has the moment at which it is written down, with all other writers waiting: so whoever
+        has waited for them, too, has seen all replies of before (``Exchange.seen_ms``).
 
         Raises:
             InvalidInput: the piece can't be read.
@@ -59,11 +66,13 @@ class Intake:
             _require_admitted(tx, device)
             tx.tasks.replace_readiness(device, told)
 
-    def _receipt(self, device: str, piece: Piece, now_ms: int) -> federated_pb2.ReplyReceipt:
+    def _receipt(
+        self, device: str, piece: Piece, now_ms: Callable[[], int]
+    ) -> federated_pb2.ReplyReceipt:
         with self.store.read() as tx:
             _require_admitted(tx, device)
             task = tx.tasks.get(piece.task)
-        refused = objection(task, device, piece, now_ms)
+        refused = objection(task, device, piece, now_ms())
         if task is None or (refused and refused != LATE):
             log.info("federated.piece-refused device=%s code=%s", device, refused)
             return refusal(refused, task if task and task.device == device else None)
@@ -80,21 +89,22 @@ class Intake:
         return self._whole(task, piece.sha256, kept.have, now_ms)
 
     def _whole(
-        self, task: Task, sha256: str, length: int, now_ms: int
+        self, task: Task, sha256: str, length: int, now_ms: Callable[[], int]
     ) -> federated_pb2.ReplyReceipt:
         """All of it is durable: now it is a reply, unless its phase was closed meanwhile."""
         with self.store.begin() as tx:
-            now = tx.tasks.get(task.id) or task
-            if now.state is TaskState.POSTED:
+            now, at_ms = tx.tasks.get(task.id) or task, now_ms()
+            in_time = at_ms <= now.deadline_ms
+            if now.state is TaskState.POSTED and in_time:
                 stored = replace(
                     now,
                     state=TaskState.REPLIED,
                     reply_sha256=sha256,
                     reply_length=length,
-                    replied_ms=now_ms,
+                    replied_ms=at_ms,
                 )
                 tx.tasks.put(stored)
-        if now.state in {TaskState.SILENT, TaskState.LATE}:
+        if now.state in OVER or (now.state in OPEN and not in_time):
             return self._late(now)
         log.info("federated.replied run=%s device=%s bytes=%d", task.run, task.device, length)
         self.replied(task.run)

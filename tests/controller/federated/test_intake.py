@@ -1,16 +1,24 @@
 """What devices send in federated runs: whole, repeated, late, foreign, too large, broken."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
+from agent.clock import SystemClock
 from controller.errors import DeviceRevoked, DeviceUnknown, InvalidInput
 from controller.federated.intake.actions import Intake
 from controller.federated.intake.piece import Piece
 from controller.federated.readiness import MOST_MODELS
-from controller.federated.task import TaskState
+from controller.federated.task import Task, TaskState
 from controller.fleet.device import DeviceStatus
+from controller.store.exchange import Place as StorePlace
+from controller.store.exchange import StoreExchange
+from controller.store.sql.sql_store import SqlStore
+from controller.store.store import Store
 from protos.v1 import federated_pb2
 from simulations.federated.memory_replies import MemoryReplies
 from simulations.memory_store import MemoryStore
@@ -24,8 +32,8 @@ REPLY = bytes(range(256)) * 4
 class Place:
     """An intake over a store with one run and one task."""
 
-    def __init__(self) -> None:
-        self.store = MemoryStore()
+    def __init__(self, store: Store | None = None) -> None:
+        self.store = store or MemoryStore()
         self.replies = MemoryReplies()
         self.runs: list[str] = []
         self.intake = Intake(self.store, self.replies, self.runs.append)
@@ -44,16 +52,22 @@ class Place:
         now_ms: int = NOW,
         **changes: object,
     ) -> federated_pb2.ReplyReceipt:
+        fields = {"offset": begin, "data": REPLY[begin:end], **changes}
+        request = self.piece(**fields)
+        return federated_pb2.ReplyReceipt.FromString(
+            self.intake.reply(device, request, lambda: now_ms)
+        )
+
+    def piece(self, **changes: object) -> bytes:
+        """All of the reply, but for the changes."""
         fields = {
             "task_id": TASK.id,
             "sha256": hashlib.sha256(REPLY).hexdigest(),
             "length": len(REPLY),
-            "offset": begin,
-            "data": REPLY[begin:end],
+            "data": REPLY,
             **changes,
         }
-        request = federated_pb2.ReplyPiece(**fields).SerializeToString()  # type: ignore[arg-type]
-        return federated_pb2.ReplyReceipt.FromString(self.intake.reply(device, request, now_ms))
+        return federated_pb2.ReplyPiece(**fields).SerializeToString()  # type: ignore[arg-type]
 
     def state(self) -> TaskState:
         with self.store.read() as tx:
@@ -97,6 +111,53 @@ def test_a_reply_in_pieces_is_stored_when_the_last_has_come(place: Place) -> Non
         replied_ms=NOW,
     )
     assert place.runs == ["digits-r1"]
+
+
+def test_who_looks_while_a_reply_is_written_sees_it_or_looks_before_it(tmp_path: Path) -> None:
+    """Else a coordinator decides without it, dies, and finds it there when it comes again."""
+    store = SqlStore.open(f"sqlite:///{tmp_path}/muster.db")
+    place = Place(store)
+    looked = StoreExchange(StorePlace(store, None, place.replies, SystemClock(), Event()), RUN.id)  # type: ignore[arg-type]
+    stamped, seen = Event(), Event()
+    found: list[tuple[int, Sequence[Task]]] = []
+    asked: list[int] = []
+
+    def look() -> None:
+        stamped.wait()
+        moment = looked.seen_ms()
+        found.append((moment, looked.tasks(TASK.step)))
+        seen.set()
+
+    def now_ms() -> int:
+        """Asked first whether the piece is in time, and then for the moment of the reply: slowly."""
+        asked.append(looked.now_ms())
+        if len(asked) == 2:
+            stamped.set()
+            seen.wait(0.2)
+        return asked[-1]
+
+    with store.begin() as tx:
+        tx.tasks.put(replace(TASK, deadline_ms=2**53))
+    looking = Thread(target=look)
+    looking.start()
+    place.intake.reply("dev-1", place.piece(), now_ms)
+    looking.join()
+
+    ((moment, (task,)),) = found
+    with store.read() as tx:
+        written = tx.tasks.get(TASK.id)
+    assert written is not None
+    assert task == written or written.replied_ms >= moment
+    store.close()
+
+
+def test_a_reply_that_is_written_after_the_deadline_is_late(place: Place) -> None:
+    moments = iter([TASK.deadline_ms, TASK.deadline_ms + 1])
+    answer = place.intake.reply("dev-1", place.piece(), lambda: next(moments))
+
+    assert federated_pb2.ReplyReceipt.FromString(answer).refused.code == "late"
+    assert place.state() is TaskState.LATE
+    assert place.replies.tasks() == set()
 
 
 def test_sending_again_changes_nothing_and_says_the_same(place: Place) -> None:
@@ -204,7 +265,7 @@ def test_what_can_be_no_piece_is_refused_by_name(
 
 def test_bytes_that_are_no_message_are_refused(place: Place) -> None:
     with pytest.raises(InvalidInput, match="can't be read"):
-        place.intake.reply("dev-1", b"\xff\xff", NOW)
+        place.intake.reply("dev-1", b"\xff\xff", lambda: NOW)
     with pytest.raises(InvalidInput, match="can't be read"):
         place.intake.readiness("dev-1", b"\xff\xff", NOW)
 

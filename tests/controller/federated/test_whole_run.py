@@ -45,7 +45,7 @@ class Desk(Centre):
         intake, blobs = self.found.intake, BlobFolder(self.found.home.blobs)
 
         async def reply(device: str, request: bytes) -> bytes:
-            answer = await asyncio.to_thread(intake.reply, device, request, now_ms())
+            answer = await asyncio.to_thread(intake.reply, device, request, now_ms)
             if federated_pb2.ReplyReceipt.FromString(answer).complete:
                 self.answers += 1
                 self.replied("digits-r1")

@@ -49,9 +49,10 @@ def calls_of(ledger: Ledger, drive: Drive) -> int:
     return exchange.calls
 
 
-def killed_after(ledger: Ledger, drive: Drive, calls: int) -> None:
-    """Runs until it is killed, and then, in a coordinator of its own, to the end."""
+def killed_after(ledger: Ledger, drive: Drive, calls: int, away_ms: int = 0) -> None:
+    """Runs until it is killed, and so long afterwards, in a coordinator of its own, to the end."""
     try:
         drive(MortalExchange(ledger, calls))
     except Killed:
+        ledger.pass_time(away_ms)
         drive(MemoryExchange(ledger))

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from agent.clock import SystemClock
 from controller.federated.intake.actions import Intake
 from controller.federated.readiness import DeviceReadiness
 from controller.federated.run import Run, RunState
@@ -29,6 +28,7 @@ from protos.flower import message_pb2
 from protos.manifest import File, Role
 from protos.train_step import METADATA_KEY, Loss, Optimizer, Parameter, TrainStepSpec
 from protos.v1 import federated_pb2
+from tests.contracts.federated_place import now_ms
 from tests.contracts.stored import DEVICE
 from tests.controller.federated.coordinator.pretend import CLASSES, FEATURES, Learner, run
 from tests.controller.rollout.world import START, manifest, registered
@@ -69,7 +69,6 @@ class Folder:
                 length=len(reply),
                 data=reply,
             )
-            now_ms = int(SystemClock().now().timestamp() * 1000)
             self.intake.reply(task.device, piece.SerializeToString(), now_ms)
 
     def _whole(self, task: Task) -> message_pb2.Message:

@@ -89,6 +89,37 @@ def test_a_coordinator_killed_at_any_call_and_started_again_ends_with_the_same_b
         assert stories(cut) == stories(whole), count
 
 
+QUORUM = plan(run={"rounds": 2}, round={"quorum": 0.5, "over_selection": 1.5})
+
+
+ONE_VERSION = plan(run={"rounds": 1}, round={"mode": "buffered", "buffer": 2, "concurrency": 4})
+
+
+def one_version(exchange: Exchange) -> None:
+    """Of more, it would be others that are free when it goes on."""
+    BufferedDriver(exchange, ONE_VERSION, initial()).drive()
+
+
+@pytest.mark.parametrize("drive", [synchronous(QUORUM), one_version], ids=["quorum", "FedBuff"])
+def test_a_reply_that_was_being_written_counts_no_more_after_a_kill_than_before(
+    drive: Callable[[Exchange], None],
+) -> None:
+    """It has its moment already, and is to be seen only later: when others have filled the quorum."""
+
+    def slowly_written() -> Ledger:
+        several = devices(3)
+        several[0].writes_ms = 40
+        return ledger([*several, MemoryDevice("cam-9", silent, 80)])
+
+    whole = slowly_written()
+    for count in range(calls_of(whole, drive)):
+        cut = slowly_written()
+        killed_after(cut, drive, count, away_ms=30)
+
+        assert cut.final_sha256 == whole.final_sha256, count
+        assert stories(cut) == stories(whole), count
+
+
 def stories(found: Ledger) -> list[tuple[Any, ...]]:
     """What was decided of each phase; not when: the clock has gone on meanwhile."""
     return [(one.step, one.round, one.admitted, one.metrics) for one in found.phases]
