@@ -12,7 +12,7 @@ from controller.federated.readiness import (
     StoredCheckpoint,
 )
 from controller.federated.run import Run
-from controller.federated.task import Task, TaskState
+from controller.federated.task import ArraysReference, Task, TaskState
 
 
 class Runs(Protocol):
@@ -61,6 +61,10 @@ class Runs(Protocol):
 
     def remove_blobs(self, run: str, sha256s: Collection[str]) -> None:
         """The run names them no more."""
+        ...
+
+    def wanted_arrays(self) -> Collection[ArraysReference]:
+        """What devices may still have to fetch: the arrays of all tasks that are POSTED, each once."""
         ...
 
 

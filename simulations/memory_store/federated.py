@@ -13,7 +13,7 @@ from controller.federated.readiness import (
     StoredCheckpoint,
 )
 from controller.federated.run import Run, RunState
-from controller.federated.task import OPEN, UNSETTLED, Task, TaskState
+from controller.federated.task import OPEN, UNSETTLED, ArraysReference, Task, TaskState
 from simulations.memory_store.fleet import MemoryDevices
 from simulations.memory_store.journal import Journal
 from simulations.memory_store.noted import Noted
@@ -22,8 +22,9 @@ from simulations.memory_store.noted import Noted
 class MemoryRuns:
     """``controller.store.federated_tables.Runs``."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, tasks: "MemoryTasks") -> None:
         self._journal = journal
+        self._tasks = tasks
         self._runs: dict[str, Run] = {}
         self._phases: dict[tuple[str, int], PhaseRecord] = {}
         self._checkpoints: dict[str, StoredCheckpoint] = {}
@@ -75,6 +76,10 @@ class MemoryRuns:
     def remove_blobs(self, run: str, sha256s: Collection[str]) -> None:  # noqa: D102
         for one in sha256s:
             self._journal.remove(self._blobs, (run, one))
+
+    def wanted_arrays(self) -> Collection[ArraysReference]:  # noqa: D102
+        tasks = [one for one in self._tasks.unsettled() if one.state in OPEN]
+        return {array for one in tasks for array in one.arrays}
 
 
 class MemoryTasks:

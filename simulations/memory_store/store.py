@@ -69,8 +69,8 @@ class MemoryTransaction:
         self.retention = MemoryRetention(journal, told)
         self.audit = MemoryAudit(journal)
         self.leases = MemoryLeases(journal)
-        self.runs = MemoryRuns(journal)
         self.tasks = MemoryTasks(journal, noted, self.devices)
+        self.runs = MemoryRuns(journal, self.tasks)
         self.incidents = MemoryIncidents(journal)
 
 

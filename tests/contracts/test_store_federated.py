@@ -6,7 +6,7 @@ import pytest
 
 from controller.federated.readiness import RunBlob, StoredCheckpoint
 from controller.federated.run import RunState
-from controller.federated.task import Phase, Task, TaskState, node_id, task_id
+from controller.federated.task import ArraysReference, Phase, Task, TaskState, node_id, task_id
 from controller.store.store import Store
 from tests.contracts.federated_values import PHASE, READY, RUN, TASK
 from tests.contracts.stored import DEVICE, Interrupted
@@ -125,6 +125,21 @@ def test_tasks_come_back_by_phase_and_node(store: Store) -> None:
         assert tx.tasks.get("nothing") is None
         assert list(tx.tasks.unsettled()) == [*found, other]
         assert list(tx.tasks.unsettled("faces-r1")) == [other]
+
+
+def test_arrays_are_wanted_as_long_as_a_task_that_names_them_is_open(store: Store) -> None:
+    two = ArraysReference("arrays", "b" * 64, 20)
+    tasks = [task("dev-1"), task("dev-2"), replace(task("dev-3"), arrays=(*TASK.arrays, two))]
+    query = replace(task("dev-4"), arrays=())
+    with store.begin() as tx:
+        assert set(tx.runs.wanted_arrays()) == set()
+        tx.tasks.add([*tasks, query])
+    with store.begin() as tx:
+        assert set(tx.runs.wanted_arrays()) == {*TASK.arrays, two}
+        tx.tasks.put(replace(tasks[2], state=TaskState.REPLIED))
+
+    with store.read() as tx:
+        assert list(tx.runs.wanted_arrays()) == list(TASK.arrays)
 
 
 def test_a_task_that_is_posted_again_stays_as_it_is(store: Store) -> None:

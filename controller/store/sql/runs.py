@@ -2,15 +2,23 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import fields
+from typing import Final
 
 from sqlalchemy import delete, select, update
 
 from controller.federated.exchange import PhaseRecord
 from controller.federated.readiness import RunBlob, StoredCheckpoint
 from controller.federated.run import Run, RunState
-from controller.federated.task import Phase
+from controller.federated.task import OPEN, ArraysReference, Phase
 from controller.store.sql import federated_tables as tables
 from controller.store.sql.session import Row, Session, columns
+
+# All devices of a phase have the same: one row, and not one for each of them.
+_WANTED: Final = (
+    select(tables.tasks.c.arrays)
+    .where(tables.tasks.c.state.in_([state.value for state in OPEN]))
+    .distinct()
+)
 
 
 class SqlRuns:
@@ -79,6 +87,10 @@ class SqlRuns:
         table = tables.run_blobs
         these = (table.c.run == run) & table.c.sha256.in_(sha256s)
         self._session.run(delete(table).where(these))
+
+    def wanted_arrays(self) -> Collection[ArraysReference]:  # noqa: D102
+        rows = self._session.all(_WANTED)
+        return {ArraysReference(**one) for row in rows for one in row["arrays"]}
 
 
 def digits(number: int) -> str:

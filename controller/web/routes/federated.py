@@ -1,15 +1,19 @@
 """Federated runs: start, list, show, stop, resume; and what becomes of proposals."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Path, Query
+from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 
 from controller.access import actions as access
 from controller.access.operator import Role
+from controller.errors import NotFound
 from controller.federated import actions
 from controller.store.store import Transaction
+from controller.web import byte_range
 from controller.web.access import Operating, Services, Viewer
 from controller.web.federated_views import RunAnswer, RunRow
 
@@ -46,6 +50,31 @@ def show_run(services: Services, _: Viewer, run: str) -> RunAnswer:
     """One run: what came of each of its phases, and what is under way."""
     with services.store.read() as tx:
         return _shown(tx, run)
+
+
+@router.get("/federated/arrays/{sha256}", response_class=StreamingResponse)
+def download_arrays(
+    services: Services,
+    _: Viewer,
+    sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
+    wanted: Annotated[str, Header(alias="Range", description="one range of bytes")] = "",
+) -> StreamingResponse:
+    """Parameters that devices are to fetch for a phase under way: for a mirror near them."""
+    with services.store.read() as tx:
+        if sha256 not in {one.sha256 for one in tx.runs.wanted_arrays()}:
+            raise NotFound(f"no phase under way needs arrays {sha256[:12]}")
+    length = services.blobs.size(sha256)
+    part = byte_range.asked(wanted, length)
+    told = range(length) if part is None else part
+    headers = {"Content-Length": str(len(told)), "Accept-Ranges": "bytes"}
+    if part is not None:
+        headers["Content-Range"] = byte_range.content_range(part, length)
+    return StreamingResponse(
+        _bytes(services.blobs.read(sha256, told.start), len(told)),
+        status_code=200 if part is None else 206,
+        media_type="application/octet-stream",
+        headers=headers,
+    )
 
 
 @router.post("/federated/runs", status_code=201)
@@ -100,6 +129,15 @@ def resume_run(services: Services, operator: Operating, run: str) -> RunAnswer:
         answer = _shown(tx, run)
     services.wake_runs()
     return answer
+
+
+def _bytes(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
+    """The first so many of them."""
+    for piece in pieces:
+        yield piece[:length]
+        length -= len(piece)
+        if length <= 0:
+            return
 
 
 def _shown(tx: Transaction, run: str) -> RunAnswer:
