@@ -214,12 +214,12 @@ class MemoryExchange:
     def finish(self, arrays_sha256: str) -> None:
         """The run is done."""
         self.ledger.final_sha256 = arrays_sha256
-        self._happens(RunEvent.FINISHED)
+        _happens(self.ledger, RunEvent.FINISHED)
         self.ledger.run = replace(self.ledger.run, arrays_sha256=arrays_sha256)
 
     def fail(self, error: str) -> None:
         """The run can't go on."""
-        self._happens(RunEvent.FAILED)
+        _happens(self.ledger, RunEvent.FAILED)
         self.ledger.run = replace(self.ledger.run, error=error)
 
     def wait(self, seconds: float) -> None:
@@ -236,11 +236,12 @@ class MemoryExchange:
         ledger.now_ms = max(ledger.now_ms, *map(ledger.written_ms, ledger.tasks.values()), 0)
         return ledger.now_ms
 
-    def _happens(self, event: RunEvent) -> None:
-        run = self.ledger.run
-        if (run.state, event) == (RunState.FINISHED, RunEvent.FINISHED):
-            return
-        self.ledger.run = replace(run, state=step(run.id, run.state, event))
+
+def _happens(ledger: Ledger, event: RunEvent) -> None:
+    run = ledger.run
+    if (run.state, event) == (RunState.FINISHED, RunEvent.FINISHED):
+        return
+    ledger.run = replace(run, state=step(run.id, run.state, event))
 
 
 def ledger_of(run: Run, devices: Sequence[MemoryDevice]) -> Ledger:
