@@ -1,94 +1,19 @@
 """What requests bring and applications tell becomes examples: only what may, and no more than may."""
 
-import asyncio
-import random
-from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agent.errors import InvalidRequest, NotReady, StoreError
 from agent.federated.collecting.actions import Collector
-from agent.federated.collecting.loop import keep_fresh
-from agent.federated.collecting.remembered import Limits, Remembered, Request
+from agent.federated.collecting.remembered import Limits
 from agent.federated.collecting.samples import AT_ONCE
 from agent.federated.errors import NotCollecting, TruthUnfit, UnknownRequest
-from agent.federated.examples import Part
-from agent.federated.layout import TRUTH, Field, Layout, records
-from agent.federated.retention import Retention
-from protos.manifest import Manifest
 from protos.train_step import Loss
-from simulations.memory_examples import MemoryExamples
+from tests.agent.federated.collectors import ALL, DICE, ROOM, ROW, Device
 from tests.agent.federated.learners import Learner, classifier, clouds, linear
 from tests.agent.onnx_models import linear_manifest, linear_model
-
-ALL = Retention(hold_out=0.0)
-ROOM = Limits()
-DICE = random.Random(1)  # noqa: S311 - no secrets
-LAYOUT = Layout(inputs=(Field("x", "FP32", (4,)),), truth=Field(TRUTH, "INT64", ()))
-ROW = np.array([[1, 2, 3, 4]], np.float32)
-
-
-class Hand:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.at = 1000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.at, UTC)
-
-    def monotonic(self) -> float:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        self.at += seconds
-
-
-class Device:
-    """One version that answers, and what is kept of its requests."""
-
-    def __init__(
-        self,
-        learner: Learner,
-        limits: Limits = ROOM,
-        retention: Retention = ALL,
-        clock: Hand | None = None,
-    ) -> None:
-        self.learner, self.clock = learner, clock or Hand()
-        self.examples = MemoryExamples(retention)
-        self.reads = 0
-        self.collector = Collector(
-            self.manifest,
-            self.read,
-            self.examples,
-            retention,
-            limits,
-            self.clock,
-            DICE,
-        )
-
-    def manifest(self, model: str, version: int | None) -> Manifest:
-        if version not in {None, 1}:
-            raise NotReady(f"{model}/{version}")
-        return self.learner.manifest
-
-    def read(self, digest: str) -> bytes:
-        self.reads += 1
-        return self.learner.blobs[digest]
-
-    def rows(self, part: Part = Part.TRAINING) -> list[tuple[list[float], float]]:
-        layout = self.learner.layout
-        data = b"".join(self.examples.rows("learner", layout, part))
-        names = layout.dtype.names or ()
-        return [
-            (row["x"].tolist(), float(row[TRUTH]) if TRUTH in names else -1.0)
-            for row in records(layout, data)
-        ]
 
 
 @pytest.fixture(scope="module")
@@ -281,126 +206,3 @@ def test_a_mistake_in_collecting_fails_no_request(
         broken.answered("learner", 1, name, {"x": ROW})
 
     assert [one.msg.split()[0] for one in caplog.records] == ["examples.not-kept"]
-
-
-def test_a_model_that_is_its_own_target_learns_from_its_requests() -> None:
-    device = Device(linear(4, loss=Loss.RECONSTRUCTION))
-    x, _ = clouds(AT_ONCE + 9)
-    for row in x:
-        device.collector.answered("learner", 1, "", {"x": row[None]})
-
-    assert AT_ONCE <= len(device.rows()) < len(x), "no request waits for the disk alone"
-    device.collector.close()
-    device.collector.close()
-
-    assert sorted(row for row, _ in device.rows()) == sorted(x.tolist())
-    with pytest.raises(UnknownRequest):
-        device.collector.feedback("learner", None, "r1", [0])
-    with pytest.raises(NotCollecting, match="its own target"):
-        device.collector.add("learner", None, {"x": ROW}, [1])
-
-
-def test_a_sample_is_fair_to_early_and_late_rows() -> None:
-    device = Device(
-        linear(4, loss=Loss.RECONSTRUCTION), retention=Retention(examples=200, hold_out=0)
-    )
-    for at in range(4000):
-        device.collector.answered("learner", 1, "", {"x": np.full((1, 4), at, np.float32)})
-    device.collector.close()
-
-    kept = [row[0] for row, _ in device.rows()]
-
-    assert len(kept) == 200
-    assert 70 < sum(at < 2000 for at in kept) < 130
-    assert 1600 < float(np.mean(kept)) < 2400
-
-
-def test_examples_that_are_too_old_go_and_make_room_for_samples() -> None:
-    retention = Retention(examples=AT_ONCE, hold_out=0, seconds=86400.0)
-    device = Device(linear(4, loss=Loss.RECONSTRUCTION), retention=retention)
-    for at in range(20 * AT_ONCE):
-        device.collector.answered("learner", 1, "", {"x": np.full((1, 4), at, np.float32)})
-    device.clock.at += 2 * 86400
-    device.collector.expire()
-    assert device.rows() == []
-
-    for at in range(AT_ONCE):
-        device.collector.answered("learner", 1, "", {"x": np.full((1, 4), -at, np.float32)})
-
-    assert len(device.rows()) == AT_ONCE
-
-
-class Hours(Hand):
-    """Notes what there is every time that somebody sleeps, and has enough after some hours."""
-
-    def __init__(self, hours: int, count: Callable[[], int] = int) -> None:
-        super().__init__()
-        self.counted: list[int] = []
-        self._hours, self._count = hours, count
-
-    async def sleep(self, seconds: float) -> None:
-        assert seconds == 3600.0
-        self.at += seconds
-        self.counted.append(self._count())
-        if len(self.counted) == self._hours:
-            raise asyncio.CancelledError
-
-
-async def test_what_is_too_old_is_let_go_every_hour(learner: Learner) -> None:
-    hours = Hours(4, lambda: len(aged.rows()))
-    aged = Device(learner, ROOM, Retention(hold_out=0.0, seconds=7200.0), hours)
-    aged.collector.add("learner", None, {"x": ROW}, [0])
-
-    with pytest.raises(asyncio.CancelledError):
-        await keep_fresh(aged.collector, hours)
-
-    assert hours.counted == [1, 1, 1, 0]
-
-
-async def test_a_disk_that_fails_is_tried_again_in_an_hour(
-    device: Device, caplog: pytest.LogCaptureFixture
-) -> None:
-    device.examples.close()
-    hours = Hours(2)
-
-    with pytest.raises(asyncio.CancelledError):
-        await keep_fresh(device.collector, hours)
-
-    assert [one.msg.split()[0] for one in caplog.records] == ["examples.not-expired"] * 2
-
-
-# --- What is remembered ---------------------------------------------------------------------------
-
-
-@given(puts=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 4), st.floats(0, 5)), max_size=60))
-def test_what_is_remembered_keeps_to_its_limits(puts: list[tuple[int, int, float]]) -> None:
-    layout = LAYOUT
-    limits = Limits(requests=5, size=9 * layout.row_bytes, seconds=8.0)
-    remembered, now = Remembered(limits), 0.0
-    latest: dict[str, Request] = {}
-    for number, rows, passed in puts:
-        now += passed
-        request = Request(1, layout, np.zeros(rows, layout.dtype), now)
-        remembered.put("m", f"{number}", request)
-        latest[f"{number}"] = request
-
-        kept = {key: found for key in latest if (found := remembered.get("m", key)) is not None}
-        assert len(kept) == len(remembered) <= limits.requests
-        assert sum(one.rows.nbytes for one in kept.values()) <= limits.size
-        assert all(one.at >= now - limits.seconds for one in kept.values())
-        assert all(latest[key] is one for key, one in kept.items())
-        assert f"{number}" in kept
-        ages = [one.at for one in kept.values()]
-        gone = [one.at for key, one in latest.items() if key not in kept]
-        assert not gone or not ages or max(gone) <= min(ages)
-
-
-def test_a_request_that_is_larger_than_all_room_pushes_nothing_out() -> None:
-    layout = LAYOUT
-    remembered = Remembered(Limits(size=2 * layout.row_bytes))
-    remembered.put("m", "a", Request(1, layout, np.zeros(1, layout.dtype), 1.0))
-
-    remembered.put("m", "b", Request(1, layout, np.zeros(3, layout.dtype), 1.0))
-
-    assert remembered.get("m", "b") is None
-    assert remembered.get("m", "a") is not None
