@@ -139,6 +139,11 @@ class Device:
         return reply(message, update.record, {"num-examples": 40, "train_loss": 0.5})
 
 
+def willing() -> list[Device]:
+    """Two that train, and one that does not want to."""
+    return [Device("cam-1"), Device("cam-2"), Device("cam-3", willing=False)]
+
+
 class Kept:
     """A store, blobs or replies; ``written`` is called when it has changed what is on the disk."""
 
@@ -424,7 +429,7 @@ def founded(folder: Path) -> Shot:
         REFERENCE,
         training=Training(trainable="all"),
     )
-    devices = [Device("cam-1"), Device("cam-2"), Device("cam-3", willing=False)]
+    devices = willing()
     with opened(folder) as store:
         rng = np.random.default_rng(5)
         blobs = BlobFolder.open(home.blobs)
