@@ -236,8 +236,10 @@ class Agent:
     async def run(self) -> None:
         """Until told to end. What is under way is finished; what was counted is kept."""
         told = listening_for_the_end()  # first of all: from here on it ends in good order
-        serving, collector = self._config.serving, self.training.collector
-        faces = Faces(self.deployments, self.workers, serving, collector)
+        serving, training = self._config.serving, self.training
+        faces = Faces(
+            self.deployments, self.workers, serving, training.collector, training.measured
+        )
         try:
             ports = await faces.start()
             _write(self._home.ports, msgspec.json.encode({"pid": os.getpid(), **ports}))

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from agent.around import Around
 from agent.serving.collecting import NOTHING, Collecting
+from agent.serving.exposition import Family
 from protos.v1 import federated_pb2
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,10 @@ class TakingPart(Protocol):
         """What answers here may have changed."""
         ...
 
+    def measured(self) -> Sequence[Family]:
+        """What Prometheus is told of it. Call it on a thread. Raises nothing."""
+        ...
+
     async def rest(self) -> None:
         """Notes that the agent ends because it was asked to. Raises nothing."""
         ...
@@ -59,6 +64,10 @@ class NotTakingPart:
 
     def wake(self) -> None:
         """Nothing."""
+
+    def measured(self) -> Sequence[Family]:
+        """Nothing."""
+        return ()
 
     async def rest(self) -> None:
         """Nothing."""

@@ -20,6 +20,7 @@ from agent.federated.readiness.loop import ReadinessLoop
 from agent.federated.readiness.message import Told, told
 from agent.federated.retention import DAY_SECONDS, Retention
 from agent.federated.surroundings import Surroundings
+from agent.federated.tally import Tally
 from agent.federated.task.actions import Means
 from agent.federated.task.knowledge import Knowledge
 from agent.federated.task.loop import Happened
@@ -31,9 +32,11 @@ from agent.inference.deployments import CHAMPION
 from agent.monitor.observer import Observer
 from agent.monitor.reference import Reference
 from agent.runtimes.trainer import ProcessTrainer
+from agent.serving.exposition import Family
 from agent.store.blob_folder import BlobFolder
 from agent.store.sqlite_examples import EXAMPLES_NAME, open_examples
 from agent.telemetry.loop import ReportLoop
+from agent.training_metrics import of_examples, of_tasks
 from agent.training_note import note_training
 from agent.transport.backoff import Backoff
 from protos.manifest import Manifest
@@ -93,6 +96,16 @@ class Training:
         if self._rounds is not None:
             self._rounds.readiness.wake()
 
+    def measured(self) -> Sequence[Family]:
+        """What Prometheus is told of it."""
+        rounds = self._rounds
+        try:
+            kept = of_examples(self._examples.models())
+        except AgentError as error:
+            log.warning("training.not-counted code=%s detail=%s", error.code, error.detail)
+            kept = []
+        return kept if rounds is None else [*kept, *of_tasks(rounds.tally, rounds.spent)]
+
     async def rest(self) -> None:
         """Notes that the agent ends because it was asked to, and closes the examples."""
         try:
@@ -110,6 +123,7 @@ class Rounds:
     Attributes:
         tasks: carries them out.
         readiness: tells whether there may be any.
+        tally, spent: what was done, and what it took.
     """
 
     def __init__(self, around: Around, examples: ExampleStore, shield: Shield) -> None:
@@ -131,6 +145,7 @@ class Rounds:
             around.workers,
             settings.quiet_seconds,
         )
+        self.tally, self.spent = Tally(), trainer.spent
         self.readiness = ReadinessLoop(
             self._look,
             uplink.publish_readiness,
@@ -153,7 +168,7 @@ class Rounds:
             ),
             around.clock,
             around.rng,
-            partial(tell, around.reports),
+            partial(tell, around.reports, self.tally),
             self.readiness.wake,
             Backoff(connecting.backoff_seconds, connecting.backoff_cap_seconds),
         )
@@ -167,8 +182,9 @@ class Rounds:
         return told(self._knowledge.subjects(), self._terms, condition)
 
 
-def tell(reports: ReportLoop, happened: Happened) -> None:
-    """Has the controller's log tell of it. A decline is no error: the device decides."""
+def tell(reports: ReportLoop, tally: Tally, happened: Happened) -> None:
+    """Counts it, and has the controller's log tell of it. A decline is no error: the device decides."""
+    tally.happened(happened.name, happened.code)
     task = happened.task
     reports.event(
         happened.name,

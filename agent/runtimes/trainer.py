@@ -32,6 +32,7 @@ from agent.federated.layout import Layout, layout_of
 from agent.federated.parameters import Parameters, check_parameters
 from agent.federated.rejection import check_held_out, check_training
 from agent.federated.step_file import StepFile, read_step
+from agent.federated.tally import Spent
 from agent.federated.trainer import Bounds, Budget, EvaluateJob, Plan, TrainJob, TrainResult
 from agent.federated.yielding import Pace, Pressure, asked, looked
 from agent.runtimes.child import end_child, resident_bytes, send, signal_name, start_child
@@ -90,6 +91,9 @@ class ProcessTrainer:
         budget: what it may take of the device.
         pressure: what inference needs now.
         quiet_seconds: it goes on when nothing has been asked for so long.
+
+    Attributes:
+        spent: what its processes took, those that failed or were cancelled, too.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class ProcessTrainer:
         self._pressure = pressure
         self._quiet_seconds = quiet_seconds
         self._turn = asyncio.Lock()
+        self.spent = Spent()
 
     async def train(self, job: TrainJob) -> TrainResult:
         """See ``Trainer``."""
@@ -177,6 +182,7 @@ class ProcessTrainer:
             return _Done(outcome, parameters, pacer.pace, time.monotonic())
         finally:
             pacer.close()
+            self.spent.add(pacer.pace, time.monotonic(), pacer.stops)
             talking.cancel()
             await asyncio.gather(talking, return_exceptions=True)
 
@@ -268,6 +274,7 @@ class _Pacer:
         self._pressure = pressure
         self._quiet_seconds = quiet_seconds
         self.pace = Pace(running=True, since=time.monotonic())
+        self.stops = 0
         self._end = pressure.watch(self._on_request)
         self.look()
 
@@ -291,6 +298,7 @@ class _Pacer:
     def _keep(self, pace: Pace) -> None:
         if pace.running != self.pace.running:
             send(self._child, signal.SIGCONT if pace.running else signal.SIGSTOP)
+            self.stops += not pace.running
         self.pace = pace
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from agent.config import Serving
 from agent.serving.collecting import NOTHING, Collecting
 from agent.serving.description import Hosting
+from agent.serving.exposition import Measured, nothing
 from agent.serving.rest_server import RestServer
 from agent.serving.server import Server
 from agent.serving.workers import Workers
@@ -19,11 +20,14 @@ class Faces:
         workers: Workers,
         serving: Serving,
         collecting: Collecting = NOTHING,
+        measured: Measured = nothing,
     ) -> None:
         self._serving = serving
         remote = serving.allow_remote
         self._servers: dict[str, Server] = {
-            "rest": RestServer(hosting, workers, allow_remote=remote, collecting=collecting)
+            "rest": RestServer(
+                hosting, workers, allow_remote=remote, collecting=collecting, measured=measured
+            )
         }
         if serving.grpc:
             from agent.serving.grpc_server import GrpcServer  # noqa: PLC0415 - 10 MiB, if not used

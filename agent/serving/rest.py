@@ -3,6 +3,7 @@
 No framework: it would weigh more than all of this, and answer no faster.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any, Final
@@ -20,10 +21,11 @@ from agent.serving.description import (
     described,
     version_of,
 )
+from agent.serving.exposition import Measured, exposition, nothing, of_inference
 from agent.serving.rest_body import COMPRESSED, IDENTITY, Bodies, Receive
 from agent.serving.rest_examples import of_examples, of_feedback
 from agent.serving.rest_request import parse
-from agent.serving.rest_response import Response, as_error, as_json, of_answer, of_error
+from agent.serving.rest_response import Response, as_error, as_json, as_text, of_answer, of_error
 from agent.serving.workers import Workers
 from protos.limits import INFER_BYTES
 from protos.manifest import Tensor
@@ -46,6 +48,7 @@ class RestApplication:
         limit: of a body, in bytes, compressed and not.
         any_host: see ``agent.serving.browser``.
         collecting: keeps what is learnt from.
+        measured: what Prometheus is told besides; called on a thread.
     """
 
     def __init__(
@@ -56,13 +59,16 @@ class RestApplication:
         *,
         any_host: bool = False,
         collecting: Collecting = NOTHING,
+        measured: Measured = nothing,
     ) -> None:
         self._any_host = any_host
         self._hosting = hosting
         self._workers = workers
         self._bodies = Bodies(limit)
         self._collecting = collecting
+        self._measured = measured
         self._routes: dict[tuple[str, ...], tuple[str, Answering]] = {
+            ("metrics",): ("GET", self._metrics),
             ("v2",): ("GET", self._server),
             ("v2", "health", "live"): ("GET", self._live),
             ("v2", "health", "ready"): ("GET", self._ready),
@@ -164,6 +170,12 @@ class RestApplication:
     async def _model_ready(self, model: str, version: str, _: Scope, __: Receive) -> Response:
         self._hosting.get(model, version_of(model, version))  # raises what is the matter
         return as_json(200, {"name": model, "ready": True})
+
+    async def _metrics(self, _: Scope, __: Receive) -> Response:
+        def page() -> bytes:
+            return exposition([*of_inference(self._hosting), *self._measured()])
+
+        return as_text(await asyncio.to_thread(page))
 
     # --- Inference, and what is learnt from ---------------------------------------------------------
 

@@ -16,6 +16,7 @@ from agent.errors import (
 from agent.federated.errors import NotCollecting, UnknownRequest
 from agent.inference.actions import Answer
 from agent.inference.datatypes import DATATYPES, datatype_of, to_json, to_raw
+from agent.serving.exposition import CONTENT_TYPE
 from agent.serving.rest_request import RestRequest
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -48,6 +49,11 @@ class Response:
 def as_json(status: int, value: Any, *more: tuple[bytes, bytes]) -> Response:
     """``value`` as JSON."""
     return Response(status, _encode(value), (_JSON, *more))
+
+
+def as_text(body: bytes) -> Response:
+    """A page of metrics."""
+    return Response(200, body, ((b"content-type", CONTENT_TYPE),))
 
 
 def as_error(status: int, text: str, *more: tuple[bytes, bytes]) -> Response:

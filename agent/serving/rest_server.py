@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 from agent.errors import ConfigError
 from agent.serving.collecting import NOTHING, Collecting
 from agent.serving.description import Hosting
+from agent.serving.exposition import Measured, nothing
 from agent.serving.rest import RestApplication
 from agent.serving.server import check_host
 from agent.serving.workers import Workers
@@ -35,12 +36,18 @@ class RestServer:
         allow_remote: bool = False,
         limit: int = INFER_BYTES,
         collecting: Collecting = NOTHING,
+        measured: Measured = nothing,
     ) -> None:
         self._allow_remote = allow_remote
         self._state = ServerState()
         self._server: asyncio.Server | None = None
         application = RestApplication(
-            hosting, workers, limit, any_host=allow_remote, collecting=collecting
+            hosting,
+            workers,
+            limit,
+            any_host=allow_remote,
+            collecting=collecting,
+            measured=measured,
         )
         self._config = Config(
             cast("Any", application),

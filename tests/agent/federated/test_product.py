@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from agent.config import Training
 from agent.federated.parameters import Parameters
 from agent.federated.update import write_parameters
-from agent.taking_part import NotTakingPart
+from agent.taking_part import NotTakingPart, TakingPart
 from agent.training_note import read_training
 from protos.flower.arrays import read_array
 from protos.v1 import command_pb2, federated_pb2, telemetry_pb2
@@ -77,6 +77,7 @@ async def test_a_device_learns_over_rounds_restarts_and_a_link_that_breaks(
         parameters = moved(
             parameters, await reply_to(centre, train(device, centre, "t2", parameters))
         )
+        counted = samples_of(part)
     async with device.agent():
         parameters = moved(
             parameters, await reply_to(centre, train(device, centre, "t3", parameters))
@@ -90,8 +91,22 @@ async def test_a_device_learns_over_rounds_restarts_and_a_link_that_breaks(
     assert before["num-examples"] == after["num-examples"] == told.held_out
     assert after["eval_loss"] < before["eval_loss"] / 2
     assert after["eval_acc"] > 0.85
+    assert counted["muster_agent_tasks_total", "trained"] == 2
+    assert counted["muster_agent_tasks_total", "evaluated"] == 1
+    assert counted["muster_agent_examples", "training"] == told.examples
+    assert counted["muster_agent_examples", "held-out"] == told.held_out
+    assert counted["muster_agent_training_seconds_total", "running"] > 0
     (noted,) = read_training(device.home.training)
     assert (noted.code, noted.examples) == ("", told.examples)
+
+
+def samples_of(part: TakingPart) -> dict[tuple[str, str], float]:
+    """By name and last label."""
+    return {
+        (one.name, labels[-1] if labels else ""): value
+        for one in part.measured()
+        for labels, value in one.samples
+    }
 
 
 def train(
@@ -111,10 +126,12 @@ async def test_what_a_device_declines_its_log_at_the_controller_tells(
 ) -> None:
     centre = Centre()
     device = Device(tmp_path, learner, centre.network)
-    async with device.agent():
+    async with device.agent() as part:
         await eventually(lambda: [one.reason for one in readiness(centre)] == ["too-few-examples"])
         reply = await reply_to(centre, train(device, centre, "t1", learner.parameters))
+        counted = samples_of(part)
 
+    assert counted["muster_agent_declined_total", "too-few-examples"] == 1
     assert reply.error.reason.startswith("too-few-examples: 0 examples")
     events = [telemetry_pb2.Record.FromString(one).event for one in device.told]
     assert [(one.name, one.code, one.severity, one.fields["run"]) for one in events] == [
@@ -136,5 +153,6 @@ async def test_a_device_whose_owner_does_not_want_it_takes_no_part(
         await eventually(lambda: "d1" in centre.network.connected())
 
     assert isinstance(part, NotTakingPart) != settings.collect
+    assert samples_of(part) == {}
     assert (centre.intake.pieces, readiness(centre)) == ([], [])
     assert not device.home.training.exists()

@@ -64,8 +64,8 @@ class Bench:
             self.put(step)
             manifest = with_step(manifest, step)
         job = TrainJob(manifest=manifest, parameters=self.learner.parameters, plan=plan)
-        trainer = ProcessTrainer(self.folder.joinpath, self.examples, budget, self.workers)
-        return asyncio.ensure_future(trainer.train(job))
+        self.trainer = ProcessTrainer(self.folder.joinpath, self.examples, budget, self.workers)
+        return asyncio.ensure_future(self.trainer.train(job))
 
 
 @pytest.fixture
@@ -262,6 +262,10 @@ async def test_training_stands_still_while_a_request_is_answered_and_then_goes_o
     result = await task
 
     assert result.waited_seconds > 0
+    spent = bench.trainer.spent
+    assert spent.yields >= 1
+    assert spent.ran >= result.seconds > 0
+    assert spent.waited >= result.waited_seconds
     assert (result.after.accuracy or 0) > 0.8
 
 
@@ -272,6 +276,7 @@ async def test_requests_that_never_end_leave_training_for_another_time(bench: Be
 
     with pytest.raises(InferenceFirst, match=r"waiting for 0\.2 s"):
         await bench.train(Budget(waiting_seconds=0.2))
+    assert bench.trainer.spent.waited > 0.2
     answer.set()
     await request
 
