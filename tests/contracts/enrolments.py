@@ -41,7 +41,8 @@ from protos.v1 import common_pb2, enrolment_pb2
 from simulations.memory_link import MemoryEnrolment
 from simulations.memory_store import MemoryStore
 from tests.brokers import Broker, mosquitto
-from tests.contracts.networks import DEADLINE, Centre, nothing_stands
+from tests.contracts.centre import DEADLINE, Centre
+from tests.contracts.networks import nothing_stands
 
 
 @dataclass

@@ -10,7 +10,7 @@ from controller.transport.dispatch import Dispatch
 from protos.methods import READINESS, REPLY
 from simulations.federated.memory_replies import MemoryReplies
 from simulations.memory_store import MemoryStore
-from tests.contracts.networks import Centre
+from tests.contracts.centre import Centre
 
 CLOCK = SystemClock()
 

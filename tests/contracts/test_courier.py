@@ -10,15 +10,8 @@ from agent.errors import Refused, TransportError
 from agent.transport.link import Link
 from controller.errors import DeviceOffline
 from protos.methods import FACTS, METADATA, UPLOAD
-from tests.contracts.networks import (
-    BLOB_SHA256,
-    DEADLINE,
-    NETWORKS,
-    Centre,
-    Network,
-    directive,
-    refresh,
-)
+from tests.contracts.centre import BLOB_SHA256, DEADLINE, Centre, directive, refresh
+from tests.contracts.networks import NETWORKS, Network
 
 
 @pytest.fixture

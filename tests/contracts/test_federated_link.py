@@ -13,9 +13,10 @@ from controller.federated.task import TaskState
 from controller.federated.telling.loop import OrderLoop
 from protos.methods import READINESS, REPLY
 from protos.v1 import command_pb2, federated_pb2
+from tests.contracts.centre import DEADLINE
 from tests.contracts.federated_place import CLOCK, FederatedCentre, now_ms
 from tests.contracts.federated_values import READY, RUN, TASK
-from tests.contracts.networks import DEADLINE, NETWORKS, Network
+from tests.contracts.networks import NETWORKS, Network
 from tests.contracts.stored import DEVICE
 
 ANSWER = b"\x00reply" * 200

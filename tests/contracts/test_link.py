@@ -16,18 +16,17 @@ from agent.transport.link import Link
 from protos.limits import CHUNK_BYTES
 from protos.methods import FACTS, METADATA, UPLOAD
 from protos.v1 import federated_pb2
-from tests.contracts.networks import (
+from tests.contracts.centre import (
     BLOB,
     BLOB_SHA256,
     DEADLINE,
-    NETWORKS,
     PIECE,
     Centre,
-    Network,
     directive,
     order,
     refresh,
 )
+from tests.contracts.networks import NETWORKS, Network
 
 
 @pytest.fixture

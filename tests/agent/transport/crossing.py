@@ -11,7 +11,7 @@ from agent.transport.link import Dialer, Link
 from agent.transport.route import Patience, looks_every
 from controller.transport.courier import Endpoint
 from simulations.memory_link import MemoryNetwork
-from tests.contracts.networks import DEADLINE
+from tests.contracts.centre import DEADLINE
 
 PATIENCE = Patience(
     unanswered=Backoff(base=1.0, cap=60.0),

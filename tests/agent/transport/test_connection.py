@@ -15,7 +15,7 @@ from protos.methods import METADATA
 from protos.v1 import common_pb2
 from simulations.memory_link import MemoryNetwork
 from tests.agent.transport.crossing import PATIENCE, Steps, link_of, running
-from tests.contracts.networks import DEADLINE, Centre, directive
+from tests.contracts.centre import DEADLINE, Centre, directive
 
 
 class Device:

@@ -13,7 +13,7 @@ from controller.transport.dispatch import Dispatch
 from protos.methods import FACTS, METADATA, UPLOAD
 from protos.v1 import common_pb2, device_pb2, telemetry_pb2
 from simulations.memory_link import MemoryNetwork
-from tests.contracts.networks import BLOB, BLOB_SHA256, PIECE, Centre
+from tests.contracts.centre import BLOB, BLOB_SHA256, PIECE, Centre
 
 
 @pytest.fixture

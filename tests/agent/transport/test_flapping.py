@@ -29,7 +29,7 @@ from protos.v1 import telemetry_pb2
 from simulations.memory_device_store import MemoryDeviceStore
 from simulations.memory_store import MemoryStore
 from tests.agent.transport.crossing import PATIENCE, Crossing, turns, until
-from tests.contracts.networks import directive
+from tests.contracts.centre import directive
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 NOW_MS = int(START.timestamp() * 1000)

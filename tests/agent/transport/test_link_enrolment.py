@@ -27,8 +27,9 @@ from protos.v1 import common_pb2, enrolment_pb2
 from simulations.memory_controller_blobs import MemoryControllerBlobs
 from simulations.memory_device_store import MemoryDeviceStore
 from simulations.memory_link import MemoryEnrolment, MemoryNetwork
+from tests.contracts.centre import DEADLINE, Centre
 from tests.contracts.enrolments import Office, now, renewal, wish
-from tests.contracts.networks import DEADLINE, NETWORKS, Centre
+from tests.contracts.networks import NETWORKS
 
 
 class Renewing(Centre):

@@ -27,7 +27,7 @@ from tests.agent.transport.crossing import (
     turns,
     until,
 )
-from tests.contracts.networks import DEADLINE, Centre, directive, refresh
+from tests.contracts.centre import DEADLINE, Centre, directive, refresh
 
 FACTS = common_pb2.DeviceFacts(arch="aarch64")
 

@@ -33,6 +33,7 @@ from protos.mqtt.topics import Leaf
 from protos.v1 import common_pb2, enrolment_pb2, mqtt_pb2
 from simulations.memory_device_store import MemoryDeviceStore
 from tests.brokers import Broker, Certificates, mosquitto
+from tests.contracts.centre import DEADLINE
 from tests.contracts.enrolments import (
     Office,
     OverMqtt,
@@ -43,7 +44,6 @@ from tests.contracts.enrolments import (
     renewal,
     wish,
 )
-from tests.contracts.networks import DEADLINE
 
 FACTS = common_pb2.DeviceFacts(arch="x86_64")
 

@@ -7,7 +7,8 @@ import pytest
 from agent.errors import TransportError
 from agent.transport.mqtt.questions import Waits
 from protos.methods import UPLOAD
-from tests.contracts.networks import Centre, OverMqtt, mqtt
+from tests.contracts.centre import Centre
+from tests.contracts.networks import OverMqtt, mqtt
 
 
 async def test_who_leaves_because_nobody_answers_says_goodbye(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from agent.trust.actions import ImageTrust
 from agent.uplink import Uplink
 from simulations.memory_device_store import MemoryDeviceStore
 from simulations.memory_link import MemoryNetwork
-from tests.contracts.networks import BLOB, BLOB_SHA256, DEADLINE, Centre
+from tests.contracts.centre import BLOB, BLOB_SHA256, DEADLINE, Centre
 
 
 class SlowWriter:

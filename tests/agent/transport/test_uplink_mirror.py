@@ -18,7 +18,7 @@ from simulations.memory_blobs import MemoryBlobs
 from simulations.memory_device_store import MemoryDeviceStore
 from simulations.memory_link import MemoryNetwork
 from simulations.memory_mirror import MemoryMirror
-from tests.contracts.networks import BLOB, BLOB_SHA256, DEADLINE, Centre
+from tests.contracts.centre import BLOB, BLOB_SHA256, DEADLINE, Centre
 
 PATH = blob_path(BLOB_SHA256)
 HALF = len(BLOB) // 2

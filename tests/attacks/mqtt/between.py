@@ -20,7 +20,7 @@ from protos.mqtt.broker import Habits
 from protos.mqtt.connection import BrokerClient, Incoming, connected
 from protos.mqtt.topics import Leaf
 from tests.brokers import HOST, Broker, Certificates, free_ports, mosquitto
-from tests.contracts.networks import DEADLINE
+from tests.contracts.centre import DEADLINE
 
 RETAINED: Final = (Leaf.STATE, Leaf.DESIRED)
 

@@ -30,7 +30,8 @@ from protos.mqtt.topics import Leaf
 from protos.v1 import mqtt_pb2
 from tests.attacks.mqtt.between import Between, Parcel, Toward, between
 from tests.brokers import Certificates
-from tests.contracts.networks import DEADLINE, Authorities, Cable, Centre, nothing_stands
+from tests.contracts.centre import DEADLINE, Centre
+from tests.contracts.networks import Authorities, Cable, nothing_stands
 
 
 class Recorder(Centre):

@@ -16,7 +16,8 @@ from agent.transport.mqtt.dialer import DeviceAccess, MqttDialer
 from controller.enrolment.authority import issue_server
 from protos.mqtt.broker import Broker
 from tests.brokers import HOST, Certificates
-from tests.contracts.networks import DEADLINE, Authorities
+from tests.contracts.centre import DEADLINE
+from tests.contracts.networks import Authorities
 
 CONNACK = bytes.fromhex("2003000000")
 SUBSCRIBE = 0x82

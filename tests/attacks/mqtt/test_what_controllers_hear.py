@@ -15,7 +15,7 @@ from tests.attacks.mqtt.between import Parcel, Toward
 from tests.attacks.mqtt.fleet import Fleet, answers, der
 from tests.attacks.mqtt.forgery import LOW_ORDER, altered, birth, certificate, said
 from tests.brokers import serial
-from tests.contracts.networks import BLOB, BLOB_SHA256, refresh
+from tests.contracts.centre import BLOB, BLOB_SHA256, refresh
 
 Message = mqtt_pb2.DeviceMessage
 ASKED = mqtt_pb2.Request(method=METADATA.name, body=b"x")

@@ -22,7 +22,7 @@ from protos.v1 import command_pb2, mqtt_pb2
 from tests.attacks.mqtt.between import Parcel, Toward
 from tests.attacks.mqtt.fleet import Fleet, answers
 from tests.attacks.mqtt.forgery import LOW_ORDER, altered, certificate
-from tests.contracts.networks import BLOB, BLOB_SHA256, DEADLINE, refresh
+from tests.contracts.centre import BLOB, BLOB_SHA256, DEADLINE, refresh
 
 Message = mqtt_pb2.ControllerMessage
 REFRESH = command_pb2.Command(refresh_trust=command_pb2.RefreshTrust())

@@ -40,7 +40,7 @@ from protos.manifest import Manifest
 from simulations.memory_blobs import MemoryBlobs
 from simulations.memory_device_store import MemoryDeviceStore
 from simulations.memory_link import MemoryNetwork
-from tests.contracts.networks import Centre
+from tests.contracts.centre import Centre
 from tests.controller.cli.office import MODEL, Muster, Office
 
 DEADLINE = 30.0

@@ -14,9 +14,10 @@ from controller.transport.dispatch import Dispatch
 from simulations.federated.memory_replies import MemoryReplies
 from simulations.memory_controller_blobs import MemoryControllerBlobs
 from simulations.memory_store import MemoryStore
+from tests.contracts.centre import Centre
 from tests.contracts.federated_place import CLOCK, now_ms
 from tests.contracts.federated_values import READY, RUN
-from tests.contracts.networks import NETWORKS, Centre
+from tests.contracts.networks import NETWORKS
 from tests.contracts.stored import DEVICE
 
 

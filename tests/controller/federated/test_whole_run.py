@@ -21,8 +21,9 @@ from controller.transport.dispatch import Dispatch, stream
 from protos.flower import message_pb2
 from protos.methods import READINESS, REPLY
 from protos.v1 import command_pb2, federated_pb2
+from tests.contracts.centre import Centre
 from tests.contracts.federated_place import CLOCK, now_ms
-from tests.contracts.networks import NETWORKS, Centre, Network
+from tests.contracts.networks import NETWORKS, Network
 from tests.controller.federated.coordinator.test_process import NAMES, Folder, folder
 
 DEADLINE = 120.0

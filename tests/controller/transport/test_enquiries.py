@@ -22,6 +22,7 @@ from protos.mqtt.sealing import ENROLMENT, UP, claim, seal, to_device, unseal
 from protos.mqtt.topics import Leaf
 from protos.v1 import enrolment_pb2, mqtt_pb2
 from tests.brokers import mosquitto
+from tests.contracts.centre import DEADLINE
 from tests.contracts.enrolments import (
     Office,
     OverMqtt,
@@ -31,7 +32,6 @@ from tests.contracts.enrolments import (
     renewal,
     wish,
 )
-from tests.contracts.networks import DEADLINE
 
 CLIENT = "0123456789abcdef0123456789abcdef"
 

@@ -30,7 +30,7 @@ from protos.methods import METADATA, UPLOAD
 from protos.v1 import common_pb2, enrolment_pb2
 from simulations.memory_device_store import MemoryDeviceStore
 from simulations.memory_store import MemoryStore
-from tests.contracts.networks import DEADLINE, Centre
+from tests.contracts.centre import DEADLINE, Centre
 
 FACTS = common_pb2.DeviceFacts(arch="x86_64")
 RATE = Rate(burst=3, per_second=0.1)

@@ -17,17 +17,8 @@ from controller.transport.mqtt.voice import ControllerSeal
 from controller.transport.sessions import Sessions
 from protos.methods import FACTS, METADATA
 from tests.brokers import Broker, mosquitto
-from tests.contracts.networks import (
-    DEADLINE,
-    Authorities,
-    Cable,
-    Centre,
-    OverMqtt,
-    bridge_to,
-    directive,
-    nothing_stands,
-    refresh,
-)
+from tests.contracts.centre import DEADLINE, Centre, directive, refresh
+from tests.contracts.networks import Authorities, Cable, OverMqtt, bridge_to, nothing_stands
 
 
 @dataclass

@@ -25,7 +25,8 @@ from protos.mqtt.connection import Incoming, connected
 from protos.mqtt.topics import Address, Leaf
 from protos.v1 import mqtt_pb2
 from tests.brokers import mosquitto
-from tests.contracts.networks import DEADLINE, Authorities, Centre, OverMqtt, bridge_to
+from tests.contracts.centre import DEADLINE, Centre
+from tests.contracts.networks import Authorities, OverMqtt, bridge_to
 
 
 @asynccontextmanager

@@ -24,9 +24,9 @@ from controller.web import byte_range
 from simulations.memory_blobs import MemoryBlobs
 from simulations.memory_device_store import MemoryDeviceStore
 from simulations.memory_link import MemoryNetwork
+from tests.contracts.centre import BLOB, BLOB_SHA256, DEADLINE, Centre
 from tests.contracts.federated_values import TASK
 from tests.contracts.mirrors import Site, Visit, serving, with_ranges
-from tests.contracts.networks import BLOB, BLOB_SHA256, DEADLINE, Centre
 from tests.controller.web.api import Api
 
 ARRAYS = BLOB
