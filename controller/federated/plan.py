@@ -246,8 +246,8 @@ class AdmissionTable(Table):
 
     norm_ratio: Annotated[float, Field(ge=0)] = 10.0
     """An update whose norm is more than so many times the median of its round's is refused; 0 is no
-    bound. Not asked in `buffered`, where `norm_bound` is the one that keeps a device from owning the
-    model."""
+    bound. In `buffered` the median is of those that make the new model and of the fifty that counted
+    last. From three updates on: of two nobody can say which is out of the way."""
 
     reply_bytes: Annotated[int, Field(ge=0, le=2**31)] = 0
     """The most that a reply may have; 0 is what the model's parameters can take."""
@@ -357,13 +357,6 @@ class Plan(Table):
                 text = "is a share of rounds, and buffered has none: leave it out"
                 where = ("strategy", "average_last", "round", "mode")
                 yield ("strategy", "average_last"), text, where
-            if self.admission.norm_ratio and "norm_ratio" in self.admission.model_fields_set:
-                text = "compares the updates of a round, and buffered has none: use norm_bound"
-                yield (
-                    ("admission", "norm_ratio"),
-                    text,
-                    ("admission", "norm_ratio", "round", "mode"),
-                )
         if self._compares() and not self.evaluation.after:
             text = "compares with an evaluation that [evaluation] after = false leaves out"
             yield ("candidate",), text, ("candidate", "evaluation", "after")

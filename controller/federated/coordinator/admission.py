@@ -11,11 +11,11 @@ its arrays, and of each how it is encoded, its dtype, shape and length (``protos
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -39,6 +39,9 @@ FEWEST_EXAMPLES: Final = 1
 """Of an update: a mean that is weighed by next to nothing is made of rounding."""
 
 FEWEST_TO_COMPARE: Final = 3
+
+Whose = TypeVar("Whose")
+"""A node, or a task."""
 
 Float32s = NDArray[np.float32]
 Parameters = Mapping[str, Float32s]
@@ -180,20 +183,24 @@ def update_of(data: bytes, terms: Terms, base: Parameters) -> dict[str, Float32s
     return _decoded(_records(message, terms.key)[0], base)
 
 
-def outliers(admitted: Mapping[int, Admitted], ratio: float) -> dict[int, Refused]:
-    """Nodes whose update is more than ``ratio`` times as long as the median of all; 0 is no bound.
+def outliers(
+    admitted: Mapping[Whose, Admitted], ratio: float, before: Sequence[float] = ()
+) -> dict[Whose, Refused]:
+    """Those whose update is more than ``ratio`` times as long as the median of all; 0 is no bound.
 
-    Of two, nobody can say which is out of the way.
+    ``before`` are lengths of others that counted before, which belong to the median. Of two, nobody can
+    say which is out of the way.
     """
-    if not ratio or len(admitted) < FEWEST_TO_COMPARE:
+    norms = [*before, *(one.norm for one in admitted.values())]
+    if not ratio or len(norms) < FEWEST_TO_COMPARE:
         return {}
-    median = statistics.median(one.norm for one in admitted.values())
+    median = statistics.median(norms)
     return {
-        node: Refused(
+        whose: Refused(
             Code.NORM_OF_COHORT,
             f"its update is {one.norm:.3g} long, the median {median:.3g}; {ratio:g} times at most",
         )
-        for node, one in admitted.items()
+        for whose, one in admitted.items()
         if one.norm > ratio * median > 0
     }
 

@@ -5,7 +5,7 @@ the tasks that were answered in it, of whichever step.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,9 @@ from controller.federated.coordinator.admission import (
     Admitted,
     Code,
     Judgement,
+    Refused,
     judged_update,
+    outliers,
     update_of,
 )
 from controller.federated.coordinator.app_reply import terms_of
@@ -54,7 +56,8 @@ from controller.federated.plan import Plan
 from controller.federated.task import OPEN, Phase, Task, TaskState
 
 Float32s = NDArray[np.float32]
-NOBODY: Final = Taken((), (), "")
+RECENT: Final = 50
+"""With so many updates that counted last the next ones are compared."""
 
 
 class BufferedDriver:
@@ -70,11 +73,13 @@ class BufferedDriver:
         self._parent = self._record = initial
         self._versions: dict[int, int] = {}  # step of training -> version that its tasks began with
         self._judgements: dict[str, Judgement] = {}
+        self._norms: tuple[float, ...] = ()  # of the updates that counted last
         stored = exchange.checkpoint()
         if stored is not None and stored.state:
             state = checkpoint.read(stored.state)
             self._place = Place(**state["place"])
             self._versions = {int(step): version for step, version in state["versions"].items()}
+            self._norms = tuple(state.get("norms", ()))
             self._record = exchange.arrays(stored.arrays_sha256)
         if self._place.attempts >= MOST_ATTEMPTS:
             self._place = Place(**{**asdict(self._place), "attempts": 0})
@@ -113,19 +118,40 @@ class BufferedDriver:
                 task.state is TaskState.SILENT for task in posted
             ):  # the run was stopped meanwhile
                 deadline_ms = max(task.replied_ms for task in posted)
-            found = buffered.taken(
-                self._arrivals(tasks),
-                self._plan.round.buffer,
-                self._plan.round.minimum_cohort,
-                deadline_ms,
-                now_ms,
-            )
+            found = self._taken(self._arrivals(tasks), deadline_ms, now_ms)
             if found is not None:
                 self._take(step, tasks, found, began_ms)
                 return
             self._ask(step, tasks)
             until_ms = now_ms if _waits(tasks, now_ms) else deadline_ms
             pause(exchange, until_ms + 1, look_ms)
+
+    def _taken(self, arrivals: Sequence[Arrival], deadline_ms: int, now_ms: int) -> Taken | None:
+        """What makes the next version, without updates that are too long beside those before and now.
+
+        Those fill no buffer: others take their place, as far as any have come.
+        """
+        plan, out = self._plan, dict[str, Refused]()
+        while True:
+            left = [replace(one, good=one.good and one.task not in out) for one in arrivals]
+            found = buffered.taken(
+                left, plan.round.buffer, plan.round.minimum_cohort, deadline_ms, now_ms
+            )
+            if found is None:
+                return None
+            names = out.keys() | {one.task for one in found.counted}
+            together = {
+                one.task: judgement
+                for one in arrivals
+                if one.task in names
+                and isinstance(judgement := self._judgements[one.task], Admitted)
+            }
+            more = outliers(together, self._terms.norm_ratio, self._norms)
+            if more.keys() <= out.keys():
+                judged = {one.task for one in found.judged}
+                self._judgements |= {task: one for task, one in out.items() if task in judged}
+                return found
+            out |= more
 
     def _tasks(self) -> list[Task]:
         """Those that are not done with, of all versions."""
@@ -206,7 +232,7 @@ class BufferedDriver:
 
     def _next(self, found: Taken, tasks: Mapping[str, Task]) -> tuple[bytes, Mapping[str, float]]:
         """The next parameters, and the mean of what devices told."""
-        buffer, metrics = Buffer(), []
+        buffer, metrics, norms = Buffer(), [], list(self._norms)
         for one in found.counted:
             task, judgement = tasks[one.task], self._judgements[one.task]
             base = arrays_of(self._exchange.arrays(task.arrays[0].sha256))
@@ -214,10 +240,12 @@ class BufferedDriver:
             buffer.add(after, base, buffered.discount(self._place.round - one.version))
             if isinstance(judgement, Admitted):
                 metrics.append((judgement.weight, judgement.metrics))
+                norms.append(judgement.norm)
         with np.errstate(over="ignore"):
             moved = buffer.moved(arrays_of(self._record))
         if not all(np.isfinite(array).all() for array in moved.values()):
             raise NoAggregate("the updates together move a parameter to where no float32 is")
+        self._norms = tuple(norms[-RECENT:])
         return written_arrays(moved), mean_metrics(metrics)
 
     def _given_up(self, tasks: Sequence[Task], place: Place) -> list[Outcome]:
@@ -245,8 +273,9 @@ class BufferedDriver:
             for step, version in self._versions.items()
             if version >= oldest and place.round < self._plan.run.rounds
         }
+        versions = {str(step): version for step, version in self._versions.items()}
         state = checkpoint.written(
-            {"place": asdict(place), "versions": {str(k): v for k, v in self._versions.items()}}
+            {"place": asdict(place), "versions": versions, "norms": self._norms}
         )
         digest = self._exchange.put_arrays(self._record)
         self._exchange.close(outcomes, record, Checkpoint(place.step, place.round, digest, state))

@@ -103,7 +103,6 @@ def test_every_strategy_has_its_parameters() -> None:
         ("[candidate.at_least]\naccuracy = 0.5\n[evaluation]\nafter = false", "leaves out"),
         ("[candidate]\nmost_worse = 0.5\n[evaluation]\nbefore = false", "leaves out"),
         ("[run.more]\nx = 1", "there is no such table"),
-        ('[round]\nmode = "buffered"\n[admission]\nnorm_ratio = 3.0', "use norm_bound"),
         ('[strategy]\naverage_last = 0.1\n[round]\nmode = "buffered"', "buffered has none"),
         ('[strategy]\nname = "FedAdam"\naverage_last = 1.1', "must be at most 1"),
         ("x", "at the end"),
