@@ -9,10 +9,12 @@ from onnx import NodeProto
 from agent.inference.datatypes import Array
 from controller.train_step.backward import active_values
 from controller.train_step.emitter import Emitter
+from controller.train_step.forms.convolution import multiply_small_pictures
 from controller.train_step.forms.forward import Forward
 from controller.train_step.forms.linear import join_biases
 from controller.train_step.forms.normalization import move_scales
 from controller.train_step.forms.parts import split_parts
+from controller.train_step.forms.pooling import pool_first
 from controller.train_step.forms.transposition import keep_parts_in_place, move_inwards
 from controller.train_step.shapes import Probe
 
@@ -33,7 +35,14 @@ class Forms:
 
 
 FORMS: Final = Forms(
-    first=(split_parts, keep_parts_in_place, join_biases, move_scales),
+    first=(
+        pool_first,
+        multiply_small_pictures,
+        split_parts,
+        keep_parts_in_place,
+        join_biases,
+        move_scales,
+    ),
     last=(move_inwards,),
 )
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,8 @@ from controller.train_step.emitter import Emitter
 from controller.train_step.execution import run_once
 from controller.train_step.forms.table import FORMS, Forms
 from controller.train_step.transposition import transposed
-from protos.train_step import LOSS, OUTPUT, TARGET, Optimizer
+from protos.train_step import LOSS, OUTPUT, TARGET, Loss, Optimizer
+from tests.controller.train_step import networks
 from tests.controller.train_step.networks import (
     RUNTIME,
     cnn,
@@ -174,6 +176,104 @@ def test_a_frozen_body_keeps_its_form() -> None:
     assert formed["Slice"] == 3
     assert formed["LayerNormalization"] == 1
     assert formed["Split"] == 0
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[str, dict[str, NDArray[Any]]]:
+    """A Conv of small pictures ``x``, and its weights: any groups, strides, dilations and padding."""
+    groups, each, channels = draw(
+        st.sampled_from([(1, 3, 2), (1, 2, 1), (3, 1, 1), (2, 2, 2), (2, 3, 1)])
+    )
+    axes = draw(st.integers(1, 2))
+
+    def some(low: int, high: int) -> list[int]:
+        return draw(st.lists(st.integers(low, high), min_size=axes, max_size=axes))
+
+    kernel, strides, dilations, begin, end = (
+        some(1, 3),
+        some(1, 3),
+        some(1, 2),
+        some(0, 2),
+        some(0, 2),
+    )
+    size = [
+        (length - 1) * apart + more
+        for length, apart, more in zip(kernel, dilations, some(1, 3), strict=True)
+    ]
+    attributes = f"group={groups},strides={strides},dilations={dilations},pads={begin + end}"
+    bias = draw(st.booleans())
+    spatial = ",".join(map(str, size))
+    text = f"""
+        net (float[N,{groups * channels},{spatial}] x) => (float[N,2] y) {{
+            c = Conv<{attributes}>(x, kernels{", bias" if bias else ""})
+            t = Tanh(c)
+            s = ReduceSum<keepdims=0>(t, axes)
+            y = Gemm(s, head)
+        }}
+    """
+    weights: dict[str, NDArray[Any]] = {
+        "kernels": normal(groups * each, channels, *kernel),
+        "head": normal(groups * each, 2),
+        "axes": np.arange(2, 2 + axes),
+    }
+    return text, weights | ({"bias": normal(groups * each)} if bias else {})
+
+
+@settings(max_examples=25, deadline=None)
+@given(convolution=convolutions())
+def test_a_convolution_of_small_pictures_is_a_product(
+    convolution: tuple[str, dict[str, NDArray[Any]]],
+) -> None:
+    made = canonical(network(*convolution), RUNTIME)
+    options = TrainOptions(loss=Loss.MSE, optimizer=Optimizer.MOMENTUM)
+    plain, formed = (build_train_step(made, options, RUNTIME, forms=one) for one in (PLAIN, FORMS))
+    (x,) = onnx.ModelProto.FromString(made).graph.input
+    data = {
+        "x": normal(5, *(one.dim_value for one in x.type.tensor_type.shape.dim[1:])),
+        TARGET: normal(5, 2, seed=1),
+    }
+
+    expected, found = (stepped(one, own_parameters(made, one), data) for one in (plain, formed))
+
+    for parameter, gradient in gradients(plain, expected).items():
+        np.testing.assert_allclose(
+            gradients(formed, found)[parameter], gradient, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_depthwise_convolution_is_a_product_and_a_large_one_is_not() -> None:
+    def convolved(side: int) -> Mapping[str, int]:
+        text = f"""
+            net (float[N,4,{side},{side}] x) => (float[N,4] y) {{
+                c = Conv<group=4, pads=[1,1,1,1]>(x, kernels)
+                p = GlobalAveragePool(c)
+                y = Flatten(p)
+            }}
+        """
+        made = canonical(network(text, {"kernels": normal(4, 1, 3, 3)}), RUNTIME)
+        return operators(build_train_step(made, TrainOptions(loss=Loss.MSE), RUNTIME))
+
+    assert convolved(8)["Conv"] == 0
+    assert convolved(32)["Conv"] > 0
+
+
+def test_of_several_largest_the_first_gets_the_gradient() -> None:
+    text = """
+        net (float[N,1,2,4] x) => (float[N,2] y) {
+            h = Add(x, table)
+            r = Relu(h)
+            p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r)
+            y = Flatten(p)
+        }
+    """
+    table = np.array([[[[1, 2, 3, 3], [2, 2, 3, -1]]]], np.float32)
+    options = TrainOptions(loss=Loss.MSE, trainable=("table",), optimizer=Optimizer.MOMENTUM)
+    _, step = networks.built(network(text, {"table": table}), options)
+    x = np.zeros((1, 1, 2, 4), np.float32)
+
+    given = stepped(step, {"table": table}, {"x": x, TARGET: np.array([[0, 1]], np.float32)})
+
+    np.testing.assert_allclose(gradients(step, given)["table"], [[[[0, 2, 2, 0], [0, 0, 0, 0]]]])
 
 
 @settings(max_examples=40, deadline=None)

@@ -88,6 +88,7 @@ IMAGES: Final = (
     "y = Conv<strides=[2,2]>(h, kernels)",
     "y = ConvTranspose<strides=[2,2]>(h, up)",
     "y = MaxPool<kernel_shape=[2,2], strides=[2,2]>(h)",
+    "y = MaxPool<kernel_shape=[2,2], strides=[3,3]>(h)",
     "y = MaxPool<kernel_shape=[3,3]>(h)",
     "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(h)",
     "p = GlobalAveragePool(h) y = Flatten(p)",

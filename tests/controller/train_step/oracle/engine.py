@@ -14,6 +14,7 @@ from controller.train_step.build import (
     canonical,
     parameters_of,
 )
+from controller.train_step.forms.table import FORMS, Forms
 from controller.train_step.selection import Trainable
 from protos.train_step import (
     LEARNING_RATE,
@@ -49,7 +50,7 @@ class Found:
         )
 
 
-def found(reference: Reference, trainable: Trainable = "all") -> Found:
+def found(reference: Reference, trainable: Trainable = "all", forms: Forms = FORMS) -> Found:
     """The gradient of a step with momentum, which begins with zeros: the next momentum is it."""
     options = TrainOptions(
         loss=Loss(reference.loss),
@@ -58,7 +59,7 @@ def found(reference: Reference, trainable: Trainable = "all") -> Found:
         sample_weight=bool(len(reference.sample_weight)),
     )
     model = canonical(reference.model, RUNTIME)
-    step = build_train_step(model, options, RUNTIME)
+    step = build_train_step(model, options, RUNTIME, forms=forms)
     parameters = parameters_of(model, [one.name for one in step.spec.parameters])
     zeros = {momentum_of(name): np.zeros_like(one) for name, one in parameters.items()}
     rates = {LEARNING_RATE: np.array(1, np.float32), MOMENTUM: np.array(0.5, np.float32)}

@@ -5,6 +5,7 @@ from itertools import chain
 import onnx
 import pytest
 
+from controller.train_step.forms.table import FORMS, Forms
 from controller.train_step.rules.table import RULES
 from tests.controller.train_step.oracle.engine import found
 from tests.controller.train_step.oracle.reference import Reference, read
@@ -18,9 +19,10 @@ CASES = list(chain.from_iterable(read(family).values() for family in FAMILIES))
 BOUND = 1e-6
 
 
+@pytest.mark.parametrize("forms", [FORMS, Forms()], ids=["in form", "as it is"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_gradient_is_pytorchs(case: Reference) -> None:
-    given = found(case, tuple(case.tensors))
+def test_the_gradient_is_pytorchs(case: Reference, forms: Forms) -> None:
+    given = found(case, tuple(case.tensors), forms)
 
     assert given.gradients.keys() == case.tensors.keys()
     assert given.error(case) <= BOUND
