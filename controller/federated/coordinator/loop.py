@@ -28,6 +28,7 @@ from controller.federated.plan import Mode, Plan
 from controller.federated.run import Run, RunState
 from controller.federated.run_file import stored_plan
 from controller.home import Home
+from controller.runtimes.run_lock import alone
 from controller.store.blob_folder import BlobFolder
 from controller.store.blob_store import BlobStore
 from controller.store.exchange import Place, StoreExchange
@@ -59,7 +60,7 @@ def main(words: Sequence[str]) -> int:
     sys.path.insert(0, str(given.home / APPS))
     home = Home(given.home)
     try:
-        with closing(home.open_store()) as store:
+        with alone(home.federated, given.run), closing(home.open_store()) as store:
             blobs = BlobFolder(home.blobs)  # not opened anew: what the controller stores now stays
             replies = ReplyFolder.open(home.replies)
             place = Place(store, blobs, replies, SystemClock(), news, lambda: _tell(telling))

@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -215,6 +216,34 @@ def test_killed_between_two_replies_and_after_a_round_it_ends_with_the_same_bits
             process.wait()
 
         assert to_its_end(found) == uninterrupted
+
+
+def test_the_next_one_waits_until_the_one_before_it_is_gone(
+    tmp_path: Path, uninterrupted: str
+) -> None:
+    with folder(tmp_path / "home") as found, coordinator(found) as first:
+        assert told(first)
+        first.send_signal(signal.SIGSTOP)  # as one that calculates, and hears nothing
+        with coordinator(found) as second:
+            soon(lambda: "coordinator.waits" in (found.home.path / "log").read_text())
+            found.answer()
+            assert found.run.round == 0
+            first.kill()
+            while told(second):
+                found.answer()
+            assert second.wait() == 0, (found.home.path / "log").read_text()
+
+        assert found.run.arrays_sha256 == uninterrupted
+
+
+def soon(happened: Callable[[], bool]) -> None:
+    """Returns a moment after it has happened."""
+    pause = threading.Event()
+    for _ in range(3_000):
+        if happened():
+            return
+        pause.wait(0.02)
+    raise AssertionError("it never happened")
 
 
 def test_it_ends_when_its_controller_does(tmp_path: Path) -> None:
