@@ -8,6 +8,7 @@ from controller.federated.evaluation_told import shown
 from controller.federated.exchange import PhaseRecord
 from controller.federated.run import Run, RunState
 from controller.federated.run_file import BadRunFile, stored_plan
+from controller.federated.schedule import Place, Work, next_work
 from controller.federated.settling import awaits_version
 from controller.federated.task import Phase, TaskState
 
@@ -37,14 +38,14 @@ def _now(account: RunAccount) -> Iterator[str]:
         replied = asked - account.open.get(TaskState.POSTED, 0)
         yield f"under way: {replied} of {asked} devices have replied"
         return
-    turnout, run = account.turnout, account.run
-    if turnout is None or turnout.ready >= _needed(run):
+    turnout, run, needed = account.turnout, account.run, _needed(account)
+    if turnout is None or turnout.ready >= needed:
         return
     lost = [f"{count} {code}" for code, count in turnout.unready.items()]
     lost += [f"{turnout.away} without a link"] if turnout.away else []
     if turnout.ready or lost:
         besides = f"; {', '.join(lost)}" if lost else ""
-        yield f"waits for devices: {turnout.ready} ready, {_needed(run)} needed{besides}"
+        yield f"waits for devices: {turnout.ready} ready, {needed} needed{besides}"
     else:
         yield (
             f"waits for devices: none that it selects has said that it runs {run.model}/{run.version} "
@@ -52,11 +53,16 @@ def _now(account: RunAccount) -> Iterator[str]:
         )
 
 
-def _needed(run: Run) -> int:
+def _needed(account: RunAccount) -> int:
+    """How many devices what comes next needs."""
     try:
-        return stored_plan(run.file).round.minimum_cohort
-    except BadRunFile:
+        plan = stored_plan(account.run.file)
+    except BadRunFile:  # of another release
         return 1
+    told = [one.round for one in account.phases if one.phase is Phase.EVALUATE]
+    place = Place(round=account.run.round, evaluated=max(told, default=-1))
+    evaluates = next_work(place, plan.run.rounds, plan.evaluation) is Work.EVALUATE
+    return plan.evaluation.minimum_cohort if evaluates else plan.round.minimum_cohort
 
 
 def phase_line(record: PhaseRecord) -> str:

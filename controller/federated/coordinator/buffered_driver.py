@@ -42,7 +42,10 @@ from controller.federated.coordinator.request import (
     request,
     written_arrays,
 )
-from controller.federated.coordinator.schedule import (
+from controller.federated.coordinator.shipped import to_evaluate
+from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
+from controller.federated.plan import Plan
+from controller.federated.schedule import (
     Place,
     Work,
     evaluated,
@@ -50,9 +53,6 @@ from controller.federated.coordinator.schedule import (
     next_work,
     trained,
 )
-from controller.federated.coordinator.shipped import to_evaluate
-from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
-from controller.federated.plan import Plan
 from controller.federated.task import OPEN, Phase, Task, TaskState
 
 Float32s = NDArray[np.float32]

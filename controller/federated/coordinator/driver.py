@@ -29,7 +29,12 @@ from controller.federated.coordinator.request import (
     group_of,
     written_arrays,
 )
-from controller.federated.coordinator.schedule import (
+from controller.federated.coordinator.shipped import to_evaluate
+from controller.federated.coordinator.strategy import Strategy, Update
+from controller.federated.coordinator.tail import Tail
+from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
+from controller.federated.plan import Plan
+from controller.federated.schedule import (
     Place,
     Work,
     evaluated,
@@ -37,11 +42,6 @@ from controller.federated.coordinator.schedule import (
     next_work,
     trained,
 )
-from controller.federated.coordinator.shipped import to_evaluate
-from controller.federated.coordinator.strategy import Strategy, Update
-from controller.federated.coordinator.tail import Tail
-from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
-from controller.federated.plan import Plan
 from controller.federated.task import Phase, Task
 
 MOST_ATTEMPTS: Final = 5

@@ -25,10 +25,10 @@ from controller.federated.coordinator.request import (
     request,
     tasks_of,
 )
-from controller.federated.coordinator.schedule import Place
 from controller.federated.evaluation_told import metrics_of
 from controller.federated.exchange import Exchange, Outcome, PhaseRecord
 from controller.federated.plan import Plan
+from controller.federated.schedule import Place
 from controller.federated.task import Phase, Task, TaskState
 
 EVALUATION_DRAW: Final = 1

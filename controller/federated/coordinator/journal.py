@@ -39,9 +39,9 @@ from controller.federated.coordinator.request import (
     fingerprints,
     tasks_of,
 )
-from controller.federated.coordinator.schedule import Place
 from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
 from controller.federated.plan import Plan
+from controller.federated.schedule import Place
 from controller.federated.task import Phase, Task, TaskState, task_id
 
 MOST_ATTEMPTS: Final = 5

@@ -2,8 +2,8 @@
 
 from controller.candidate.grid import rounded
 from controller.federated.coordinator.request import arrays_of, written_arrays
-from controller.federated.coordinator.schedule import Place
 from controller.federated.plan import Plan
+from controller.federated.schedule import Place
 
 
 def to_evaluate(plan: Plan, place: Place, parent: bytes, trained: bytes) -> bytes:

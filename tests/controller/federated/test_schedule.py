@@ -6,14 +6,6 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.federated.coordinator.schedule import (
-    Place,
-    Work,
-    evaluated,
-    failed,
-    next_work,
-    trained,
-)
 from controller.federated.coordinator.selection import (
     drawn,
     generator,
@@ -23,6 +15,14 @@ from controller.federated.coordinator.selection import (
 )
 from controller.federated.exchange import Node
 from controller.federated.plan import EvaluationTable
+from controller.federated.schedule import (
+    Place,
+    Work,
+    evaluated,
+    failed,
+    next_work,
+    trained,
+)
 
 
 def story(rounds: int, table: EvaluationTable) -> list[str]:
