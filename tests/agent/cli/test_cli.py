@@ -150,5 +150,5 @@ def test_ctrl_c_ends_the_agent_in_peace(enrolled: Agent) -> None:
         rest = process.stderr.read()
 
     assert process.returncode == 0
-    assert "Traceback" not in rest
+    assert "Traceback" not in rest, rest
     assert "agent.down" in rest
