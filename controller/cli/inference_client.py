@@ -1,6 +1,7 @@
 """A client of the Open Inference Protocol, as small as `muster predict` needs it."""
 
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 _REMEDIES: Final = {
     400: "Compare the file with the model's signature: `muster model show MODEL/VERSION`.",
     404: "`muster-agent status` on the device says what runs there.",
+    409: "A device learns if its agent.toml has `[training] collect = true`, from a version with a train step.",
     413: "Send fewer rows: --rows.",
     503: "`muster-agent status` on the device says what it waits for.",
 }
@@ -33,25 +35,54 @@ _UNREACHABLE: Final = Remedies(
 )
 
 
-def infer(url: str, model: Named, inputs: Path, rows: int) -> Answer:
+KEPT: Final = "kept"
+"""In an answer, beside what the protocol has: how many rows the device keeps with their truth."""
+
+
+def infer(url: str, model: Named, inputs: Path, rows: int, truth: str = "") -> Answer:
     """The answer of the agent at ``url`` to at most ``rows`` rows of a file.
+
+    With ``truth``, an array of the file, the agent is told then what was true.
 
     Raises:
         CommandFailed: the file is not what the model takes, or the agent does not answer.
     """
     path = "/v2" + place("models", model.model)
     path += place("versions", model.version) if model.version else ""
-    read = _protocol_request if inputs.suffix == ".json" else _arrays
-    given = read(inputs)
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
-        signature = _ask(http, "GET", path)
-        if not isinstance(signature.get("inputs"), list):
-            raise _no_agent(url)
-        content, headers = given, {}
-        if not isinstance(content, bytes):
-            content, length = _request(inputs, signature, content, rows)
-            headers = {HEADER_LENGTH: str(length)}
-        return _ask(http, "POST", f"{path}/infer", content=content, headers=headers)
+        if inputs.suffix == ".json":
+            body = _protocol_request(inputs)
+            _inputs_of(http, path)
+            return _ask(http, "POST", f"{path}/infer", content=body)
+        arrays = dict(_arrays(inputs))
+        told = _truth(inputs, arrays, truth, rows) if truth else None
+        name = f"muster-predict-{uuid.uuid4().hex}" if truth else ""
+        content, length = _request(inputs, _inputs_of(http, path), arrays, rows, name)
+        headers = {HEADER_LENGTH: str(length)}
+        answer = _ask(http, "POST", f"{path}/infer", content=content, headers=headers)
+        if told is None:
+            return answer
+        kept = _ask(http, "POST", f"{path}/feedback", json={"id": name, "truth": told})
+        return {**answer, KEPT: kept.get("kept", 0)}
+
+
+def _inputs_of(http: httpx.Client, path: str) -> list[Any]:
+    inputs = _ask(http, "GET", path).get("inputs")
+    if not isinstance(inputs, list):
+        raise _no_agent(str(http.base_url).rstrip("/"))
+    return inputs
+
+
+def _truth(path: Path, arrays: dict[str, Array], name: str, rows: int) -> list[Any]:
+    """What was true of each row; it is no input, so it is taken out of ``arrays``."""
+    if name not in arrays:
+        there = ", ".join(sorted(arrays)) or "none"
+        raise _bad(f"{path}: no array {name!r}; there are: {there}")
+    found = arrays.pop(name)
+    if found.ndim == 0 or found.dtype.kind not in "biuf":
+        raise _bad(f"{path}: array {name!r} of {found.dtype}: a number for each row is wanted")
+    told: list[Any] = found[:rows].tolist()
+    return told
 
 
 def as_rows(answer: Answer, url: str) -> list[dict[str, object]]:
@@ -110,10 +141,9 @@ def _read(path: Path) -> bytes:
 
 
 def _request(
-    path: Path, signature: Answer, arrays: Mapping[str, Array], rows: int
+    path: Path, wanted: list[Any], arrays: Mapping[str, Array], rows: int, name: str
 ) -> tuple[bytes, int]:
     """A request in the binary tensor extension, which also takes NaN, and its JSON part's length."""
-    wanted = signature["inputs"]
     if len(wanted) == 1 and len(arrays) == 1:
         arrays = {wanted[0]["name"]: next(iter(arrays.values()))}
     tensors, tails = [], []
@@ -128,7 +158,7 @@ def _request(
                 "parameters": {"binary_data_size": len(tails[-1])},
             }
         )
-    header = json.dumps({"inputs": tensors}).encode()
+    header = json.dumps({"inputs": tensors, **({"id": name} if name else {})}).encode()
     return b"".join((header, *tails)), len(header)
 
 

@@ -22,6 +22,13 @@ def predict(
         str, typer.Option(help="Where the agent serves REST: `muster-agent status` says.")
     ] = URL,
     rows: Annotated[int, typer.Option(min=1, help="Send at most so many rows of an .npz.")] = 10,
+    truth: Annotated[
+        str,
+        typer.Option(
+            metavar="ARRAY",
+            help="The array of the .npz with what was true of each row: the device may learn from it.",
+        ),
+    ] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
     r"""Ask a model on a device for predictions.
@@ -31,6 +38,7 @@ def predict(
 
     ```
     muster predict digits --input photographs.npz
+    muster predict digits --input labelled.npz --truth y --rows 500
     muster predict digits/2 --input request.json --output json \
         --url http://127.0.0.1:8510
     ```
@@ -40,9 +48,11 @@ def predict(
         raise typer.BadParameter(f"{model!r}: a device knows versions, no aliases")
     if not is_address(url, "http", "https"):
         raise typer.BadParameter(f"--url {url!r} is not http://HOST:PORT")
-    from controller.cli.inference_client import as_rows, infer  # noqa: PLC0415 - a quick --help
+    if truth and inputs.suffix == ".json":
+        raise typer.BadParameter("--truth goes with an .npz file")
+    from controller.cli.inference_client import KEPT, as_rows, infer  # noqa: PLC0415 - quick --help
 
-    answer = infer(url, asked, inputs, rows)
+    answer = infer(url, asked, inputs, rows, truth)
     if output is Output.JSON:
         show_json(answer)
         return
@@ -50,3 +60,5 @@ def predict(
     columns = {key: key for key in (shown[0] if shown else {"row": 0})}
     show_rows(shown, columns, output, "no rows")
     say(f"answered by {answer.get('model_name', '?')}/{answer.get('model_version', '?')}")
+    if KEPT in answer:
+        say(f"the device keeps {answer[KEPT]} rows with their truth")

@@ -23,6 +23,26 @@ window_seconds = 2.0
 
 [reporting]
 interval_seconds = 2.0
+
+[training]
+collect = true
+hold_out = 0.3
+"""
+
+RUN_FILE: Final = """\
+# For trying out: a federated run of a single device. fleet_configs/federated.toml has every key.
+[run]
+model = "digits/1"
+rounds = 3
+
+[round]
+minimum_cohort = 1
+
+[training]
+epochs = 50
+
+[evaluation]
+minimum_cohort = 1
 """
 
 
@@ -67,7 +87,7 @@ def example_files() -> Sequence[ExampleFile]:
 
     data = digits.load()
     images, labels = data.holdout_images, data.holdout_labels
-    seen = images[:PHOTOGRAPHS]
+    seen, shown = images[:PHOTOGRAPHS], labels[:PHOTOGRAPHS]
     return [
         ExampleFile("digits-1.onnx", digits.train(data, 1).onnx, "version 1 of a classifier"),
         ExampleFile("digits-2.onnx", digits.train(data, 2).onnx, "a better one"),
@@ -77,8 +97,11 @@ def example_files() -> Sequence[ExampleFile]:
         ExampleFile("photographs.npz", digits.image_file(seen), "what a camera sees"),
         ExampleFile(
             "inverted.npz",
-            digits.image_file(digits.inverted(seen)),
-            "what a camera sees that is set up wrongly",
+            digits.reference_file(digits.inverted(seen), shown),
+            "what a camera sees that is set up wrongly, and what it is",
         ),
-        ExampleFile("agent.toml", AGENT_CONFIG.encode(), "a device that watches closely"),
+        ExampleFile("run.toml", RUN_FILE.encode(), "a federated run"),
+        ExampleFile(
+            "agent.toml", AGENT_CONFIG.encode(), "a device that watches closely, and learns"
+        ),
     ]

@@ -27,13 +27,15 @@ def script(ports: list[int]) -> str:
     api, session, enrolment, rest, rpc = ports
     listening = f"--api-port {api} --session-port {session} --enrolment-port {enrolment}"
     serving = rf"printf '\n[serving]\nrest_port = {rest}\ngrpc_port = {rpc}\n' >> device/agent.toml"
+    back = "muster-agent status | grep -q 'digits/1 (champion), proven'"
     after = {
         "muster serve": AGAIN.format("muster device list > /dev/null 2>&1"),
         "mkdir device": serving,
         "muster-agent run": AGAIN.format("muster device list | grep -q online"),
-        "muster predict digits --input digits/inverted": AGAIN.format(
+        "muster predict digits --input digits/inverted.npz --rows": AGAIN.format(
             "muster drift show digits | grep -q 'mean of image'"
         ),
+        "muster rollout show": AGAIN.format(back),
     }
     lines = ["set -euo pipefail"]
     for command in walk():
@@ -86,6 +88,9 @@ def test_the_walk_in_the_readme_works(tmp_path: Path) -> None:
         "digits/2 -> site=berlin: 1 of 1 proved that they run it",
         "50-percent: passed, 1 released (1 ok, 0 failed, 0 unreachable)",
         "digits-2-1 is rolling back; 1 device goes back",
+        "round 3: 1 of 1 devices count",
+        "came to digits/3",
+        "digits/1, trained on devices: run digits-r1, 3 rounds",
     ):
         assert expected in said, f"no {expected!r} in:\n{said}"
 

@@ -171,3 +171,26 @@ async def test_where_no_agent_answers_it_says_so(predict: Predict, tmp_path: Pat
         assert "[unreachable]" in done.err
     for url in ("http://", "http://[::1", "ftp://h", "http://h:x", "http://h/path", "x" * 100_000):
         await predict("linear", "--input", file, status=2, url=url)
+
+
+async def test_what_was_true_is_told_after_the_answer(predict: Predict, tmp_path: Path) -> None:
+    file = saved(tmp_path, npz(anything=X, y=np.array([0, 1, 2])))
+
+    refused = (await predict("linear", "--input", file, "--truth", "y", status=1)).err
+    assert "[http-409]" in refused
+    assert "collect = true" in refused
+
+
+@pytest.mark.parametrize(
+    ("truth", "said"),
+    [
+        ("z", "no array 'z'; there are: anything, words, y"),
+        ("words", "array 'words' of object: a number for each row is wanted"),
+    ],
+)
+async def test_a_truth_that_is_none_is_not_sent(
+    predict: Predict, tmp_path: Path, truth: str, said: str
+) -> None:
+    file = saved(tmp_path, npz(anything=X, words=np.array(["a"]), y=np.array([0, 1, 2])))
+
+    assert said in (await predict("linear", "--input", file, "--truth", truth, status=1)).err
