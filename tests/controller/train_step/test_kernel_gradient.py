@@ -46,14 +46,18 @@ def computed(e: Emitter, result: str, x: NDArray[Any], gradient: NDArray[Any]) -
     return run_once(RUNTIME, model, [{"x": x, "gradient": gradient}], ["result"])[0]["result"]
 
 
+@pytest.mark.parametrize("dense", ["_dense", "_dense_of_few", "_dense_by_lines"])
 @settings(max_examples=20, deadline=None)
 @given(shape=geometries())
-def test_one_gemm_over_windows_is_a_convolution_with_the_gradient(shape: Geometry) -> None:
+def test_a_product_over_windows_is_a_convolution_with_the_gradient(
+    dense: str, shape: Geometry
+) -> None:
     channels, filters = 2, 3
     x, gradient = normal(4, channels, *shape.size), normal(4, filters, *shape.out, seed=1)
     first, second = Emitter([]), Emitter([])
 
-    windows = kernel_gradient._dense(first, "x", "gradient", shape, channels, filters)
+    of_windows = getattr(kernel_gradient, dense)
+    windows = of_windows(first, "x", "gradient", shape, channels, filters)
     convolution = kernel_gradient._grouped(second, "x", "gradient", shape, channels)
 
     np.testing.assert_allclose(
