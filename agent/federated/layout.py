@@ -176,8 +176,12 @@ def truth_of(layout: Layout, values: Sequence[Any] | Array, rows: int) -> Array:
         given = np.asarray(values)
     except ValueError as error:
         raise TruthUnfit("truth: rows of different lengths") from error
-    if given.dtype.kind not in "iuf" or given.size != math.prod(shape):
-        raise TruthUnfit(f"truth: {given.size} values; {list(shape)} numbers are wanted")
+    if given.dtype.kind not in "iuf":
+        raise TruthUnfit("truth: a value is no number; numbers are wanted")
+    if given.size != math.prod(shape):
+        each = math.prod(field.shape)
+        wanted = f"{rows} x {each}" if each != 1 else f"{rows}"
+        raise TruthUnfit(f"truth: {given.size} values for {rows} rows; {wanted} numbers are wanted")
     if given.ndim > 1 and given.shape != shape:
         raise TruthUnfit(f"truth: of shape {list(given.shape)}; it is {list(shape)}")
     if not np.isfinite(given).all():

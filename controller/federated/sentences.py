@@ -13,6 +13,8 @@ from controller.federated.settling import awaits_version
 from controller.federated.task import Phase, TaskState
 
 MOST_METRICS: Final = 8
+ALL_REPLIED: Final = "everybody has replied"
+"""Why a phase has ended, mostly: then nothing is said of it."""
 FIRST_LOSS: Final = "train_loss_first"
 LAST_LOSS: Final = "train_loss"
 FIRST: Final = ("accuracy", "loss")
@@ -70,7 +72,8 @@ def phase_line(record: PhaseRecord) -> str:
     parts = [_who(record)]
     parts += _measured(shown(record.metrics))
     parts.append(f"{_bytes(record.bytes_down)} down, {_bytes(record.bytes_up)} up")
-    parts.append(f"{(record.ended_ms - record.began_ms) / 1000:.1f} s ({record.why})")
+    seconds = f"{(record.ended_ms - record.began_ms) / 1000:.1f} s"
+    parts.append(seconds if record.why == ALL_REPLIED else f"{seconds} ({record.why})")
     return "; ".join(parts)
 
 

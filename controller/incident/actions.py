@@ -133,7 +133,7 @@ def watched_of(report: DriftReport) -> Watched:
 def _incident(tx: Transaction, incident: str) -> Incident:
     found = tx.incidents.get(incident)
     if found is None:
-        raise NotFound(f"no incident {incident!r}")
+        raise NotFound(f"no incident {incident[:100]!r}", "`muster incident list` shows them.")
     return found
 
 
