@@ -14,7 +14,7 @@ from agent.monitor.counts import Counts
 from agent.runtimes.runtime import Runtime
 from controller.candidate.errors import NoCandidate
 from controller.candidate.gates import candidate_gates
-from controller.candidate.preparation import TrainedParent, prepare
+from controller.candidate.preparation import TrainedParent, given_by_people, prepare
 from controller.candidate.trained import Trained
 from controller.monitor.actions import healthy_windows
 from controller.registry import card
@@ -106,7 +106,8 @@ def register_candidate(
         found = _registered(store, there)
         _propose(store, found.version, act)
         return found
-    bundle = TrainedParent(manifest, _files(blobs, manifest))
+    given = given_by_people(manifest, versions)
+    bundle = TrainedParent(manifest, _files(blobs, manifest, given), given.reference)
     windows = _windows(store, blobs, manifest, since_ms)
     prepared = means.preparing(bundle, trained, windows, means.seed)
     request = _request(bundle, trained, gates or candidate_gates())
@@ -132,11 +133,18 @@ def _registered(store: Store, manifest: Manifest) -> Registered:
         return Registered(show_version(tx, manifest.reference).version, manifest, ())
 
 
-def _files(blobs: BlobStore, manifest: Manifest) -> dict[Role, bytes]:
-    wanted = (Role.MODEL, Role.TRAIN_STEP, Role.GOLDEN, Role.REFERENCE, Role.CARD)
+def _files(blobs: BlobStore, manifest: Manifest, given: Manifest) -> dict[Role, bytes]:
+    """The parent's, but for the golden rows: those are of the version that people have ``given``.
+
+    Each version takes of the rows before it only those that it answers clearly: from candidate to
+    candidate they would become fewer and fewer.
+    """
     if Role.TRAIN_STEP not in manifest.files:
         raise NoCandidate(f"{manifest.reference} has no train step")
-    return {role: b"".join(blobs.read(manifest.files[role].sha256)) for role in wanted}
+    wanted = (Role.MODEL, Role.TRAIN_STEP, Role.REFERENCE, Role.CARD)
+    files = {role: manifest.files[role] for role in wanted}
+    files[Role.GOLDEN] = given.files[Role.GOLDEN]
+    return {role: b"".join(blobs.read(one.sha256)) for role, one in files.items()}
 
 
 def _windows(store: Store, blobs: BlobStore, manifest: Manifest, since_ms: int) -> Sequence[Counts]:

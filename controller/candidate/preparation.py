@@ -12,6 +12,7 @@ import numpy as np
 
 from agent.errors import AgentError
 from agent.inference import golden as golden_file
+from agent.inference.golden import Golden
 from agent.monitor.counts import Counts
 from agent.monitor.reference import read_reference
 from agent.runtimes.runtime import Runtime, Tensors
@@ -37,10 +38,14 @@ from protos.train_step import Loss, TrainStepSpec, renamed
 
 @dataclass(frozen=True, slots=True)
 class TrainedParent:
-    """The version that was trained on: its manifest and the files of its bundle."""
+    """The version that was trained on: its manifest and the files of its bundle.
+
+    ``golden_of`` is the version whose golden rows are among the files.
+    """
 
     manifest: Manifest
     files: Mapping[Role, bytes]
+    golden_of: str
 
     @property
     def spec(self) -> TrainStepSpec:
@@ -53,6 +58,14 @@ class TrainedParent:
         if graph is None:
             raise NoCandidate(f"{self.manifest.reference} has no train step")
         return spec_of(graph)
+
+
+def given_by_people(manifest: Manifest, versions: Sequence[Manifest]) -> Manifest:
+    """The version that somebody registered with reference data, from which this one comes."""
+    known = {one.version: one for one in versions}
+    while manifest.lineage.training_run and manifest.lineage.parent in known:
+        manifest = known[manifest.lineage.parent]
+    return manifest
 
 
 def prepare(
@@ -80,7 +93,8 @@ def prepare(
     onnx = read_onnx(made.onnx, file)
     subject = Subject(manifest.model, file, made.onnx, onnx)
     signature = Signature(manifest.inputs, manifest.outputs)
-    asked = _golden_inputs(parent.files[Role.GOLDEN])
+    before = _golden(parent.files[Role.GOLDEN])
+    asked = before.inputs
     model, trial = run(runtime, subject, asked, gauges, progress)
     try:
         vectors = golden_of(model, subject, signature, asked, trial)
@@ -111,7 +125,7 @@ def prepare(
         parent=manifest.version,
         estimator=profile.estimator,
         training=spec_of(files[Role.TRAIN_STEP]),
-        origin=_origin(parent, trained, windows, made),
+        origin=_origin(parent, trained, windows, made, _turned(parent, signature, before, trial)),
     )
 
 
@@ -132,9 +146,9 @@ def _check_parameters(spec: TrainStepSpec, trained: Trained) -> None:
         )
 
 
-def _golden_inputs(data: bytes) -> Tensors:
+def _golden(data: bytes) -> Golden:
     try:
-        return golden_file.decode(data).inputs
+        return golden_file.decode(data)
     except AgentError as error:
         raise NoCandidate(f"the parent's golden vectors: {error.detail}") from error
 
@@ -183,6 +197,21 @@ def _rounding(
     return (f"{off}, which changes {changed} of {len(ours)} golden answers",)
 
 
+def _turned(
+    parent: TrainedParent, signature: Signature, before: Golden, trial: Trial
+) -> Mapping[str, str]:
+    """On how many golden rows it answers otherwise than the version that they were given with."""
+    then, now = predictions(signature, before.outputs), predictions(signature, trial.outputs)
+    if then is None or now is None:
+        return {}
+    changed = int(np.count_nonzero(then != now))
+    return {
+        "golden_of": parent.golden_of,
+        "golden_answers": str(len(now)),
+        "golden_answers_changed": str(changed),
+    }
+
+
 def _judged(manifest: Manifest, trained: Trained, trial: Trial) -> Candidate:
     """The loss can be demanded; it is not compared with the parent's, for being surer may cost some."""
     loss = trained.after.loss
@@ -206,7 +235,11 @@ def _size(made: SteppedModel) -> str:
 
 
 def _origin(
-    parent: TrainedParent, trained: Trained, windows: Sequence[Counts], made: SteppedModel
+    parent: TrainedParent,
+    trained: Trained,
+    windows: Sequence[Counts],
+    made: SteppedModel,
+    turned: Mapping[str, str],
 ) -> Origin:
     files = parent.manifest.files
     facts = {
@@ -219,6 +252,7 @@ def _origin(
         "predictions_profiled": str(sum(one.rows for one in windows)),
         "step_bytes": str(len(made.step)),
         "step_levels": str(made.levels),
+        **turned,
     }
     before, after = trained.before.loss, trained.after.loss
     if before is not None and after is not None and parent.spec.loss is not Loss.NLL:

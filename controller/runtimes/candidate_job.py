@@ -35,7 +35,7 @@ class CandidateJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to make a candidate of, and within which limits.
 
     Attributes:
-        manifest, files: the parent, and of its files what is needed.
+        manifest, files, golden_of: a ``TrainedParent``.
         seed: of the randomness that thresholds are calibrated with.
         seconds: of processor time and of wall time, after which the kernel ends the process.
         memory_bytes: what it may take beyond the job itself.
@@ -43,6 +43,7 @@ class CandidateJob(msgspec.Struct, frozen=True, kw_only=True):
 
     manifest: Manifest
     files: Mapping[Role, bytes]
+    golden_of: str
     run: str
     round: int
     parameters: Mapping[str, Array]
@@ -58,7 +59,7 @@ class CandidateJob(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def parent(self) -> TrainedParent:
         """The version that was trained on."""
-        return TrainedParent(self.manifest, self.files)
+        return TrainedParent(self.manifest, self.files, self.golden_of)
 
     @property
     def trained(self) -> Trained:
@@ -91,6 +92,7 @@ def candidate_job(
     return CandidateJob(
         manifest=parent.manifest,
         files=parent.files,
+        golden_of=parent.golden_of,
         run=trained.run,
         round=trained.round,
         parameters={

@@ -8,6 +8,7 @@ from agent.monitor.finding import Verdict
 from agent.monitor.reference import read_reference
 from agent.monitor.verdict import judge
 from agent.runtimes.onnx import OnnxRuntime
+from controller.candidate.actions import Means, here, register_candidate
 from controller.candidate.errors import NoCandidate
 from controller.candidate.gates import candidate_gates
 from controller.candidate.model import parameters_of
@@ -116,6 +117,14 @@ def test_metrics_are_those_of_what_devices_hold_out_beside_the_parents_on_the_sa
     assert "* examples that 4 devices hold out: 600 rows" in page
     assert "* federated:devices: 4" in page
     assert "* federated:rounds: 3" in page
+    golden = decode(told.file(Role.GOLDEN))
+    changed = np.count_nonzero(
+        golden.outputs["label"] != answered(golden.inputs["x"], TURNED)["label"]
+    )
+    assert changed > 0
+    assert f"* federated:golden_answers: {len(golden.inputs['x'])}" in page
+    assert f"* federated:golden_answers_changed: {changed}" in page
+    assert "* federated:golden_of: things/1" in page
     assert f"* federated:parent_profile: {sha256(told.profile)}" in page
     assert "Tells things apart." in page
     assert "* three kinds" in page
@@ -255,3 +264,19 @@ def test_parameters_that_are_not_the_parents_make_no_candidate(told: Fleet) -> N
     ):
         with pytest.raises(NoCandidate, match=says):
             told.candidate(trained(run="run-99", parameters=parameters))
+
+
+def test_a_candidate_of_a_candidate_has_as_many_golden_rows_as_were_once_given() -> None:
+    fleet = Fleet()
+    first = fleet.candidate(trained(parameters={"w": 0.02 * TURNED}))  # which is sure of little
+    fleet.registry.publish(first)
+    registry = fleet.registry
+    means = Means(registry.store, registry.blobs, here(registry.runtime), 3)
+    second = register_candidate(means, "things/2", trained(run="run-8"), "ann", 2.0)
+
+    rows = [len(decode(fleet.file(Role.GOLDEN, one)).inputs["x"]) for one in (first, second)]
+    page = markdown(fleet.file(Role.CARD, second))
+
+    assert second.manifest.lineage.parent == 2
+    assert rows[1] > rows[0]
+    assert "* federated:golden_of: things/1" in page
