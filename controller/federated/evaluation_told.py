@@ -10,6 +10,11 @@ SUMS: Final = "sums/"
 """What begins so is for programs: ``sums/confusion/3``."""
 
 
+_OF_DEVICES: Final = frozenset(one.name.replace("_", "-") for one in fields(Evaluation)) - {
+    "examples"
+}
+
+
 def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
     """What is told of it; nothing if no device has told anything."""
     if not evaluation.examples:
@@ -44,5 +49,9 @@ def evaluation_of(metrics: Mapping[str, float]) -> Evaluation:
 
 
 def shown(metrics: Mapping[str, float]) -> Mapping[str, float]:
-    """Those that are for people."""
-    return {key: value for key, value in metrics.items() if not key.startswith(SUMS)}
+    """Those that are for people: no sums, nor means of them over devices that an app has asked."""
+    return {
+        key: value
+        for key, value in metrics.items()
+        if not key.startswith(SUMS) and key not in _OF_DEVICES
+    }

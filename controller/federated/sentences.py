@@ -69,6 +69,8 @@ def _needed(account: RunAccount) -> int:
 
 def phase_line(record: PhaseRecord) -> str:
     """What came of a phase: who, how good, how many bytes, how long and why it ended."""
+    if record.phase is Phase.QUERY and not record.selected:
+        return f"{record.eligible} devices are ready"
     parts = [_who(record)]
     parts += _measured(shown(record.metrics))
     parts.append(f"{_bytes(record.bytes_down)} down, {_bytes(record.bytes_up)} up")
@@ -102,8 +104,6 @@ def _what(record: PhaseRecord) -> str:
 
 
 def _who(record: PhaseRecord) -> str:
-    if record.phase is Phase.QUERY and not record.selected:
-        return f"{record.eligible} devices are ready"
     ready = "" if record.eligible == record.selected else f" of {record.eligible} ready"
     parts = [f"{record.admitted} of {record.selected} devices{ready} count"]
     told = {

@@ -55,7 +55,13 @@ def test_what_was_lost_in_training_is_told_from_first_to_last() -> None:
 def test_a_list_of_devices_that_an_app_has_asked_for_is_told_as_such() -> None:
     listed = replace(PHASE, phase=Phase.QUERY, selected=0, eligible=4)
 
-    assert phase_line(listed).startswith("4 devices are ready; ")
+    assert phase_line(listed) == "4 devices are ready"
+
+
+def test_means_of_what_devices_have_counted_tell_nobody_anything() -> None:
+    told = replace(PHASE, metrics={"eval_loss": 0.5, "loss-sum": 9.0, "judged": 3.0})
+
+    assert "; eval_loss 0.5; 8.59 GB down" in phase_line(told)
 
 
 @pytest.mark.parametrize(
