@@ -96,8 +96,9 @@ class Refused(AgentError):
 
     remedy = "The controller said why."
 
-    def __init__(self, code: str, detail: str, remedy: str) -> None:
+    def __init__(self, code: str, detail: str, remedy: str, retry_after_ms: int = 0) -> None:
         super().__init__(detail)
+        self.retry_after_ms = retry_after_ms  # not now, but then; 0: asking again would not help
         self.code = code  # type: ignore[misc]  # the one error whose code comes from outside
         self.remedy = remedy  # type: ignore[misc]
 

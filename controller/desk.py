@@ -3,22 +3,29 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from agent.clock import Clock
 from controller.enrolment import actions as enrolment
 from controller.enrolment.terms import Terms
-from controller.errors import InvalidInput, NotFound
+from controller.errors import InvalidInput, NotFound, TooOften
 from controller.federated.intake.actions import Intake
 from controller.fleet import actions as fleet
 from controller.store.blob_store import BlobStore
 from controller.store.store import Store, Transaction
 from controller.telemetry import actions as telemetry
 from controller.transport.dispatch import Dispatch, stream
+from controller.transport.pace import Pace
+from controller.transport.token_bucket import Rate
 from protos.methods import FACTS, METADATA, READINESS, RENEW, REPLY, UPLOAD
 from protos.v1 import device_pb2, enrolment_pb2
+
+PIECES: Final = Rate(burst=200, per_second=50)
+"""Of replies, of one device: 12 MiB a second in the long run."""
+WORDS: Final = Rate(burst=20, per_second=0.5)
+"""Of one device on whether it would train: an agent looks every five seconds."""
 
 Result = TypeVar("Result")
 
@@ -51,15 +58,19 @@ class FederatedDesk:
         self.intake: Intake | None = None
         self.orders: Orders | None = None
         self._clock = clock
+        self._replies = Pace(PIECES)
+        self._readiness = Pace(WORDS)
 
     async def reply(self, device: str, request: bytes) -> bytes:
         """Takes a piece of a reply to a task."""
+        self._require_patience(self._replies, device)
         if self.intake is None:
             raise NotFound("there are no federated runs here")
         return await asyncio.to_thread(self.intake.reply, device, request, self._now_ms)
 
     async def readiness(self, device: str, payload: bytes) -> None:
         """Takes what the device says of whether it would train."""
+        self._require_patience(self._readiness, device)
         if self.intake is not None:
             await asyncio.to_thread(self.intake.readiness, device, payload, self._now_ms())
 
@@ -67,6 +78,12 @@ class FederatedDesk:
         """Has the device told its task."""
         if self.orders is not None:
             await self.orders.connected(device)
+
+    def _require_patience(self, pace: Pace, device: str) -> None:
+        """Before anything is read, or anybody waits for it."""
+        wait_ms = pace.wait_ms(device, self._clock.monotonic())
+        if wait_ms:
+            raise TooOften(f"device {device!r} asks faster than it may: in {wait_ms} ms", wait_ms)
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)

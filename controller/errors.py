@@ -14,11 +14,13 @@ class ControllerError(Exception):
         code: stable and machine-readable.
         remedy: what a person can do, in plain words: its kind's, unless one is given.
         status: HTTP status.
+        retry_after_ms: not now: the same may be asked again after so long; 0 where it would not help.
     """
 
     code: ClassVar[str] = "controller-error"
     remedy: str = "See the controller's log."
     status: ClassVar[int] = 500
+    retry_after_ms: int = 0
 
     def __init__(self, detail: str = "", remedy: str = "") -> None:
         super().__init__(detail)
@@ -113,6 +115,19 @@ class TooManyCalls(ControllerError):
     code = "too-many-calls"
     remedy = "Wait for the answers to what was asked before."
     status = 429
+    retry_after_ms = 1000
+
+
+class TooOften(ControllerError):
+    """One device asks the same more often than any agent does."""
+
+    code = "too-often"
+    remedy = "Nothing to do: the agent asks again by itself."
+    status = 429
+
+    def __init__(self, detail: str, retry_after_ms: int) -> None:
+        super().__init__(detail)
+        self.retry_after_ms = retry_after_ms
 
 
 class TooManyAttempts(ControllerError):

@@ -6,6 +6,8 @@ A transport looks names up here and carries bytes; it never learns what they mea
 from dataclasses import dataclass
 from typing import Final
 
+from protos.limits import CHUNK_BYTES, KIB, MESSAGE_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -14,6 +16,7 @@ class Method:
     name: str
     grpc_path: str
     idempotent: bool = True  # asking twice is as asking once
+    most_bytes: int = MESSAGE_BYTES  # of a request
 
 
 METADATA: Final = Method("metadata", "/muster.v1.Device/Metadata")
@@ -21,7 +24,7 @@ UPLOAD: Final = Method("upload", "/muster.v1.Device/Upload")
 RENEW: Final = Method("renew", "/muster.v1.Device/Renew", idempotent=False)
 """What ``Enrolment`` serves, too: a device whose certificate is good needs no other door."""
 
-REPLY: Final = Method("reply", "/muster.v1.Device/Reply")
+REPLY: Final = Method("reply", "/muster.v1.Device/Reply", most_bytes=CHUNK_BYTES + KIB)
 """A piece of the reply to a federated task."""
 
 METHODS: Final = {method.name: method for method in (METADATA, UPLOAD, RENEW, REPLY)}
@@ -41,4 +44,5 @@ FACTS: Final = "facts"
 READINESS: Final = "readiness"
 """Subject of a ``Readiness``: whether the device would train, published when a link comes up and when it changes."""
 
-SUBJECTS: Final = frozenset({FACTS, READINESS})
+SUBJECTS: Final = {FACTS: MESSAGE_BYTES, READINESS: 16 * KIB}
+"""With the most bytes that a publication may have."""

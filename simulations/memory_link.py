@@ -233,7 +233,7 @@ def translated(error: ControllerError) -> AgentError:
     told = problem(error)
     if told is None:
         return TransportError(f"the controller failed: {error.code}")
-    return Refused(told.code, told.detail, told.remedy)
+    return Refused(told.code, told.detail, told.remedy, told.retry_after_ms)
 
 
 async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:

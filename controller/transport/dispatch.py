@@ -11,7 +11,8 @@ from typing import Final
 
 from controller.errors import ControllerError, InvalidInput, TooLarge
 from controller.store.blob_store import BlobStore
-from protos.limits import BLOB_BYTES, CHUNK_BYTES, MESSAGE_BYTES
+from protos.limits import BLOB_BYTES, CHUNK_BYTES
+from protos.methods import METHODS, SUBJECTS
 from protos.v1 import common_pb2
 
 Action = Callable[[str, bytes], Awaitable[bytes]]
@@ -66,9 +67,9 @@ class Dispatch:
             InvalidInput: there is no such method.
             TooLarge: the request is.
         """
-        _check_size(method, request)
         if method not in self.actions:
             raise InvalidInput(f"method: {method[:64]!r} is unknown")
+        _check_size(method, request, METHODS[method].most_bytes)
         return await self.actions[method](device, request)
 
     async def fetch(
@@ -94,9 +95,9 @@ class Dispatch:
             InvalidInput: there is no such subject.
             TooLarge: the payload is.
         """
-        _check_size(subject, payload)
         if subject not in self.listeners:
             raise InvalidInput(f"subject: {subject[:64]!r} is unknown")
+        _check_size(subject, payload, SUBJECTS[subject])
         await self.listeners[subject](device, payload)
 
 
@@ -108,7 +109,10 @@ def problem(error: ControllerError) -> common_pb2.Problem | None:
     if error.status >= 500:
         return None
     return common_pb2.Problem(
-        code=error.code, detail=error.detail[:1000], remedy=error.remedy[:500]
+        code=error.code,
+        detail=error.detail[:1000],
+        remedy=error.remedy[:500],
+        retry_after_ms=error.retry_after_ms,
     )
 
 
@@ -127,6 +131,6 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
     return next(pieces, None)
 
 
-def _check_size(name: str, data: bytes) -> None:
-    if len(data) > MESSAGE_BYTES:
-        raise TooLarge(f"{name[:64]}: {len(data)} bytes; {MESSAGE_BYTES} at most")
+def _check_size(name: str, data: bytes, most: int) -> None:
+    if len(data) > most:
+        raise TooLarge(f"{name}: {len(data)} bytes; {most} at most")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/common.proto\x12\tmuster.v1\"7\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\"\'\n\tSignature\x12\r\n\x05keyid\x18\x01 \x01(\t\x12\x0b\n\x03sig\x18\x02 \x01(\x0c\"[\n\x08\x45nvelope\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x14\n\x0cpayload_type\x18\x02 \x01(\t\x12(\n\nsignatures\x18\x03 \x03(\x0b\x32\x14.muster.v1.Signature\"\x8b\x02\n\x0b\x44\x65viceFacts\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x0c\n\x04\x61rch\x18\x02 \x01(\t\x12\n\n\x02os\x18\x03 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x05 \x01(\x04\x12\x11\n\tcpu_count\x18\x06 \x01(\r\x12\x36\n\x08runtimes\x18\x07 \x03(\x0b\x32$.muster.v1.DeviceFacts.RuntimesEntry\x12\x0e\n\x06python\x18\x08 \x01(\t\x12\x10\n\x08timezone\x18\t \x01(\t\x1a/\n\rRuntimesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/common.proto\x12\tmuster.v1\"O\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\x03\"\'\n\tSignature\x12\r\n\x05keyid\x18\x01 \x01(\t\x12\x0b\n\x03sig\x18\x02 \x01(\x0c\"[\n\x08\x45nvelope\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x14\n\x0cpayload_type\x18\x02 \x01(\t\x12(\n\nsignatures\x18\x03 \x03(\x0b\x32\x14.muster.v1.Signature\"\x8b\x02\n\x0b\x44\x65viceFacts\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x0c\n\x04\x61rch\x18\x02 \x01(\t\x12\n\n\x02os\x18\x03 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x05 \x01(\x04\x12\x11\n\tcpu_count\x18\x06 \x01(\r\x12\x36\n\x08runtimes\x18\x07 \x03(\x0b\x32$.muster.v1.DeviceFacts.RuntimesEntry\x12\x0e\n\x06python\x18\x08 \x01(\t\x12\x10\n\x08timezone\x18\t \x01(\t\x1a/\n\rRuntimesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEVICEFACTS_RUNTIMESENTRY']._loaded_options = None
   _globals['_DEVICEFACTS_RUNTIMESENTRY']._serialized_options = b'8\001'
   _globals['_PROBLEM']._serialized_start=37
-  _globals['_PROBLEM']._serialized_end=92
-  _globals['_SIGNATURE']._serialized_start=94
-  _globals['_SIGNATURE']._serialized_end=133
-  _globals['_ENVELOPE']._serialized_start=135
-  _globals['_ENVELOPE']._serialized_end=226
-  _globals['_DEVICEFACTS']._serialized_start=229
-  _globals['_DEVICEFACTS']._serialized_end=496
-  _globals['_DEVICEFACTS_RUNTIMESENTRY']._serialized_start=449
-  _globals['_DEVICEFACTS_RUNTIMESENTRY']._serialized_end=496
+  _globals['_PROBLEM']._serialized_end=116
+  _globals['_SIGNATURE']._serialized_start=118
+  _globals['_SIGNATURE']._serialized_end=157
+  _globals['_ENVELOPE']._serialized_start=159
+  _globals['_ENVELOPE']._serialized_end=250
+  _globals['_DEVICEFACTS']._serialized_start=253
+  _globals['_DEVICEFACTS']._serialized_end=520
+  _globals['_DEVICEFACTS_RUNTIMESENTRY']._serialized_start=473
+  _globals['_DEVICEFACTS_RUNTIMESENTRY']._serialized_end=520
 # @@protoc_insertion_point(module_scope)

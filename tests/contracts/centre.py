@@ -6,7 +6,14 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from controller.errors import Conflict, DeviceRevoked, InvalidInput, NotFound, StoreError
+from controller.errors import (
+    Conflict,
+    DeviceRevoked,
+    InvalidInput,
+    NotFound,
+    StoreError,
+    TooOften,
+)
 from controller.transport.dispatch import Dispatch
 from protos.methods import FACTS, METADATA, READINESS, REPLY, UPLOAD
 from protos.v1 import command_pb2, common_pb2, federated_pb2
@@ -60,6 +67,8 @@ class Centre:
     async def _metadata(self, device: str, request: bytes) -> bytes:
         if request == b"conflict":
             raise Conflict(f"{device} asked for a conflict")
+        if request == b"often":
+            raise TooOften(f"{device} asks too often", 1500)
         if request == b"broken":
             raise StoreError("the disk is on fire")
         return device.encode() + b"/" + request
@@ -72,6 +81,8 @@ class Centre:
     async def _facts(self, device: str, payload: bytes) -> None:
         if payload == b"bad":
             raise InvalidInput("facts: bad")
+        if payload == b"often":
+            raise TooOften("facts: too often", 2500)
         self.entered["publish"].set()
         await self.gate.wait()
         self.heard.append((device, FACTS, payload))

@@ -13,8 +13,9 @@ from agent.federated.record import Task
 from agent.federated.task.pieces import piece_of
 from agent.transport import controller_client
 from agent.transport.link import Link
+from controller.federated.readiness import MOST_MODELS
 from protos.limits import CHUNK_BYTES
-from protos.methods import FACTS, METADATA, UPLOAD
+from protos.methods import FACTS, METADATA, READINESS, REPLY, SUBJECTS, UPLOAD
 from protos.v1 import federated_pb2
 from tests.contracts.centre import (
     BLOB,
@@ -92,6 +93,59 @@ async def test_a_refused_call_says_why_and_what_to_do(link: Link) -> None:
     assert caught.value.code == "conflict"
     assert caught.value.detail == "d1 asked for a conflict"
     assert "decide anew" in caught.value.remedy
+
+
+async def test_who_asks_too_often_is_told_when_to_ask_again(link: Link) -> None:
+    with pytest.raises(Refused) as caught:
+        await link.call(METADATA.name, b"often")
+    with pytest.raises(Refused) as told:
+        await link.publish(FACTS, b"often")
+    with pytest.raises(Refused) as never:
+        await link.call(METADATA.name, b"conflict")
+
+    assert [one.value.code for one in (caught, told)] == ["too-often"] * 2
+    assert [one.value.retry_after_ms for one in (caught, told, never)] == [1500, 2500, 0]
+
+
+async def test_what_is_larger_than_its_kind_ever_is_is_refused_unread(
+    link: Link, centre: Centre
+) -> None:
+    for asking in (
+        link.call(REPLY.name, b"\xff" * (REPLY.most_bytes + 1)),
+        link.publish(READINESS, b"\xff" * (SUBJECTS[READINESS] + 1)),
+    ):
+        with pytest.raises(Refused) as caught:
+            await asking
+        assert caught.value.code == "too-large"
+
+    assert centre.intake.pieces == []
+    assert centre.intake.readiness == {}
+
+
+async def test_the_largest_that_an_agent_ever_sends_is_taken(link: Link, centre: Centre) -> None:
+    piece = federated_pb2.ReplyPiece(
+        task_id="t" * 64,
+        sha256="a" * 64,
+        length=2**63,
+        offset=2**62,
+        data=bytes(CHUNK_BYTES),
+    )
+    told = federated_pb2.ModelReadiness(
+        model="m" * 64,
+        version=2**31 - 1,
+        manifest_sha256="a" * 64,
+        reason="r" * 64,
+        examples=2**53,
+        held_out=2**53,
+    )
+
+    await link.call(REPLY.name, piece.SerializeToString())
+    await link.publish(
+        READINESS, federated_pb2.Readiness(models=[told] * MOST_MODELS).SerializeToString()
+    )
+
+    assert centre.intake.pieces == [("t" * 64, 2**62, CHUNK_BYTES)]
+    assert len(centre.intake.readiness["d1"].models) == MOST_MODELS
 
 
 async def test_a_controller_that_fails_has_not_refused(link: Link) -> None:

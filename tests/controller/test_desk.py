@@ -3,13 +3,17 @@ from datetime import timedelta
 import pytest
 
 from agent.identity.keys import generate_key, public_key, signer
-from controller.desk import DeviceDesk
+from controller.desk import PIECES, WORDS, DeviceDesk
 from controller.enrolment.authority import KeyPair
 from controller.enrolment.terms import Terms
+from controller.errors import InvalidInput, TooOften
+from controller.federated.intake.actions import Intake
 from controller.fleet.device import Device
 from protos.documents import Report
 from protos.envelope import seal
+from protos.methods import READINESS, REPLY
 from protos.v1 import common_pb2, telemetry_pb2
+from simulations.federated.memory_replies import MemoryReplies
 from simulations.memory_controller_blobs import MemoryControllerBlobs
 from simulations.memory_store import MemoryStore
 from tests.controller.rollout.world import START, HandClock
@@ -125,3 +129,27 @@ async def test_what_is_heard_late_of_a_device_without_a_link_does_not_make_it_on
     await send(desk, reading(1))
 
     assert not is_online(store)
+
+
+async def test_a_device_that_floods_is_refused_unread_until_it_has_waited(
+    desk: DeviceDesk, store: MemoryStore
+) -> None:
+    desk.federated.intake = Intake(store, MemoryReplies())
+    dispatch, clock = desk.dispatch(), desk.federated._clock
+    assert isinstance(clock, HandClock)
+    for most, asking in (
+        (int(PIECES.burst), lambda device: dispatch.call(device, REPLY.name, b"?")),
+        (int(WORDS.burst), lambda device: dispatch.publish(device, READINESS, b"\xff")),
+    ):
+        for _ in range(most):
+            with pytest.raises(InvalidInput):
+                await asking("dev-1")
+
+        with pytest.raises(TooOften) as caught:
+            await asking("dev-1")
+        with pytest.raises(InvalidInput):
+            await asking("dev-2")
+
+        clock.at += caught.value.retry_after_ms / 1000
+        with pytest.raises(InvalidInput):
+            await asking("dev-1")

@@ -21,6 +21,9 @@ LOOK_SECONDS: Final = 5.0
 APART_SECONDS: Final = 1.0
 """However often things change, it is told no more often than that."""
 
+MOST_PATIENCE_SECONDS: Final = 600.0
+"""No controller keeps it from telling for longer."""
+
 JITTER: Final = 0.2
 """A fleet that was switched on together does not look together for ever."""
 
@@ -60,17 +63,19 @@ class ReadinessLoop:
         """Never returns."""
         while True:
             self._awake.clear()
+            patience = APART_SECONDS
             try:
                 await self._tell()
             except TransportError as error:
                 log.debug("readiness.untold detail=%s", error.detail)
             except Refused as error:
+                patience = max(patience, min(error.retry_after_ms / 1000, MOST_PATIENCE_SECONDS))
                 log.warning("readiness.refused code=%s detail=%s", error.code, error.detail)
             except AgentError as error:
                 log.warning("readiness.unknown code=%s detail=%s", error.code, error.detail)
             except Exception:
                 log.exception("readiness.broke")
-            await self.clock.sleep(APART_SECONDS)
+            await self.clock.sleep(patience)
             spread = self.rng.uniform(1 - JITTER, 1 + JITTER)
             await sleep_unless(self.clock, LOOK_SECONDS * spread, self._awake)
 

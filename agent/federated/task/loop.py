@@ -27,7 +27,7 @@ from agent.federated.task.actions import (
     look_again,
 )
 from agent.federated.task.declining import flower_error
-from agent.federated.task.pieces import GoOn, Taken, Unwanted, meant, piece_of
+from agent.federated.task.pieces import GoOn, Later, Taken, Unwanted, meant, piece_of
 from agent.transport.backoff import Backoff
 from agent.waiting import sleep_unless
 from protos.v1 import federated_pb2
@@ -39,6 +39,9 @@ MOST_SENDING_SECONDS: Final = 86_400.0
 
 MOST_REST_SECONDS: Final = 30 * 86_400.0
 """No controller sends a device to sleep for longer."""
+
+MOST_PATIENCE_SECONDS: Final = 600.0
+"""No controller has a reply wait for longer before it is sent again."""
 
 LOOK_SECONDS: Final = 10.0
 """So often it looks whether it may go on."""
@@ -114,14 +117,19 @@ class Tries:
         while True:
             self._up.clear()
             step, seconds = await _sent(means, piece_of(task, reply, offset))
-            if not isinstance(step, GoOn):
+            if isinstance(step, Taken | Unwanted):
                 return Receipt(step, seconds)
-            offset = step.offset
-            if step.forward:
-                attempt = 0
-                continue
+            if isinstance(step, GoOn):
+                offset = step.offset
+                if step.forward:
+                    attempt = 0
+                    continue
             if self.clock.monotonic() - began > MOST_SENDING_SECONDS:
                 return Receipt(Unwanted("not-taken", "nobody has taken the reply for a day"))
+            if isinstance(step, Later):
+                longer = 1 + JITTER * self.rng.random()
+                await self.clock.sleep(longer * min(step.seconds, MOST_PATIENCE_SECONDS))
+                continue
             await self._pause(attempt)
             attempt += 1
 
@@ -131,13 +139,15 @@ class Tries:
 
 async def _sent(
     means: Means, piece: federated_pb2.ReplyPiece
-) -> tuple[GoOn | Taken | Unwanted, float]:
+) -> tuple[GoOn | Later | Taken | Unwanted, float]:
     try:
         receipt = await means.uplink.reply(piece)
     except TransportError as error:
         log.info("federated.unsent detail=%s", error.detail)
         return GoOn(piece.offset, forward=False), 0.0
     except Refused as error:
+        if error.retry_after_ms > 0:
+            return Later(error.retry_after_ms / 1000), 0.0
         return Unwanted(error.code, error.detail), 0.0
     return meant(receipt, piece), max(0.0, receipt.next_after_ms / 1000)
 

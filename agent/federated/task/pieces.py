@@ -19,6 +19,13 @@ class GoOn:
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """The controller asks for patience: the same piece again, after so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """The controller has all of it."""
 

@@ -76,4 +76,4 @@ def failure(error: grpc.aio.AioRpcError) -> AgentError:
 
 def refused(problem: common_pb2.Problem) -> Refused:
     """The controller's no, as it said it."""
-    return Refused(problem.code, problem.detail, problem.remedy)
+    return Refused(problem.code, problem.detail, problem.remedy, problem.retry_after_ms)

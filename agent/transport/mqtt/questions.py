@@ -139,7 +139,7 @@ def _taken(answer: Answer) -> Answer:
     match answer.WhichOneof("kind"):
         case "refused":
             problem = answer.refused
-            raise Refused(problem.code, problem.detail, problem.remedy)
+            raise Refused(problem.code, problem.detail, problem.remedy, problem.retry_after_ms)
         case "failed":
             raise TransportError(answer.failed[:500])
         case "body" | "done":

@@ -74,7 +74,7 @@ class Intake:
             task = tx.tasks.get(piece.task)
         refused = objection(task, device, piece, now_ms())
         if task is None or (refused and refused != LATE):
-            log.info("federated.piece-refused device=%s code=%s", device, refused)
+            log.debug("federated.piece-refused device=%s code=%s", device, refused)
             return refusal(refused, task if task and task.device == device else None)
         if refused == LATE:
             return self._late(task)
@@ -111,7 +111,9 @@ class Intake:
         return self._complete(task, length)
 
     def _late(self, task: Task) -> federated_pb2.ReplyReceipt:
-        """Counts it, once."""
+        """Counts it, once; what comes after that costs no transaction."""
+        if task.state is TaskState.LATE:
+            return refusal(LATE)
         with self.store.begin() as tx:
             now = tx.tasks.get(task.id) or task
             after = late(now.state)

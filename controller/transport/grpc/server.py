@@ -17,6 +17,7 @@ from controller.errors import (
     NotAuthenticated,
     NotFound,
     TooManyCalls,
+    TooOften,
 )
 from controller.transport.courier import Endpoint
 from controller.transport.grpc.channel import bind, options, refuse
@@ -136,8 +137,8 @@ class GrpcServer:
             await self._endpoint.admit(device, serial)
             yield device
         except ControllerError as error:
-            # Devices ask for the next root until there is none: that is no news.
-            level = logging.DEBUG if isinstance(error, NotFound) else logging.INFO
+            # Devices ask for the next root until there is none: that is no news, nor is their haste.
+            level = logging.DEBUG if isinstance(error, NotFound | TooOften) else logging.INFO
             log.log(level, "call.refused device=%s code=%s: %s", device, error.code, error.detail)
             await refuse(context, error)
         except asyncio.CancelledError:

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from controller.errors import ControllerError, InvalidInput
+from controller.errors import ControllerError, InvalidInput, TooOften
 from controller.transport.courier import Endpoint
 from controller.transport.dispatch import problem
 from protos.mailbox import Waiting, queued
@@ -100,7 +100,8 @@ class GrpcSession:
             told = problem(error)
             if told is None:
                 raise
-            log.info("publication.refused device=%s code=%s", self.device, error.code)
+            level = logging.DEBUG if isinstance(error, TooOften) else logging.INFO
+            log.log(level, "publication.refused device=%s code=%s", self.device, error.code)
             refusal = device_pb2.Refusal(id=publication.id, problem=told)
             return device_pb2.Downstream(refused=refusal)
         return device_pb2.Downstream(acknowledged=publication.id)

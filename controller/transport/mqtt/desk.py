@@ -7,7 +7,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from controller.errors import ControllerError, InvalidInput, NotFound, TooManyCalls
+from controller.errors import ControllerError, InvalidInput, NotFound, TooManyCalls, TooOften
 from controller.transport import token_bucket as bucket
 from controller.transport.courier import Endpoint
 from controller.transport.device_tasks import DeviceTasks
@@ -133,8 +133,8 @@ class MqttDesk:
                 await self._endpoint.admit(sender.device, sender.serial)
                 answer = await self._done(message, to)
         except ControllerError as error:
-            # Devices ask for the next root until there is none: that is no news.
-            level = logging.DEBUG if isinstance(error, NotFound) else logging.INFO
+            # Devices ask for the next root until there is none: that is no news, nor is their haste.
+            level = logging.DEBUG if isinstance(error, NotFound | TooOften) else logging.INFO
             log.log(
                 level, "call.refused device=%s code=%s: %s", to.device, error.code, error.detail
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec.structs import replace
 
-from agent.errors import StoreError, TransportError
+from agent.errors import Refused, StoreError, TransportError
 from agent.federated.eligibility import Condition, Ground, Terms
 from agent.federated.readiness.loop import ReadinessLoop
 from agent.federated.readiness.message import COUNTS_SECONDS, Heard, Told, is_news, message, told
@@ -87,6 +87,8 @@ class Listener:
     models: tuple[Told, ...] = (READY,)
     up: bool = True
     broken: bool = False
+    patience_ms: int = 0
+    refused: list[float] = field(default_factory=list)
     clock: HandClock = field(default_factory=HandClock)
     heard: list[list[str]] = field(default_factory=list)
     noted: list[tuple[Told, ...]] = field(default_factory=list)
@@ -102,6 +104,9 @@ class Listener:
         await asyncio.sleep(0)
         if not self.up:
             raise TransportError("no link")
+        if self.patience_ms:
+            self.refused.append(self.clock.seconds)
+            raise Refused("too-often", "not now", "", self.patience_ms)
         self.heard.append([one.reason for one in said.models])
 
     @contextlib.asynccontextmanager
@@ -170,6 +175,18 @@ async def test_what_changes_all_the_time_is_told_once_a_second_at_most() -> None
                 await asyncio.sleep(0)
 
     assert 10 < len(listener.heard) <= listener.clock.seconds - began + 1
+
+
+async def test_who_is_asked_for_patience_says_it_then() -> None:
+    listener = Listener(patience_ms=30_000)
+    async with listener.loop() as loop:
+        await listener.until(lambda: len(listener.refused) == 3)
+        listener.patience_ms = 0
+        loop.wake()
+        await listener.until(lambda: len(listener.heard) == 1)
+
+    first, second, third = listener.refused
+    assert min(second - first, third - second, listener.clock.seconds - third) >= 30
 
 
 async def test_without_a_link_it_says_it_as_soon_as_there_is_one() -> None:

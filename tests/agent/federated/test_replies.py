@@ -7,6 +7,7 @@ import numpy as np
 
 from agent.federated.machine import State
 from agent.federated.step_file import StepFile
+from agent.federated.task.loop import MOST_PATIENCE_SECONDS
 from protos.limits import CHUNK_BYTES
 from protos.train_step import Parameter
 from tests.agent.federated.carrying_out import carried_out
@@ -54,6 +55,37 @@ async def test_a_reply_goes_on_where_the_controller_has_it(device: Device, order
     assert 1000 in offsets
     assert len(device.intake.replies["t1"]) > 3 * CHUNK_BYTES
     assert len(device.trainer.jobs) == 1
+
+
+async def test_who_is_asked_for_patience_sends_the_same_again_then(
+    device: Device, orders: Orders
+) -> None:
+    async with device.agent() as loop:
+        device.uplink.patience_ms = 90_000
+        loop.take(orders.task("t1"))
+        await device.until(lambda: device.uplink.put_off == 1)
+        device.uplink.patience_ms = 0
+        loop.link_up()  # it is no link that is missing
+        device.clock.go(89.0)
+        await device.until(lambda: bool(device.clock.sleepers))
+        assert device.intake.pieces == []
+        await device.in_time(lambda: device.state == State.DONE)
+
+    assert 90 <= device.clock.seconds <= 90 * 1.25 + 1
+    assert list(device.intake.replies) == ["t1"]
+
+
+async def test_nobody_is_kept_from_sending_for_longer_than_is_sane(
+    device: Device, orders: Orders
+) -> None:
+    async with device.agent() as loop:
+        device.uplink.patience_ms = 10**15
+        loop.take(orders.task("t1"))
+        await device.until(lambda: device.uplink.put_off == 1)
+        device.uplink.patience_ms = 0
+        await device.in_time(lambda: device.state == State.DONE)
+
+    assert device.clock.seconds <= MOST_PATIENCE_SECONDS * 1.25 + 1
 
 
 async def test_a_reply_that_nobody_wants_is_forgotten(device: Device, orders: Orders) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from agent.errors import AgentError, TransportError
+from agent.errors import AgentError, Refused, TransportError
 from agent.federated.eligibility import Condition, Ground, Terms
 from agent.federated.evaluation import Evaluation
 from agent.federated.loop import TaskLoop
@@ -158,6 +158,8 @@ class PretendUplink:
     blobs: MemoryBlobs
     power: Power
     up: bool = True
+    patience_ms: int = 0
+    put_off: int = 0
     calls: int = 0
     tried: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -171,6 +173,9 @@ class PretendUplink:
 
     async def reply(self, piece: federated_pb2.ReplyPiece) -> federated_pb2.ReplyReceipt:
         await self._call("before a piece")
+        if self.patience_ms:
+            self.put_off += 1
+            raise Refused("too-often", "not now", "", self.patience_ms)
         receipt = self.intake.take(piece)
         self.power.step("after a piece")
         return receipt

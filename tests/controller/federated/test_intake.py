@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -22,6 +23,7 @@ from controller.store.store import Store
 from protos.v1 import federated_pb2
 from simulations.federated.memory_replies import MemoryReplies
 from simulations.memory_store import MemoryStore
+from simulations.memory_store.store import MemoryTransaction
 from tests.contracts.federated_values import PHASE, RUN, TASK
 from tests.contracts.stored import DEVICE
 
@@ -202,6 +204,30 @@ def test_a_reply_after_its_phase_was_closed_is_late_and_counted_once(place: Plac
     assert place.state() is TaskState.LATE
     assert place.counted_late() == 1
     assert place.replies.tasks() == set()
+
+
+class Counting(MemoryStore):
+    """Counts transactions that may write."""
+
+    begun = 0
+
+    def begin(self) -> AbstractContextManager[MemoryTransaction]:
+        self.begun += 1
+        return super().begin()
+
+
+def test_each_further_piece_of_a_late_reply_costs_no_transaction() -> None:
+    store = Counting()
+    place = Place(store)
+    place.close()
+    place.send(0, 500)
+    before = store.begun
+
+    for offset in range(20):
+        assert place.send(offset, offset + 1).refused.code == "late"
+
+    assert store.begun == before
+    assert place.counted_late() == 1
 
 
 def test_a_reply_after_the_deadline_is_late_though_nobody_has_closed_the_phase(
