@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from controller.candidate.grid import rounded
-from controller.federated.coordinator.buffered_driver import BufferedDriver
 from controller.federated.coordinator.driver import Driver
 from controller.federated.coordinator.errors import NoAggregate, Stopped, TooFewDevices
 from controller.federated.coordinator.flower import strategy_of
@@ -20,6 +19,7 @@ from controller.federated.run import RunEvent, RunState, step
 from controller.federated.task import Phase, Task, TaskState
 from protos.flower import message_pb2
 from simulations.federated.memory_exchange import Ledger, MemoryDevice, MemoryExchange
+from tests.controller.federated.coordinator.driving import BUFFERED, WHOLE, drive
 from tests.controller.federated.coordinator.pretend import (
     Learner,
     declining,
@@ -29,15 +29,6 @@ from tests.controller.federated.coordinator.pretend import (
     plan,
     silent,
 )
-
-
-def drive(found: Ledger, how: Plan) -> Ledger:
-    if how.round.mode == "buffered":
-        BufferedDriver(MemoryExchange(found), how, initial()).drive()
-    else:
-        Driver(MemoryExchange(found), how, strategy_of(how, 77), initial()).drive()
-    return found
-
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "FedAvg": {},
@@ -51,8 +42,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "Krum": {"num_malicious_nodes": 1},
     "MultiKrum": {"num_malicious_nodes": 1, "num_nodes_to_select": 4},
 }
-BUFFERED = {"mode": "buffered", "buffer": 3, "concurrency": 5}
-WHOLE = {"before": True, "after": True}
 
 
 @pytest.mark.parametrize("name", [*STRATEGIES, "FedBuff"])
@@ -356,58 +345,3 @@ def test_the_arrays_of_a_round_are_stored_once_and_travel_by_digest() -> None:
     (reference,) = references.pop()
     assert found.blobs[reference.sha256] == initial()
     assert reference.length == len(initial())
-
-
-class TestBuffered:
-    """FedBuff."""
-
-    def test_slow_devices_hold_nobody_up_and_their_updates_weigh_less(self) -> None:
-        several = devices(6)
-        several[0].takes_ms = 700
-        how = plan(run={"rounds": 12}, round={**BUFFERED, "staleness": 20})
-
-        found = drive(ledger(several), how)
-
-        assert found.now_ms - found.phases[0].began_ms < 2_000
-        slow = [task for task in found.tasks.values() if task.device == several[0].name]
-        assert TaskState.ADMITTED in {task.state for task in slow}
-
-    def test_an_update_that_is_too_old_is_refused_or_given_up(self) -> None:
-        several = devices(6)
-        several[0].takes_ms = 700
-        how = plan(run={"rounds": 12}, round={**BUFFERED, "staleness": 1})
-
-        found = drive(ledger(several), how)
-
-        slow = {task.state for task in found.tasks.values() if task.device == several[0].name} - {
-            TaskState.LATE
-        }
-        assert slow <= {TaskState.SILENT, TaskState.REFUSED}
-
-    def test_what_is_counted_adds_up_over_versions(self) -> None:
-        several = [*devices(6), MemoryDevice("cam-8", declining), MemoryDevice("cam-9", silent)]
-        how = plan(run={"rounds": 9}, round=BUFFERED, evaluation={**WHOLE, "every": 3})
-
-        found = drive(ledger(several), how)
-
-        for one in found.phases:
-            parts = (one.admitted, one.declined, one.refused, one.surplus, one.silent)
-            assert sum(parts) == one.selected
-        trained = [one for one in found.phases if one.phase is Phase.TRAIN]
-        assert [one.round for one in trained] == list(range(1, 10))
-        assert [one.admitted for one in trained] == [3] * 9
-        assert not [task for task in found.tasks.values() if task.state is TaskState.POSTED]
-
-    def test_too_few_updates_until_the_deadline_fail_it_in_the_end(self) -> None:
-        several = [*devices(1), *(MemoryDevice(f"dead-{one}", silent) for one in range(4))]
-
-        with pytest.raises(TooFewDevices, match="of 1 devices; 2 are needed"):
-            drive(ledger(several), plan(round=BUFFERED))
-
-    def test_fewer_updates_than_the_buffer_make_a_version_at_the_deadline(self) -> None:
-        several = [*devices(2), *(MemoryDevice(f"dead-{one}", silent) for one in range(2))]
-
-        found = drive(ledger(several), plan(run={"rounds": 1}, round=BUFFERED))
-
-        assert found.phases[0].admitted == 2
-        assert found.phases[0].why == "deadline: 2 of 3 updates had come"
