@@ -153,13 +153,16 @@ def stop(tx: Transaction, run_id: str, actor: str, now: float) -> Run:
 
 
 def resume(tx: Transaction, run_id: str, actor: str, now: float) -> Run:
-    """Goes on from the newest checkpoint.
+    """Goes on from the newest checkpoint; of one that has finished, its version is made anew.
 
     Raises:
         NotFound: there is none of that id.
-        Conflict: it has not stopped or failed, or a run of the model is at work.
+        Conflict: it has not stopped or failed, or a run of the model is at work; or it has finished,
+            and nothing has kept its version from being made.
     """
     run = run_of(tx, run_id)
+    if run.state is RunState.FINISHED and run.candidate is None and run.error:
+        return _put(tx, replace(run, error=""), actor, "federated.resume", now)
     state = step(run.id, run.state, RunEvent.RESUME)
     _require_alone(tx, run)
     going = replace(run, state=state, ended_ms=0, error="")

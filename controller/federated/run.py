@@ -5,7 +5,8 @@ Rules:
 1. A run's state is written before it is acted on.
 2. A coordinator is started for every run that is RUNNING and has none: a run that was cut off goes
    on from its newest checkpoint, with the tasks that stand.
-3. What is at its end stays there; only STOPPED and FAILED runs can be resumed.
+3. What is at its end stays there; only STOPPED and FAILED runs can be resumed. A FINISHED one of which
+   no version could be made stays finished, and its version is tried again.
 4. A missing row is a bug, never weather: ``step`` raises.
 """
 

@@ -162,3 +162,4 @@ def _ending(run: Run) -> Iterator[str]:
             yield "its version is being made"
         case RunState.FINISHED if run.error:
             yield f"no version came of it: {run.error}"
+            yield f"`muster federated resume {run.id}` tries again to make it"

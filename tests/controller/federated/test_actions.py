@@ -11,6 +11,7 @@ from controller.federated.actions import Wish
 from controller.federated.errors import NotTrainableHere
 from controller.federated.run import Run, RunState
 from controller.federated.run_file import BadRunFile
+from controller.federated.settling import awaits_version
 from controller.federated.task import TaskState
 from controller.fleet.device import DeviceStatus
 from controller.registry.version import Model, State, Version
@@ -140,6 +141,21 @@ def test_a_run_is_stopped_and_resumed(store: MemoryStore) -> None:
     assert task.state is TaskState.SILENT
     with store.begin() as tx:
         assert actions.resume(tx, run.id, "ada", START + 3) == run
+
+
+def test_of_a_finished_run_the_version_that_could_not_be_made_is_tried_again(
+    store: MemoryStore,
+) -> None:
+    run = replace(begun(store), state=RunState.FINISHED, arrays_sha256="a" * 64)
+    lost = replace(run, error="the process that made it ended with SIGKILL")
+    with store.begin() as tx:
+        tx.runs.put(lost)
+        assert actions.resume(tx, run.id, "ada", START + 1) == run
+        assert awaits_version(run)
+        for whole in (run, replace(lost, candidate=4)):
+            tx.runs.put(whole)
+            with pytest.raises(Conflict, match="finished"):
+                actions.resume(tx, run.id, "ada", START + 2)
 
 
 def test_a_run_whose_coordinator_can_not_be_kept_going_has_failed(store: MemoryStore) -> None:

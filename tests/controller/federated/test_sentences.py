@@ -115,7 +115,7 @@ def test_the_turnout_counts_who_is_ready_away_or_unready() -> None:
         ),
         (
             replace(RUN, state=RunState.FINISHED, arrays_sha256="a", error="worse"),
-            "no version came of it: worse",
+            "`muster federated resume digits-r1` tries again to make it",
         ),
     ],
 )
