@@ -1,5 +1,6 @@
 """From a canonical inference model to its train-step graph."""
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -172,8 +173,9 @@ def _append_step(
     weight = SAMPLE_WEIGHT if options.sample_weight else ""
     values = append_loss(e, options.loss, plan.output, target, weight, options.huber_delta)
     descent = Descent(options.optimizer, options.proximal, options.weight_decay, options.clip_norm)
+    known = ChainMap(_constants(plan), e.constants)
     seeds = {plan.output: descending(e, descent, values.gradient)}
-    found = backward(e, plan.forward, plan.seen, _constants(plan), seeds, plan.parameters, rules)
+    found = backward(e, plan.forward, plan.seen, known, seeds, plan.parameters, rules)
     gradients = {name: one for name, one in found.items() if one is not None}
     if idle := [name for name in plan.parameters if name not in gradients]:
         raise NoParameters(f"the loss does not depend on {', '.join(map(repr, idle))}")

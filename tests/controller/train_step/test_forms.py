@@ -219,11 +219,8 @@ def convolutions(draw: st.DrawFn) -> tuple[str, dict[str, NDArray[Any]]]:
     return text, weights | ({"bias": normal(groups * each)} if bias else {})
 
 
-@settings(max_examples=25, deadline=None)
-@given(convolution=convolutions())
-def test_a_convolution_of_small_pictures_is_a_product(
-    convolution: tuple[str, dict[str, NDArray[Any]]],
-) -> None:
+def assert_same_gradients(convolution: tuple[str, dict[str, NDArray[Any]]]) -> Mapping[str, int]:
+    """The operators of the step in form."""
     made = canonical(network(*convolution), RUNTIME)
     options = TrainOptions(loss=Loss.MSE, optimizer=Optimizer.MOMENTUM)
     plain, formed = (build_train_step(made, options, RUNTIME, forms=one) for one in (PLAIN, FORMS))
@@ -239,6 +236,48 @@ def test_a_convolution_of_small_pictures_is_a_product(
         np.testing.assert_allclose(
             gradients(formed, found)[parameter], gradient, rtol=1e-4, atol=1e-5
         )
+    return operators(formed)
+
+
+@settings(max_examples=25, deadline=None)
+@given(convolution=convolutions())
+def test_a_convolution_of_small_pictures_is_a_product(
+    convolution: tuple[str, dict[str, NDArray[Any]]],
+) -> None:
+    assert_same_gradients(convolution)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "pads=[1,1,1,1]",
+        "strides=[2,2],pads=[1,1,1,1]",
+        "strides=[2,1],pads=[0,2,1,0]",
+        "strides=[4,3],pads=[3,0,0,3]",
+        "dilations=[3,2],pads=[3,2,3,2]",
+        "strides=[3,1],dilations=[5,1],pads=[12,1,12,1]",
+        "",
+    ],
+)
+def test_a_depthwise_convolution_goes_row_by_row(attributes: str) -> None:
+    text = f"""
+        net (float[N,3,12,10] x) => (float[N,2] y) {{
+            d = Conv<{",".join(["group=3", *filter(None, [attributes])])}>(x, kernels, bias)
+            t = Tanh(d)
+            s = ReduceSum<keepdims=0>(t, axes)
+            y = Gemm(s, head)
+        }}
+    """
+    weights = {
+        "kernels": normal(3, 1, 3, 3),
+        "bias": normal(3),
+        "head": normal(3, 2),
+        "axes": np.array([2, 3]),
+    }
+
+    found = assert_same_gradients((text, weights))
+
+    assert found["Conv"] + found["ConvTranspose"] == 0
 
 
 def test_a_depthwise_convolution_is_a_product_and_a_large_one_is_not() -> None:
@@ -253,7 +292,7 @@ def test_a_depthwise_convolution_is_a_product_and_a_large_one_is_not() -> None:
         made = canonical(network(text, {"kernels": normal(4, 1, 3, 3)}), RUNTIME)
         return operators(build_train_step(made, TrainOptions(loss=Loss.MSE), RUNTIME))
 
-    assert convolved(8)["Conv"] == 0
+    assert convolved(8)["Conv"] == convolved(28)["Conv"] == 0
     assert convolved(32)["Conv"] > 0
 
 

@@ -1,0 +1,42 @@
+"""Nodes that take the place of one."""
+
+from collections.abc import Sequence
+
+from onnx import NodeProto
+
+from controller.train_step.emitter import Attribute, node
+from controller.train_step.forms.forward import Forward
+from controller.train_step.shapes import Axis
+
+
+class Steps:
+    """Nodes that are made one after the other, and the shapes of what they give.
+
+    A length of -k is k times the batch.
+
+    Attributes:
+        nodes: so far.
+    """
+
+    def __init__(self, forward: Forward, batch: Axis) -> None:
+        self.nodes: list[NodeProto] = []
+        self.forward = forward
+        self._batch = batch
+
+    def take(
+        self, operator: str, source: Sequence[str], lengths: Sequence[int], **attributes: Attribute
+    ) -> str:
+        """What an operator makes of its source."""
+        shape = [self._axis(one) for one in lengths]
+        made = self.forward.made(operator, shape)
+        self.nodes.append(node(operator, source, [made], **attributes))
+        return made
+
+    def reshape(self, source: str, lengths: Sequence[int]) -> str:
+        """The same elements."""
+        target = self.forward.emitter.integers([max(one, -1) for one in lengths])
+        return self.take("Reshape", [source, target], lengths)
+
+    def _axis(self, length: int) -> Axis:
+        few, more = self._batch
+        return (length, length) if length >= 0 else (-length * few, -length * more)
