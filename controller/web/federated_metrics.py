@@ -16,6 +16,7 @@ from agent.errors import AgentError
 from agent.federated import eligibility
 from agent.federated import errors as training_errors
 from controller.federated.coordinator import admission
+from controller.federated.coordinator.reach import LEFT, NO_LINK
 from controller.federated.exchange import PhaseRecord
 from controller.federated.nodes import BUSY
 from controller.federated.readiness import DeviceReadiness
@@ -34,6 +35,8 @@ _NOT_BEGUN: Final = frozenset({RunState.PROPOSED, RunState.DISMISSED})
 _CODES: Final = frozenset(
     {
         BUSY,
+        NO_LINK,
+        LEFT,
         *map(str, eligibility.Code),
         *map(str, admission.Code),
         *(

@@ -70,7 +70,9 @@ async def test_of_each_model_the_newest_run_says_what_was_asked_and_what_it_cost
         tx.runs.add_phase("digits-r1", replace(PHASE, refused=1_000))
         tx.runs.put(SECOND)
         tx.runs.add_phase("digits-r2", replace(PHASE, began_ms=PHASE.ended_ms - 9_000))
-        tx.runs.add_phase("digits-r2", replace(judged, reasons={"norm": 2, "too-late": 1, **odd}))
+        tx.runs.add_phase(
+            "digits-r2", replace(judged, reasons={"norm": 2, "no-link": 1, "too-late": 1, **odd})
+        )
         tx.runs.put(replace(SECOND, id="digits-r3", state=RunState.PROPOSED, created_ms=2**42))
     found, _ = await scraped(api)
 
@@ -83,6 +85,7 @@ async def test_of_each_model_the_newest_run_says_what_was_asked_and_what_it_cost
     }
     assert series(found, "muster_federated_reasons") == {
         ("digits", "busy"): 1,
+        ("digits", "no-link"): 1,
         ("digits", "norm"): 3,
         ("digits", "other"): 500,
         ("digits", "too-late"): 1,
