@@ -9,7 +9,7 @@ from controller.fleet_config.reading import read_fleet
 from controller.monitor.total import Sums, Total
 from controller.rollout.gate.evidence import Sample
 from controller.rollout.policy import Metric
-from tests.controller.fleet_config.test_actions import FLEET, enrol, names, reported, world
+from tests.controller.fleet_config.applying import FLEET, enrol, names, reported, world
 from tests.controller.rollout.world import World
 
 ERRORS = Alert("errors", "load", "fleet.error_rate > 0.05 and fleet.devices >= 2", 3600, "critical")

@@ -4,7 +4,7 @@ import doctest
 
 from controller.fleet_config import sentences
 from controller.fleet_config.sentences import applied_lines, plan_lines
-from tests.controller.fleet_config.test_actions import apply, enrol, names, planned, world
+from tests.controller.fleet_config.applying import apply, enrol, names, planned, world
 
 FILE = """
 [fleet]
