@@ -9,6 +9,7 @@ import typer
 from controller.cli.arguments import require_plain
 from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
+from controller.cli.display import growing_display
 from controller.cli.output import (
     CommandFailed,
     Output,
@@ -18,7 +19,6 @@ from controller.cli.output import (
     show_json,
     show_rows,
 )
-from controller.cli.rollout import display
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,8 @@ app = typer.Typer(
 
 RUNS: Final = "/federated/runs"
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="As `list` shows it: digits-r1.")]
+UNDER_WAY: Final = "  under way"
+"""How a line of a run begins that is out of date soon."""
 AGAIN_SECONDS: Final = 2.0
 ENDED: Final = {"stopped", "failed", "finished", "dismissed"}
 
@@ -151,7 +153,7 @@ def watch(
     ```
     """
     deadline = time.monotonic() + seconds
-    with ApiClient() as api, display() as shown:
+    with ApiClient() as api, growing_display(UNDER_WAY) as shown:
         api.get(
             place("federated", "runs", run)
         )  # an address that is wrong is no controller to wait for

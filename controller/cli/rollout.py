@@ -1,9 +1,7 @@
 """`muster rollout`: bringing versions to devices."""
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -11,11 +9,11 @@ import typer
 from controller.cli.arguments import named, number
 from controller.cli.client import ApiClient, place
 from controller.cli.device import moment
+from controller.cli.display import display
 from controller.cli.output import (
     CommandFailed,
     Output,
     OutputOption,
-    console,
     counted,
     note,
     printable,
@@ -193,27 +191,6 @@ def explain(rollout: RolloutArgument) -> None:
         say(printable(f"{stage['name']}: {stage['state']}, {size}"))
         for line in stage["reason"].splitlines():
             say(printable(f"  {line}"))
-
-
-@contextmanager
-def display() -> Iterator[Callable[[str], None]]:
-    """Shows a text that changes: in its place in a terminal, else every new text once."""
-    if sys.stdout.isatty():
-        from rich.live import Live  # noqa: PLC0415 - quick --help
-        from rich.text import Text  # noqa: PLC0415
-
-        with Live(console=console(), refresh_per_second=4) as live:
-            yield lambda text: live.update(Text(text))
-        return
-    told: list[str] = []
-
-    def show_new(text: str) -> None:
-        if told[-1:] != [text]:
-            told.append(text)
-            say(text)
-            sys.stdout.flush()
-
-    yield show_new
 
 
 def _start(api: ApiClient, version: str, selector: str, policy: Mapping[str, Any] | None) -> Any:
