@@ -107,7 +107,8 @@ def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrif
     faulty = [device for device in moved if moved[device].verdict is Verdict.BAD_DATA]
     few = len(moved) < FEW * len(enough) or len(enough) < 2
     broken = set(moved) if few else set(faulty)
-    most = middle((counts[one].rows for one in enough if one not in broken), reference.policy.n_min)
+    rows = [one.rows for device, one in counts.items() if device not in broken]
+    most = middle(rows, reference.policy.n_min)
     others = [
         thinned(one, most or one.rows) for device, one in counts.items() if device not in broken
     ]
@@ -117,8 +118,8 @@ def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrif
         _device(device, counts[device].rows, moved.get(device, alone[device]), most, broken)
         for device in alone
     )
-    rows = together.rows if together else 0
-    return FleetDrift(devices, world, rows, _sentences(devices, world, rows))
+    heard = together.rows if together else 0
+    return FleetDrift(devices, world, heard, _sentences(devices, world, heard))
 
 
 def _device(

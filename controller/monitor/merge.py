@@ -1,6 +1,6 @@
 """Windows of devices, read and merged. Counts of different profiles never merge."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from statistics import median_low
 
@@ -68,12 +68,15 @@ def merged(counts: Iterable[Counts]) -> Counts | None:
     return total
 
 
-def middle(rows: Iterable[int], enough: int) -> int:
+def middle(rows: Collection[int], enough: int) -> int:
     """The rows of the middle device of those that have ``enough``: the most that one counts for.
 
-    The lower of two; 0 if none has enough.
+    The lower of two; of one alone, as many as all others have together. 0 if none has enough.
     """
-    return median_low([one for one in rows if one >= enough] or [0])
+    several = [one for one in rows if one >= enough]
+    if len(several) == 1 and len(rows) > 1:
+        return min(several[0], sum(rows) - several[0]) or several[0]
+    return median_low(several or [0])
 
 
 def thinned(counts: Counts, rows: int) -> Counts:

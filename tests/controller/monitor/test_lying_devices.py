@@ -58,6 +58,16 @@ def test_who_tells_of_very_many_rows_makes_no_change_of_the_world(devices: int) 
     assert found.world.verdict is Verdict.OK
 
 
+def test_who_alone_tells_enough_outvotes_not_the_many_that_tell_a_little() -> None:
+    quiet = fleet(30, shift=1.0, rows=20)
+    assert judge_fleet(REFERENCE, quiet).world.verdict is Verdict.DRIFT
+
+    found = judge_fleet(REFERENCE, quiet | liar())
+
+    assert found.world.verdict is Verdict.DRIFT
+    assert found.world_rows == 2 * 30 * 20
+
+
 def test_it_is_told_whose_rows_count_only_in_part() -> None:
     found = judge_fleet(REFERENCE, fleet(5) | liar())
 
@@ -114,20 +124,19 @@ def test_thinned_back_to_what_they_were_counts_are_the_same(counts: Counts, time
     assert thinned(counts, counts.rows + times) is counts
 
 
-@given(st.lists(windows, min_size=2, max_size=7), st.integers(1, 10**6), st.integers(0, 6))
-@settings(max_examples=40, deadline=None)
-def test_to_tell_of_more_than_the_middle_device_gives_no_more_say(
-    several: list[Counts], times: int, which: int
+@given(
+    st.lists(st.integers(0, 900), min_size=1, max_size=9),
+    st.integers(901, 10**9),
+    st.integers(1, 9),
+)
+@settings(max_examples=100, deadline=None)
+def test_to_tell_of_more_than_all_others_gives_no_more_say_however_many_more(
+    rows: list[int], claimed: int, times: int
 ) -> None:
-    counts = {f"d{at}": one for at, one in enumerate(several)}
-    name = f"d{which % len(several)}"
-    most = middle([one.rows for one in several], ENOUGH)
-    once = told_over(counts[name], 20)
+    most = middle([*rows, claimed], ENOUGH)
 
-    say = thinned(once, most)
-
-    assert middle([one.rows for one in (counts | {name: once}).values()], ENOUGH) >= most
-    assert thinned(told_over(once, times), most) == say
+    assert middle([*rows, claimed * times], ENOUGH) == most
+    assert most <= max(sum(rows), max(rows)) or not sum(rows)
 
 
 @given(
