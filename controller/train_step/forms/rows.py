@@ -65,10 +65,11 @@ def multiply_rows(forward: Forward, conv: NodeProto, shape: Geometry) -> None:
     lengths = [channels, -1, height * width]
     found = steps.take("Transpose", [found], lengths, perm=[1, 0, 2])
     rows = steps.reshape(found, [channels, -count, stride * width])
+    lengths = [channels, -count, len(blocks) * out_width]
+    found = steps.take("MatMul", [rows, _matrix(steps, kernels, shape, blocks)], lengths)
     parts = []
-    for block, matrix in zip(blocks, _matrices(steps, kernels, shape, blocks), strict=True):
-        made = steps.take("MatMul", [rows, matrix], [channels, -count, out_width])
-        made = steps.reshape(made, [channels, -1, count, out_width])
+    for part, block in zip(_apart(steps, found, lengths, len(blocks)), blocks, strict=True):
+        made = steps.reshape(part, [channels, -1, count, out_width])
         parts.append(_in_place(steps, made, block.offset, shape))
     if bias and bias[0]:
         parts.append(steps.reshape(bias[0], [channels, 1, 1, 1]))
@@ -109,28 +110,30 @@ def _in_place(steps: Steps, made: str, offset: int, shape: Geometry) -> str:
     return steps.take("Pad", [made, pads], [shape.groups, -1, height, width])
 
 
-def _matrices(steps: Steps, kernels: str, shape: Geometry, blocks: Sequence[_Block]) -> list[str]:
-    """For each block what its rows are multiplied with, [channels, rows * width, width of the output]."""
-    e, channels, taps = steps.forward.emitter, shape.groups, prod(shape.kernel)
-    inner, outer = shape.strides[0] * shape.size[1], shape.out[1]
+def _apart(steps: Steps, found: str, lengths: Sequence[int], count: int) -> list[str]:
+    """As many parts of equal length, along the last axis."""
+    if count == 1:
+        return [found]
+    each = lengths[-1] // count
+    parts = [steps.named("part", [*lengths[:-1], each]) for _ in range(count)]
+    sizes = steps.forward.emitter.integers([each] * count)
+    steps.nodes.append(node("Split", [found, sizes], parts, axis=len(lengths) - 1))
+    return parts
+
+
+def _matrix(steps: Steps, kernels: str, shape: Geometry, blocks: Sequence[_Block]) -> str:
+    """[channels, rows * width, blocks * width of the output]."""
+    channels, taps = shape.groups, prod(shape.kernel)
+    inner, outer = shape.strides[0] * shape.size[1], len(blocks) * shape.out[1]
     places = _places(steps, shape, blocks)
-    steps.forward.shapes[places] = ((1, 1), (taps, taps), (len(blocks) * inner * outer,) * 2)
+    steps.forward.shapes[places] = ((1, 1), (taps, taps), (inner * outer,) * 2)
     weights = steps.reshape(kernels, [1, channels, taps])
-    whole = [1, channels, len(blocks) * inner * outer]
-    found = steps.take("MatMul", [weights, places], whole)
-    if len(blocks) == 1:
-        return [steps.reshape(found, [channels, inner, outer])]
-    found = steps.reshape(found, [channels, len(blocks), inner, outer])
-    parts = [
-        steps.forward.made("matrix", [(channels,) * 2, (1, 1), (inner,) * 2, (outer,) * 2])
-        for _ in blocks
-    ]
-    steps.nodes.append(node("Split", [found, e.integers([1] * len(blocks))], parts, axis=1))
-    return [steps.reshape(part, [channels, inner, outer]) for part in parts]
+    found = steps.take("MatMul", [weights, places], [1, channels, inner * outer])
+    return steps.reshape(found, [channels, inner, outer])
 
 
 def _places(steps: Steps, shape: Geometry, blocks: Sequence[_Block]) -> str:
-    """[1, taps, blocks * rows * width * width of the output]: 1 where a tap takes a point to a column.
+    """[1, taps, rows * width * blocks * width of the output]: 1 where a tap takes a point to a column.
 
     The runtime computes it when it loads the graph, of what stands here for lines and for columns.
     """
@@ -152,7 +155,7 @@ def _places(steps: Steps, shape: Geometry, blocks: Sequence[_Block]) -> str:
     steps.nodes += [
         node("Add", [e.integers(down), e.integers(across[None, :, None, :])], [taken]),
         node("Reshape", [taken, e.integers([taps, len(blocks), out])], [flat]),
-        node("OneHot", [flat, e.integers([inner]), e.number([0.0, 1.0])], [marked], axis=2),
+        node("OneHot", [flat, e.integers([inner]), e.number([0.0, 1.0])], [marked], axis=1),
         node("Reshape", [marked, e.integers([1, taps, -1])], [places]),
     ]
     return places

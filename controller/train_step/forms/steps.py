@@ -27,10 +27,13 @@ class Steps:
         self, operator: str, source: Sequence[str], lengths: Sequence[int], **attributes: Attribute
     ) -> str:
         """What an operator makes of its source."""
-        shape = [self._axis(one) for one in lengths]
-        made = self.forward.made(operator, shape)
+        made = self.named(operator, lengths)
         self.nodes.append(node(operator, source, [made], **attributes))
         return made
+
+    def named(self, hint: str, lengths: Sequence[int]) -> str:
+        """The name of a value of that shape, to be made."""
+        return self.forward.made(hint, [self._axis(one) for one in lengths])
 
     def reshape(self, source: str, lengths: Sequence[int]) -> str:
         """The same elements."""

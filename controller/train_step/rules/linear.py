@@ -48,8 +48,7 @@ def _of_left(site: Site) -> str:
 def _of_right(site: Site) -> str:
     e, (a, b) = site.emitter, site.node.input
     if site.rank(b) > 2:
-        product = e.op("MatMul", _transposed(site, a), site.gradient)
-        return site.unbroadcast(product, site.output, b)
+        return site.unbroadcast(_batched(site), site.output, b)
     if site.rank(a) == 2:
         return e.op("Gemm", a, site.gradient, transA=1)
     # All leading axes folded into one: one Gemm, instead of a product for each and their sum.
@@ -57,6 +56,18 @@ def _of_right(site: Site) -> str:
     left = e.op("Reshape", a, e.integers([-1, rows]))
     right = e.op("Reshape", site.gradient, e.integers([-1, columns]))
     return e.op("Gemm", left, right, transA=1)
+
+
+def _batched(site: Site) -> str:
+    """By a right side of several matrices; many rows are rather multiplied with the wider of both."""
+    e, (a, b) = site.emitter, site.node.input
+    *_, rows, columns = site.static(b)
+    if site.static(a)[-2] >= 0 or not 0 < columns < rows:
+        return e.op("MatMul", _transposed(site, a), site.gradient)
+    rank = site.rank(site.output)
+    order = [*range(rank - 2), rank - 1, rank - 2]
+    flipped = e.op("MatMul", e.op("Transpose", site.gradient, perm=order), a)
+    return e.op("Transpose", flipped, perm=order)
 
 
 def _transposed(site: Site, name: str) -> str:
