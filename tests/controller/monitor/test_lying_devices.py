@@ -125,7 +125,7 @@ def test_thinned_back_to_what_they_were_counts_are_the_same(counts: Counts, time
 
 
 @given(
-    st.lists(st.integers(0, 900), min_size=1, max_size=9),
+    st.lists(st.integers(1, 900), min_size=1, max_size=9),
     st.integers(901, 10**9),
     st.integers(1, 9),
 )
@@ -136,7 +136,7 @@ def test_to_tell_of_more_than_all_others_gives_no_more_say_however_many_more(
     most = middle([*rows, claimed], ENOUGH)
 
     assert middle([*rows, claimed * times], ENOUGH) == most
-    assert most <= max(sum(rows), max(rows)) or not sum(rows)
+    assert most <= sum(rows)
 
 
 @given(
