@@ -1,10 +1,15 @@
 """A text that changes while somebody watches."""
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from controller.cli.output import console, say
+
+FURTHER: Final = "      "
+"""Begins the further rows of a line that is too long for one."""
 
 
 @contextmanager
@@ -48,21 +53,21 @@ def growing_display(passing: str) -> Iterator[Callable[[str], None]]:
 
 
 def fitting(text: str, width: int, height: int) -> str:
-    """The first line and as many of the last as a terminal of that size has room for."""
-    first, *rest = text.split("\n")
-    room = height - _rows(first, width) - 1
+    """Rows for a terminal of that size: the first line, and as many of the last as there is room for."""
+    first, *rest = (_rows(line, width) for line in text.split("\n"))
+    room = height - len(first) - 1
     kept: list[str] = []
-    for line in reversed(rest):
-        room -= _rows(line, width)
+    for rows in reversed(rest):
+        room -= len(rows)
         if room < 0:
-            kept.append("  …")
+            kept = ["  …", *kept]
             break
-        kept.append(line)
-    return "\n".join([first, *reversed(kept)])
+        kept = [*rows, *kept]
+    return "\n".join([*first, *kept])
 
 
-def _rows(line: str, width: int) -> int:
-    return max(1, -(-len(line) // width))
+def _rows(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent=FURTHER, drop_whitespace=True) or [""]
 
 
 @contextmanager
