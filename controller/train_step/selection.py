@@ -38,6 +38,8 @@ WEIGHTS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
 )
 """Which inputs of an operator are parameters."""
 
+MOST_TOLD: Final = 12
+"""Names of parameters, where one was meant that there is not."""
 _LINEAR: Final = ("Gemm", "MatMul", "Conv", "ConvTranspose")
 _ARITHMETIC: Final = ("Add", "Sub", "Mul", "Div")
 
@@ -109,7 +111,10 @@ def _matching(
         named = {pattern} & floats & used.keys()
         found = named or {name for name in parameters if fnmatchcase(name, pattern)}
         if not found:
-            raise NoParameters(f"no parameter before {output!r} has a name like {pattern!r}")
+            there = ", ".join([*parameters[:MOST_TOLD], *(["…"] if parameters[MOST_TOLD:] else [])])
+            raise NoParameters(
+                f"no parameter before {output!r} has a name like {pattern!r}; there are: {there}"
+            )
         wanted |= found
     return [name for name in used if name in wanted]
 

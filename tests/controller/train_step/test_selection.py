@@ -103,6 +103,9 @@ def test_a_name_selects_what_no_pattern_does() -> None:
     assert selected(transformer(), ("half",)) == ["half"]
     with pytest.raises(NoParameters, match="no parameter before 'logits' has a name like 'hal\\*'"):
         selected(transformer(), ("hal*",))
+    there = ", ".join(selected(transformer(), "all")[:3])
+    with pytest.raises(NoParameters, match=f"'heads'; there are: .*{there}"):
+        selected(transformer(), ("heads",))
 
 
 def test_what_the_output_does_not_depend_on_is_not_selected() -> None:
