@@ -48,38 +48,46 @@ def heard(several: Sequence[Evaluation], most: int) -> Evaluation:
     examples = np.array([one.examples for one in told], np.float64)
     weights = np.minimum(examples, min(most, TIMES * median_low(one.examples for one in told)))
     sums: dict[str, Any] = {
-        name: _winsorised(_each(told, name) / examples, weights) for name in _SUMS
+        name: float(weights @ _winsorised(_each(told, name) / examples)) for name in _SUMS
     }
-    judged = round(float(_each(told, "judged") @ (weights / examples)))
-    right = min(judged, round(_winsorised(_each(told, "correct") / examples, weights)))
+    right = weights * _winsorised(_each(told, "correct") / examples)
+    wrong = weights * (_each(told, "judged") / examples) - right
+    judged = round(float(right.sum() + wrong.sum()))
+    correct = min(judged, round(float(right.sum())))
     if not any(one.correct < one.judged for one in told):
-        right = judged
-    plain = Evaluation(int(weights.sum()), judged=judged, correct=right)
-    return replace(plain, **sums, **_counts(told, weights / examples, right, judged - right))
+        correct = judged
+    plain = Evaluation(int(weights.sum()), judged=judged, correct=correct)
+    return replace(plain, **sums, **_counts(told, plain, right, wrong))
 
 
 def _each(told: Sequence[Evaluation], name: str) -> Floats:
     return np.array([getattr(one, name) for one in told], np.float64)
 
 
-def _winsorised(means: Floats, weights: Floats) -> float:
-    """Σ wᵢ xᵢ, where no x is farther out than others are, too."""
+def _winsorised(means: Floats) -> Floats:
+    """The same, where none is farther out than others are, too."""
     out = max(1, int(SHARE * len(means))) if len(means) >= FEWEST else 0
     order = np.sort(means)
-    return float(weights @ np.clip(means, order[out], order[-1 - out]))
+    return np.clip(means, order[out], order[-1 - out])
 
 
-def _counts(told: Sequence[Evaluation], shares: Floats, right: int, wrong: int) -> dict[str, Any]:
-    """Of all together: what was right, and what was not, in the shares that devices tell."""
+def _counts(
+    told: Sequence[Evaluation], plain: Evaluation, right: Floats, wrong: Floats
+) -> dict[str, Any]:
+    """What was right, and what was not: of each device as much as is believed, as it lies there."""
     confusion, sure, hits = (
-        shares @ np.array([getattr(one, name) for one in told], np.float64)
-        for name in ("confusion", "confidences", "confident_correct")
+        _each(told, name) for name in ("confusion", "confidences", "confident_correct")
     )
-    diagonal = np.zeros(len(confusion), np.bool_)
-    diagonal[:: isqrt(len(confusion)) + 1] = True
-    agreed = _apportioned(np.where(diagonal, confusion, 0), right)
-    confused = _apportioned(np.where(diagonal, 0, confusion), wrong)
-    sure_right, sure_wrong = _apportioned(hits, right), _apportioned(sure - hits, wrong)
+    correct, judged = _each(told, "correct"), _each(told, "judged")
+    of_right = right / np.maximum(correct, 1) * (correct > 0)
+    of_wrong = np.maximum(wrong, 0) / np.maximum(judged - correct, 1) * (judged > correct)
+    diagonal = np.zeros(confusion.shape[1], np.bool_)
+    diagonal[:: isqrt(confusion.shape[1]) + 1] = True
+    missed = plain.judged - plain.correct
+    agreed = _apportioned(np.where(diagonal, of_right @ confusion, 0), plain.correct)
+    confused = _apportioned(np.where(diagonal, 0, of_wrong @ confusion), missed)
+    sure_right = _apportioned(of_right @ hits, plain.correct)
+    sure_wrong = _apportioned(of_wrong @ (sure - hits), missed)
     return {
         "confusion": tuple((agreed + confused).tolist()),
         "confidences": tuple((sure_right + sure_wrong).tolist()),

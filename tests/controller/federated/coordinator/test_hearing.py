@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.federated.evaluation import FARTHEST, Evaluation, evaluated, read_evaluation
+from controller.candidate.trained import metrics_of
 from controller.federated.coordinator.hearing import SHARE, heard
+from controller.registry.metrics import ACCURACY, MACRO_F1
 from protos.train_step import Loss
 
 MOST = 10_000
@@ -128,6 +130,19 @@ def test_one_finite_lie_of_an_error_decides_no_gate(name: str) -> None:
 
     means = [getattr(one, name) / one.examples for one in several]
     assert getattr(found, name) / found.examples <= max(means) + 1e-9
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_one_that_has_all_of_one_kind_wrong_or_right_moves_no_score_of_classes(
+    *, right: bool
+) -> None:
+    several = [told(seed, 100, skill=4.0) for seed in range(9)]
+    alone = metrics_of(heard(several, MOST))
+
+    together = metrics_of(heard([*several, lie(2**40, 0.5, right=right)], MOST))
+
+    for name in (ACCURACY, MACRO_F1):
+        assert together[name] == pytest.approx(alone[name], abs=0.015)
 
 
 def test_no_device_counts_for_more_than_twice_the_examples_of_the_middle_one() -> None:
