@@ -109,11 +109,10 @@ def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrif
     broken = set(moved) if few else set(faulty)
     rows = [one.rows for device, one in counts.items() if device not in broken]
     most = middle(rows, reference.policy.n_min)
-    others = [
+    together = merged(
         thinned(one, most or one.rows) for device, one in counts.items() if device not in broken
-    ]
-    together = merged(others)
-    world = _world(reference, together, len(others))
+    )
+    world = _world(reference, together, len(rows))
     devices = tuple(
         _device(device, counts[device].rows, moved.get(device, alone[device]), most, broken)
         for device in alone
