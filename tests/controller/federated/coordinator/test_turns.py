@@ -8,12 +8,12 @@ from flwr.serverapp.strategy import FedAvg
 
 from controller.candidate.grid import rounded
 from controller.federated.coordinator.driver import Driver
-from controller.federated.coordinator.flower import strategy_of, users_strategy
+from controller.federated.coordinator.flower import users_strategy
 from controller.federated.coordinator.request import arrays_of
 from controller.federated.coordinator.selection import drawn, generator
-from controller.federated.plan import Plan
 from controller.federated.task import Phase
 from simulations.federated.memory_exchange import Ledger, MemoryDevice, MemoryExchange
+from tests.controller.federated.coordinator.driving import drive
 from tests.controller.federated.coordinator.pretend import (
     Floats,
     declining,
@@ -26,11 +26,6 @@ from tests.controller.federated.coordinator.pretend import (
 
 HALF = {"fraction": 0.5}
 EXACTLY = {"over_selection": 1.0, "minimum_cohort": 1}
-
-
-def drive(found: Ledger, how: Plan) -> Ledger:
-    Driver(MemoryExchange(found), how, strategy_of(how, 77), initial()).drive()
-    return found
 
 
 def asked(found: Ledger) -> list[set[str]]:
