@@ -1,22 +1,31 @@
 """``kill -9`` of the controller at many moments: started again, all comes to the same end."""
 
+import asyncio
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agent.install.machine import State
+from agent.runtimes.onnx import OnnxRuntime
+from controller.candidate.actions import here
 from controller.cli.output import CommandFailed
+from controller.home import Home
 from protos.documents import sha256
 from simulations.demo.processes import ProcessFailed, run_command
 from simulations.demo.stage import Device
+from tests.controller.federated.mortal_controller import founded, lived
+from tests.controller.registry.building import classifier
 from tests.end_to_end.conftest import MakeFleet
 from tests.end_to_end.feeder import Feeder
 from tests.end_to_end.fleet import DEADLINE, WINDOW_ROWS, Fleet, model_file, soon
+from tests.end_to_end.running import Running
 
 MODEL = "ripe"
 SPARE = "spare"
@@ -215,6 +224,32 @@ def test_a_controller_killed_at_approvals_publishes_all_of_each_or_nothing(
         assert published(fleet, version)
     fleet.roll_out(SPARE, version, course.device)  # which verifies all of the metadata
     no_request_failed_and_every_row_is_counted(course)
+
+
+def test_a_controller_killed_in_a_federated_run_comes_to_the_same_bits(
+    fleet: Fleet, course: Course, tmp_path: Path
+) -> None:
+    """``tests/controller/federated/test_killed_controller.py`` has all of its moments."""
+    whole = asyncio.run(lived(founded(tmp_path / "whole"), here(OnnxRuntime()))).end
+    fleet.appoint("things")
+    onnx = classifier().SerializeToString()
+    fleet.publish("things", onnx, training={"trainable": "all"})
+    with closing(Home(fleet.stage.home).open_store()) as store:
+        running = Running(fleet, store)
+        running.begin()
+        running.until_closed(1)
+        running.until_something_happens()
+        course.kill()  # of the second round a reply is half there
+        running.until_closed(3)
+        maker = running.maker()
+        course.kill()
+        assert not maker.is_running() or maker.status() == psutil.STATUS_ZOMBIE
+        end = running.end()
+
+    files = {role: whole["files"][role] for role in end["files"]}
+    assert end == {name: whole[name] for name in end} | {"files": files}
+    assert end["waits"]
+    assert fleet.audit_holds()
 
 
 def published(fleet: Fleet, version: int) -> bool | None:

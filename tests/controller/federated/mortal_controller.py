@@ -141,7 +141,7 @@ class Device:
 
 def willing() -> list[Device]:
     """Two that train, and one that does not want to."""
-    return [Device("cam-1"), Device("cam-2"), Device("cam-3", willing=False)]
+    return [Device("lens-1"), Device("lens-2"), Device("lens-3", willing=False)]
 
 
 class Kept:
