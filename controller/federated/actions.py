@@ -16,7 +16,7 @@ from controller.federated.nodes import NodeBook
 from controller.federated.plan import Plan
 from controller.federated.run import Run, RunEvent, RunState, step
 from controller.federated.run_file import BadRunFile, read_plan, stored_plan
-from controller.federated.settling import taken_back
+from controller.federated.settling import awaits_version, taken_back
 from controller.federated.task import TaskState
 from controller.federated.turnout import Turnout, turnout_of
 from controller.fleet.attributes import attributes
@@ -92,6 +92,8 @@ def require_flower() -> None:
 def start(tx: Transaction, wish: Wish, now: float) -> Run:
     """A run that begins at once; ``now`` is Unix seconds.
 
+    It belongs to the open incident of its version, if no other run is at work for that.
+
     Raises:
         BadRunFile: names every line that is wrong.
         NotFound: there is no such version.
@@ -101,7 +103,7 @@ def start(tx: Transaction, wish: Wish, now: float) -> Run:
     """
     made = _made(tx, wish, RunState.RUNNING, now)
     _require_alone(tx, made)
-    begun = replace(made, started_ms=made.created_ms)
+    begun = replace(made, started_ms=made.created_ms, incident=made.incident or _taken_up(tx, made))
     return _put(tx, begun, wish.actor, "federated.start", now)
 
 
@@ -125,6 +127,7 @@ def start_proposed(tx: Transaction, run_id: str, actor: str, now: float) -> Run:
     run = run_of(tx, run_id)
     begun = replace(run, state=step(run.id, run.state, RunEvent.START), started_ms=int(now * 1000))
     _require_alone(tx, run)
+    _taken_up(tx, run)
     return _put(tx, begun, actor, "federated.start", now)
 
 
@@ -248,6 +251,26 @@ def _made(tx: Transaction, wish: Wish, state: RunState, now: float) -> Run:
         reasons=wish.reasons,
         incident=wish.incident,
     )
+
+
+def _taken_up(tx: Transaction, run: Run) -> str:
+    """The open incident of which this is the run from now on; empty if there is none."""
+    for one in tx.incidents.open():
+        before = tx.runs.get(one.run) if one.run else None
+        if before is not None and _stands(tx, before):
+            continue
+        if (one.model, one.version) == (run.model, run.version):
+            tx.incidents.put(replace(one, run=run.id))
+            return one.id
+    return ""
+
+
+def _stands(tx: Transaction, run: Run) -> bool:
+    """Whether a version has come of the run, or is about to, that people have not turned down."""
+    if run.candidate is None:
+        return awaits_version(run)
+    version = tx.registry.version(run.model, run.candidate)
+    return version is not None and version.state not in {State.REJECTED, State.RECALLED}
 
 
 def run_number(run_id: str) -> int:

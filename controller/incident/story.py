@@ -173,10 +173,12 @@ def _of_run(facts: Facts) -> Iterator[StoryEntry]:
     if run is None:
         return
     key = f"run-{run.id}"
-    why = "; ".join(run.reasons)
-    yield _entry(key, run.created_ms, EntryKind.RUN, run.id, f"proposed by {run.created_by}: {why}")
+    by = "" if run.reasons else f" by {run.created_by}"
+    if run.reasons:
+        text = f"proposed by {run.created_by}: {'; '.join(run.reasons)}"
+        yield _entry(key, run.created_ms, EntryKind.RUN, run.id, text)
     if run.started_ms:
-        text = f"started: {run.rounds} rounds over {run.model}/{run.version}"
+        text = f"started{by}: {run.rounds} rounds over {run.model}/{run.version}"
         yield _entry(f"{key}-started", run.started_ms, EntryKind.RUN, run.id, text)
     for phase in facts.phases:
         if phase.phase is Phase.TRAIN:

@@ -14,6 +14,7 @@ from controller.federated.run_file import BadRunFile
 from controller.federated.settling import awaits_version
 from controller.federated.task import TaskState
 from controller.fleet.device import DeviceStatus
+from controller.incident.incident import Incident, IncidentState
 from controller.registry.version import Model, State, Version
 from protos.manifest import Role
 from simulations.memory_store import MemoryStore
@@ -61,6 +62,64 @@ def test_a_run_that_is_started_is_at_work_and_audited(store: MemoryStore) -> Non
     assert record is not None
     entry = record.entry
     assert (entry.actor, entry.action, entry.subject) == ("ada", "federated.start", "digits-r1")
+
+
+INCIDENT = Incident(
+    id="digits-i1", model="digits", version=1, state=IncidentState.OPEN, opened_ms=1
+)
+
+
+def test_a_run_that_somebody_starts_is_the_run_of_the_open_incident(store: MemoryStore) -> None:
+    with store.begin() as tx:
+        tx.incidents.put(INCIDENT)
+        proposed = actions.propose(tx, Wish(SMALLEST, "muster", incident="digits-i1"), START)
+        tx.incidents.put(replace(INCIDENT, run=proposed.id))
+
+    own = begun(store)
+
+    with store.begin() as tx:
+        assert (own.incident, tx.incidents.get("digits-i1")) == (
+            "digits-i1",
+            replace(INCIDENT, run=own.id),
+        )
+        actions.stop(tx, own.id, "ada", START)
+        actions.ended(tx, own.id, START)
+        actions.start_proposed(tx, proposed.id, "ada", START)
+        assert tx.incidents.get("digits-i1") == replace(INCIDENT, run=proposed.id)
+
+
+@pytest.mark.parametrize("changes", [{"version": 2}, {"state": IncidentState.CLOSED}])
+def test_a_run_belongs_to_no_incident_of_something_else(
+    store: MemoryStore, changes: dict[str, object]
+) -> None:
+    with store.begin() as tx:
+        tx.incidents.put(replace(INCIDENT, **changes))  # type: ignore[arg-type]
+
+    assert begun(store).incident == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "incident"), [(State.PUBLISHED, ""), (State.REJECTED, "digits-i1")]
+)
+def test_an_incident_with_a_candidate_that_stands_has_had_its_run(
+    store: MemoryStore, state: State, incident: str
+) -> None:
+    before = begun(store)
+    with store.begin() as tx:
+        tx.registry.put_version(replace(registered("digits", 2), state=state))
+        tx.runs.put(replace(before, state=RunState.FINISHED, candidate=2, arrays_sha256="a"))
+        tx.incidents.put(replace(INCIDENT, run=before.id))
+
+    assert begun(store, now=START + 1).incident == incident
+
+
+def test_an_incident_whose_version_is_being_made_has_had_its_run(store: MemoryStore) -> None:
+    before = begun(store)
+    with store.begin() as tx:
+        tx.runs.put(replace(before, state=RunState.FINISHED, arrays_sha256="a"))
+        tx.incidents.put(replace(INCIDENT, run=before.id))
+
+    assert begun(store, now=START + 1).incident == ""
 
 
 def test_one_run_of_a_model_at_a_time(store: MemoryStore) -> None:

@@ -112,6 +112,14 @@ def test_the_story_is_told_in_order_and_once() -> None:
     ]
 
 
+def test_a_run_that_a_person_has_started_is_told_as_theirs() -> None:
+    own = replace(RUN, reasons=(), created_by="ann")
+
+    _, entries = advanced(INCIDENT, Facts(1_600, before=DRIFT, run=own))
+
+    assert [one.sentence for one in entries] == ["started by ann: 3 rounds over digits/1"]
+
+
 def test_a_controller_that_was_away_tells_all_of_it_at_once() -> None:
     _, entries = advanced(INCIDENT, LIFE[-1][0])
     by_step = {one.key for facts, _ in LIFE for one in advanced(INCIDENT, facts)[1]}
