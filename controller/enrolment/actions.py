@@ -41,6 +41,7 @@ from controller.errors import (
     InvalidInput,
     NotFound,
 )
+from controller.federated.settling import disowned
 from controller.fleet.attributes import flatten
 from controller.fleet.device import Device, DeviceStatus
 from controller.store.store import Transaction
@@ -182,6 +183,8 @@ def renew(
 def revoke(tx: Transaction, device_id: str, actor: str, now: float) -> Device:
     """The device, which may not connect any more. Then cut its link: ``Courier.disconnect``.
 
+    What it has sent in a round that is not closed yet does not count.
+
     Revoking twice is as revoking once.
 
     Raises:
@@ -194,6 +197,8 @@ def revoke(tx: Transaction, device_id: str, actor: str, now: float) -> Device:
         return device
     revoked = replace(device, status=DeviceStatus.REVOKED)
     tx.devices.put(revoked)
+    for task in disowned(tx.tasks.unsettled(), device_id):
+        tx.tasks.put(task)
     _audit(tx, actor, "device.revoke", device_id, now, {"serial": device.certificate_serial})
     log.info("enrolment.revoked device=%s by=%s", device_id, actor)
     return revoked

@@ -8,7 +8,7 @@ from controller.federated.exchange import Outcome
 from controller.federated.readiness import StoredCheckpoint
 from controller.federated.run import Run, RunState
 from controller.federated.run_file import BadRunFile, stored_plan
-from controller.federated.task import Task, TaskEvent, TaskState, next_state
+from controller.federated.task import UNSETTLED, Task, TaskEvent, TaskState, next_state
 
 EVENTS: Final = {
     TaskState.ADMITTED: TaskEvent.ADMIT,
@@ -36,6 +36,13 @@ def settled(task: Task, outcome: Outcome) -> Task:
 def taken_back(tasks: Iterable[Task]) -> Sequence[Task]:
     """Those that were open, closed."""
     return [replace(one, state=TaskState.SILENT) for one in tasks if one.state is TaskState.POSTED]
+
+
+def disowned(tasks: Iterable[Task], device: str) -> Sequence[Task]:
+    """Those of a device that was revoked: whatever it has sent, and nobody has judged, does not count."""
+    why = "the device was revoked"
+    mine = [one for one in tasks if one.device == device and one.state in UNSETTLED]
+    return [replace(one, state=TaskState.REFUSED, code="revoked", reason=why) for one in mine]
 
 
 def needed(run: Run, unsettled: Iterable[Task], checkpoint: StoredCheckpoint | None) -> set[str]:

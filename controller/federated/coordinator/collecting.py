@@ -119,7 +119,7 @@ def collect(
         answers = [
             Answer(task.node, task.replied_ms, isinstance(judgements[task.id], Admitted))
             for task in tasks
-            if task.id in judgements
+            if task.id in judgements and task.state is not TaskState.REFUSED
         ]
         fewest = patience.fewest if patience else 0
         bounds = Bounds(len(tasks), wanted, _deadline_ms(tasks), fewest)
@@ -128,6 +128,7 @@ def collect(
             task.node: judgement
             for task in tasks
             if isinstance(judgement := judgements.get(task.id), Admitted)
+            and task.state is not TaskState.REFUSED
         }
         found, out = _without_outliers(bounds, answers, admitted, cohort, now_ms, missing)
         if isinstance(found, Close):

@@ -26,6 +26,7 @@ from controller.errors import (
     TokenUnknown,
     TokenUsed,
 )
+from controller.federated.task import TaskState
 from controller.fleet.device import DeviceStatus
 from controller.home import MOST_AUTHORITY_BYTES
 from controller.store.store import Store
@@ -33,6 +34,7 @@ from protos.documents import Renewal, Report, sha256
 from protos.envelope import seal
 from protos.v1 import common_pb2, enrolment_pb2
 from simulations.memory_store import MemoryStore
+from tests.contracts.federated_values import RUN, TASK
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
 DAY = 86_400.0
@@ -422,6 +424,29 @@ def test_a_device_is_admitted_until_it_is_revoked(store: Store) -> None:
         admit(tx, device, "1")
     with store.begin() as tx, pytest.raises(DeviceUnknown, match="ghost"):
         admit(tx, "ghost", "1")
+
+
+def test_what_a_revoked_device_has_sent_and_nobody_has_judged_does_not_count(store: Store) -> None:
+    device = enrolled(store, keys.generate_key())
+    states = (TaskState.POSTED, TaskState.REPLIED, TaskState.ADMITTED)
+    tasks = [
+        replace(TASK, id=f"{state}", step=at, device=device, state=state)
+        for at, state in enumerate(states, 1)
+    ]
+    others = replace(TASK, id="others", step=9, device="another", state=TaskState.REPLIED)
+    with store.begin() as tx:
+        tx.runs.put(RUN)
+        tx.tasks.add([*tasks, others])
+        revoke(tx, device, "ada", NOW)
+
+    with store.read() as tx:
+        found = {one.id: (one.state, one.code) for one in tx.tasks.of_run(RUN.id)}
+    assert found == {
+        "posted": (TaskState.REFUSED, "revoked"),
+        "replied": (TaskState.REFUSED, "revoked"),
+        "admitted": (TaskState.ADMITTED, ""),
+        "others": (TaskState.REPLIED, ""),
+    }
 
 
 def test_revoking_twice_is_as_revoking_once(store: Store) -> None:

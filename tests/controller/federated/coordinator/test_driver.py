@@ -16,6 +16,7 @@ from controller.federated.coordinator.request import arrays_of
 from controller.federated.evaluation_told import evaluation_of
 from controller.federated.plan import Plan
 from controller.federated.run import RunEvent, RunState, step
+from controller.federated.settling import disowned
 from controller.federated.task import Phase, Task, TaskState
 from protos.flower import message_pb2
 from simulations.federated.memory_exchange import Ledger, MemoryDevice, MemoryExchange
@@ -345,3 +346,28 @@ def test_the_arrays_of_a_round_are_stored_once_and_travel_by_digest() -> None:
     (reference,) = references.pop()
     assert found.blobs[reference.sha256] == initial()
     assert reference.length == len(initial())
+
+
+def test_a_reply_of_a_device_that_was_revoked_meanwhile_does_not_count() -> None:
+    """Whoever looks has read it already, and waits for others."""
+    several = devices(4)
+    found, alone = ledger(several), ledger([*several[1:], MemoryDevice("cam-0", silent)])
+    exchange = MemoryExchange(found)
+    tasks = exchange.tasks
+
+    def looking(step: int) -> Sequence[Task]:
+        """Once three have replied, the first is revoked."""
+        replied = [one for one in tasks(step) if one.state is TaskState.REPLIED]
+        first = next((one for one in replied if one.device == "cam-0"), None)
+        if first is not None and len(replied) == 3:
+            (found.tasks[first.id],) = disowned([first], "cam-0")
+        return tasks(step)
+
+    exchange.tasks = looking  # type: ignore[method-assign]
+    how = plan(run={"rounds": 1})
+    for one in (exchange, MemoryExchange(alone)):
+        Driver(one, how, strategy_of(how, 77), initial()).drive()
+
+    assert found.final_sha256 == alone.final_sha256
+    refused = [one for one in found.tasks.values() if one.state is TaskState.REFUSED]
+    assert [(one.device, one.code) for one in refused] == [("cam-0", "revoked")]
