@@ -188,10 +188,11 @@ def outliers(
 ) -> dict[Whose, Refused]:
     """Those whose update is more than ``ratio`` times as long as the median of all; 0 is no bound.
 
+    Updates that move nothing are not among these: else many of them would let one as long as it likes.
     ``before`` are lengths of others that counted before, which belong to the median. Of two, nobody can
     say which is out of the way.
     """
-    norms = [*before, *(one.norm for one in admitted.values())]
+    norms = [one for one in (*before, *(each.norm for each in admitted.values())) if one > 0]
     if not ratio or len(norms) < FEWEST_TO_COMPARE:
         return {}
     median = statistics.median(norms)
@@ -201,7 +202,7 @@ def outliers(
             f"its update is {one.norm:.3g} long, the median {median:.3g}; {ratio:g} times at most",
         )
         for whose, one in admitted.items()
-        if one.norm > ratio * median > 0
+        if one.norm > ratio * median
     }
 
 

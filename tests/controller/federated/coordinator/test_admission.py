@@ -155,3 +155,11 @@ def test_an_evaluation_weighs_what_a_device_may_hold(weight: int) -> None:
 
     assert isinstance(found, Refused)
     assert found.code == Code.WEIGHT
+
+
+def test_updates_that_move_nothing_hide_no_long_one() -> None:
+    still = {node: Admitted(10.0, 0.0) for node in range(4)}
+    moved = {node: Admitted(10.0, 1.0) for node in (7, 8, 9)}
+
+    assert set(outliers(still | moved | {10: Admitted(10.0, 100.0)}, 5.0)) == {10}
+    assert outliers(still | moved, 5.0) == {}
