@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from agent.errors import EndlessData, HashMismatch, Refused
+from agent.errors import EndlessData, HashMismatch, Refused, TransportError
 from agent.federated.eligibility import Condition, Terms, objection_to, objection_to_going_on
 from agent.federated.errors import (
     KeepsInterrupting,
@@ -201,6 +201,8 @@ async def bring(means: Means, job: Job) -> None:
     try:
         await means.uplink.fetch(sha256, length)
     except (Refused, HashMismatch, EndlessData) as error:
+        if isinstance(error, Refused) and error.retry_after_ms > 0:
+            raise TransportError(f"{sha256[:12]}: {error.detail}") from error
         raise ParametersLost(f"{sha256[:12]}: {error.detail}") from error
 
 

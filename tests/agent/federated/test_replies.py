@@ -75,6 +75,17 @@ async def test_who_is_asked_for_patience_sends_the_same_again_then(
     assert list(device.intake.replies) == ["t1"]
 
 
+async def test_parameters_that_can_not_be_had_just_now_are_asked_for_again(
+    device: Device, orders: Orders
+) -> None:
+    async with device.agent() as loop:
+        device.uplink.crowded = 2
+        loop.take(orders.task("t1"))
+        await device.in_time(lambda: device.state == State.DONE)
+
+    assert len(device.trainer.jobs) == 1
+
+
 async def test_nobody_is_kept_from_sending_for_longer_than_is_sane(
     device: Device, orders: Orders
 ) -> None:

@@ -160,11 +160,15 @@ class PretendUplink:
     up: bool = True
     patience_ms: int = 0
     put_off: int = 0
+    crowded: int = 0
     calls: int = 0
     tried: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def fetch(self, sha256: str, length: int) -> None:
         await self._call("fetch")
+        if self.crowded:
+            self.crowded -= 1
+            raise Refused("too-many-calls", "32 calls are under way", "", 1000)
         data = self.intake.blobs[sha256]
         writer = self.blobs.writer(sha256, length)
         with contextlib.closing(writer):
