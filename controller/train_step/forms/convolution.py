@@ -22,7 +22,7 @@ from controller.train_step.graph import Attributes, is_standard
 from controller.train_step.rules.geometry import Geometry, geometry
 from controller.train_step.site import Site
 
-MOST_ELEMENTS: Final = 2**20
+MOST_ELEMENTS: Final = 2**19
 """Of the matrix, and of its gradient."""
 
 MOST_POINTS: Final = 100

@@ -17,9 +17,10 @@ from controller.train_step.forms.forward import Forward
 from controller.train_step.forms.steps import Steps
 from controller.train_step.rules.geometry import Geometry
 
-LONGEST_ROW: Final = 64
-LONGEST_OUTPUT: Final = 28
-"""Elements of a row; with more, the matrices are mostly zeros."""
+LONGEST_ROW: Final = 32
+LONGEST_OUTPUT: Final = 16
+"""Elements of a row; with more, the matrices are mostly zeros, and what is kept with the channels
+outermost takes more memory than it saves time."""
 
 FEWEST_POINTS: Final = 65
 """Of a picture: for a smaller one a matrix of all its points is faster."""
