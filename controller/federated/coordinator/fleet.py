@@ -94,7 +94,8 @@ class Fleet:
     ) -> tuple[PhaseRecord, Sequence[Outcome]]:
         """How good the parameters are on what devices hold out: counts, taken together by ``heard``.
 
-        Nodes that are ``busy`` are not asked. Where too few tell, nothing is known.
+        Of the devices that told of the parent, where these are enough: so that like is compared with
+        like, and nobody chooses which of the two it tells of. Nodes that are ``busy`` are not asked. Where too few tell, nothing is known.
 
         Raises:
             Stopped: somebody has stopped the run.
@@ -107,20 +108,32 @@ class Fleet:
         group = group_of(tasks[0]) if tasks else Group(0, 0)
         patience = Patience(self.plan.round.patience, self.plan.evaluation.minimum_cohort)
         found = collect(exchange, step, group.wanted, judged_evaluation, odd_evaluations, patience)
-        told = [
-            one
+        told = {
+            task.id: one
             for task in found.counted
             if (one := found.admitted(task).evaluation) is not None and one.examples
-        ]
+        }
         fewest = self.plan.evaluation.minimum_cohort
         why = found.why if tasks else "nobody was ready to evaluate"
+        before = self._told_before()
+        new = {task.id for task in found.counted if task.id in told and task.node not in before}
+        if not comparable(len(told) - len(new), len(before), len(told), fewest):
+            new = set()
+        if new:
+            why = f"{why}; {len(new)} that told nothing of the parent are left out"
         if tasks and len(told) < fewest:
             why = f"{why}; {len(told)} held examples out, {fewest} are needed: nothing is known"
-            told = []
-        merged = heard(told, self.plan.admission.most_examples)
+            told = {}
+        merged = heard(
+            [told[one] for one in told if one not in new], self.plan.admission.most_examples
+        )
         story = Story(group.eligible, why, metrics_of(merged), began_ms, exchange.now_ms())
-        record = record_of(step, place.round, Phase.EVALUATE, found.tasks, found.outcomes, story)
-        return record, found.outcomes
+        outcomes = [
+            Outcome(one.task, TaskState.SURPLUS) if one.task in new else one
+            for one in found.outcomes
+        ]
+        record = record_of(step, place.round, Phase.EVALUATE, found.tasks, outcomes, story)
+        return record, outcomes
 
     def _ask_to_evaluate(self, place: Place, arrays: bytes, busy: frozenset[int]) -> Sequence[Task]:
         """Those first who have told how good the parent is: so that like is compared with like."""
@@ -142,3 +155,8 @@ class Fleet:
                 tasks = self.exchange.tasks(one.step)
                 return frozenset(task.node for task in tasks if task.state is TaskState.ADMITTED)
         return frozenset()
+
+
+def comparable(same: int, before: int, now: int, fewest: int) -> bool:
+    """Whether ``same`` devices are enough to speak for all that told before, and for all that tell now."""
+    return same >= fewest and 2 * same >= max(before, now)

@@ -9,6 +9,7 @@ from agent.federated.evaluation import Evaluation
 from agent.federated.reply import METRICS, evaluate_reply
 from controller.federated.coordinator.admission import Code
 from controller.federated.coordinator.driver import Driver
+from controller.federated.coordinator.fleet import comparable
 from controller.federated.coordinator.flower import strategy_of
 from controller.federated.evaluation_told import evaluation_of
 from controller.federated.exchange import PhaseRecord
@@ -143,6 +144,38 @@ def test_those_that_told_of_the_parent_are_asked_of_what_came_of_it() -> None:
     told = [{task.node for task in found.tasks.values() if task.step == step} for step in (1, 3)]
     assert told[0] == told[1]
     assert len(told[0]) == 4
+
+
+def test_who_told_nothing_of_the_parent_is_not_compared_with_it() -> None:
+    """It declines the first evaluation, and has all right in the last."""
+    perfect = Evaluation(
+        examples=40,
+        judged=40,
+        correct=40,
+        confusion=(40, *(8 * (0,))),
+        confidences=(*(9 * (0,)), 40),
+        confident_correct=(*(9 * (0,)), 40),
+    )
+
+    def late(message: message_pb2.Message, task: Task) -> bytes:
+        return declining(message, task) if task.round == 0 else liar(perfect)(message, task)
+
+    first, *_, last = evaluation_run(ledger([*devices(4), MemoryDevice("cam-9", late, 10)]))
+
+    assert (first.admitted, first.declined) == (4, 1)
+    assert (last.admitted, last.surplus) == (4, 1)
+    assert last.why.endswith("; 1 that told nothing of the parent are left out")
+    assert first.metrics["examples"] == last.metrics["examples"]
+
+
+@pytest.mark.parametrize(
+    ("same", "before", "now", "enough"),
+    [(2, 3, 4, True), (1, 1, 1, False), (2, 5, 2, False), (2, 2, 5, False), (0, 0, 4, False)],
+)
+def test_those_that_told_of_both_speak_for_all_where_they_are_half_of_them(
+    same: int, before: int, now: int, *, enough: bool
+) -> None:
+    assert comparable(same, before, now, fewest=2) == enough
 
 
 def test_an_evaluation_counts_as_many_examples_as_is_allowed_and_no_more() -> None:
