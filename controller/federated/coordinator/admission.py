@@ -9,12 +9,12 @@ its arrays, and of each how it is encoded, its dtype, shape and length (``protos
 """
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
+from statistics import median_low
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -188,6 +188,7 @@ def outliers(
 ) -> dict[Whose, Refused]:
     """Those whose update is more than ``ratio`` times as long as the median of all; 0 is no bound.
 
+    Of two in the middle the shorter is the median: between them, half of all could make it any length.
     Updates that move nothing are not among these: else many of them would let one as long as it likes.
     ``before`` are lengths of others that counted before, which belong to the median. Of two, nobody can
     say which is out of the way.
@@ -195,7 +196,7 @@ def outliers(
     norms = [one for one in (*before, *(each.norm for each in admitted.values())) if one > 0]
     if not ratio or len(norms) < FEWEST_TO_COMPARE:
         return {}
-    median = statistics.median(norms)
+    median = median_low(norms)
     return {
         whose: Refused(
             Code.NORM_OF_COHORT,

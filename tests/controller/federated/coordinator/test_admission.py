@@ -163,3 +163,9 @@ def test_updates_that_move_nothing_hide_no_long_one() -> None:
 
     assert set(outliers(still | moved | {10: Admitted(10.0, 100.0)}, 5.0)) == {10}
     assert outliers(still | moved, 5.0) == {}
+
+
+@pytest.mark.parametrize("length", [3.1, 100.0, 1e30])
+def test_as_many_liars_as_honest_do_not_make_the_measure(length: float) -> None:
+    assert set(outliers(updates(1, 1, length, length), 3.0)) == {2, 3}
+    assert set(outliers(updates(0, 0, 1, 1, length, length), 3.0)) == {4, 5}
