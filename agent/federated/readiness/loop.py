@@ -49,11 +49,13 @@ class ReadinessLoop:
     _heard: Heard | None = field(init=False, default=None)
     _noted: tuple[Told, ...] | None = field(init=False, default=None)
     _awake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _linked: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     def link_up(self) -> None:
         """A new link is there: whoever is at its other end may have heard nothing."""
         self._heard = None
         self._awake.set()
+        self._linked.set()
 
     def wake(self) -> None:
         """Something has changed that may decide it."""
@@ -63,19 +65,22 @@ class ReadinessLoop:
         """Never returns."""
         while True:
             self._awake.clear()
-            patience = APART_SECONDS
+            self._linked.clear()
+            patience = 0.0
             try:
                 await self._tell()
             except TransportError as error:
                 log.debug("readiness.untold detail=%s", error.detail)
             except Refused as error:
-                patience = max(patience, min(error.retry_after_ms / 1000, MOST_PATIENCE_SECONDS))
+                patience = min(error.retry_after_ms / 1000, MOST_PATIENCE_SECONDS)
                 log.warning("readiness.refused code=%s detail=%s", error.code, error.detail)
             except AgentError as error:
                 log.warning("readiness.unknown code=%s detail=%s", error.code, error.detail)
             except Exception:
                 log.exception("readiness.broke")
-            await self.clock.sleep(patience)
+            await self.clock.sleep(APART_SECONDS)
+            if patience > APART_SECONDS:  # what one controller asks for does not bind the next one
+                await sleep_unless(self.clock, patience - APART_SECONDS, self._linked)
             spread = self.rng.uniform(1 - JITTER, 1 + JITTER)
             await sleep_unless(self.clock, LOOK_SECONDS * spread, self._awake)
 

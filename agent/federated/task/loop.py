@@ -126,15 +126,14 @@ class Tries:
                     continue
             if self.clock.monotonic() - began > MOST_SENDING_SECONDS:
                 return Receipt(Unwanted("not-taken", "nobody has taken the reply for a day"))
-            if isinstance(step, Later):
-                longer = 1 + JITTER * self.rng.random()
-                await self.clock.sleep(longer * min(step.seconds, MOST_PATIENCE_SECONDS))
-                continue
-            await self._pause(attempt)
+            await self._pause(attempt, step.seconds if isinstance(step, Later) else 0.0)
             attempt += 1
 
-    async def _pause(self, attempt: int) -> None:
-        await sleep_unless(self.clock, self.backoff.delay(attempt, self.rng), self._up)
+    async def _pause(self, attempt: int, asked: float = 0.0) -> None:
+        """Returns later, as the controller has ``asked`` or as it is usual; or with a new link."""
+        longer = (1 + JITTER * self.rng.random()) * min(asked, MOST_PATIENCE_SECONDS)
+        pause = max(longer, self.backoff.delay(attempt, self.rng))
+        await sleep_unless(self.clock, pause, self._up)
 
 
 async def _sent(

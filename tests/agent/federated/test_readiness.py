@@ -189,6 +189,17 @@ async def test_who_is_asked_for_patience_says_it_then() -> None:
     assert min(second - first, third - second, listener.clock.seconds - third) >= 30
 
 
+async def test_a_new_link_ends_the_patience_that_the_last_one_asked_for() -> None:
+    listener = Listener(patience_ms=600_000)
+    async with listener.loop() as loop:
+        await listener.until(lambda: len(listener.refused) == 1)
+        listener.patience_ms = 0
+        loop.link_up()
+        await listener.until(lambda: len(listener.heard) == 1)
+
+    assert listener.clock.seconds < 30
+
+
 async def test_without_a_link_it_says_it_as_soon_as_there_is_one() -> None:
     listener = Listener(up=False)
     async with listener.loop() as loop:

@@ -65,14 +65,37 @@ async def test_who_is_asked_for_patience_sends_the_same_again_then(
         loop.take(orders.task("t1"))
         await device.until(lambda: device.uplink.put_off == 1)
         device.uplink.patience_ms = 0
-        loop.link_up()  # it is no link that is missing
-        device.clock.go(89.0)
-        await device.until(lambda: bool(device.clock.sleepers))
-        assert device.intake.pieces == []
         await device.in_time(lambda: device.state == State.DONE)
 
     assert 90 <= device.clock.seconds <= 90 * 1.25 + 1
     assert list(device.intake.replies) == ["t1"]
+
+
+async def test_whoever_is_at_the_end_of_a_new_link_is_asked_at_once(
+    device: Device, orders: Orders
+) -> None:
+    async with device.agent() as loop:
+        device.uplink.patience_ms = 600_000
+        loop.take(orders.task("t1"))
+        await device.until(lambda: device.uplink.put_off == 1)
+        device.uplink.patience_ms = 0
+        loop.link_up()
+        await device.until(lambda: device.state == State.DONE)
+
+    assert device.clock.seconds < 1
+
+
+async def test_who_is_asked_for_next_to_no_patience_has_more(
+    device: Device, orders: Orders
+) -> None:
+    async with device.agent() as loop:
+        device.uplink.patience_ms = 1
+        loop.take(orders.task("t1"))
+        await device.in_time(lambda: device.uplink.put_off == 8)
+        device.uplink.patience_ms = 0
+        await device.in_time(lambda: device.state == State.DONE)
+
+    assert device.clock.seconds > 8
 
 
 async def test_parameters_that_can_not_be_had_just_now_are_asked_for_again(
