@@ -3,7 +3,6 @@
 No framework: it would weigh more than all of this, and answer no faster.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any, Final
@@ -22,6 +21,7 @@ from agent.serving.description import (
     version_of,
 )
 from agent.serving.exposition import Measured, exposition, nothing, of_inference
+from agent.serving.metrics_page import MetricsPage
 from agent.serving.rest_body import COMPRESSED, IDENTITY, Bodies, Receive
 from agent.serving.rest_examples import of_examples, of_feedback
 from agent.serving.rest_request import parse
@@ -66,7 +66,7 @@ class RestApplication:
         self._workers = workers
         self._bodies = Bodies(limit)
         self._collecting = collecting
-        self._measured = measured
+        self._page = MetricsPage(lambda: exposition([*of_inference(hosting), *measured()]))
         self._routes: dict[tuple[str, ...], tuple[str, Answering]] = {
             ("metrics",): ("GET", self._metrics),
             ("v2",): ("GET", self._server),
@@ -172,10 +172,7 @@ class RestApplication:
         return as_json(200, {"name": model, "ready": True})
 
     async def _metrics(self, _: Scope, __: Receive) -> Response:
-        def page() -> bytes:
-            return exposition([*of_inference(self._hosting), *self._measured()])
-
-        return as_text(await asyncio.to_thread(page))
+        return as_text(await self._page.text())
 
     # --- Inference, and what is learnt from ---------------------------------------------------------
 
