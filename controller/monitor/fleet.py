@@ -15,8 +15,9 @@ from typing import Final
 from agent.monitor import thresholds
 from agent.monitor.counts import Counts
 from agent.monitor.finding import Finding, Judgement, Verdict
+from agent.monitor.quality import quality_findings
 from agent.monitor.reference import Reference
-from agent.monitor.verdict import Floors, drift, judge
+from agent.monitor.verdict import Floors, bad_data, drift, judge
 from controller.monitor.merge import merged, middle, thinned
 
 FALSE_DISCOVERIES: Final = 0.05
@@ -92,7 +93,7 @@ def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrif
     Raises:
         ProfileMismatch: counts are of another profile.
     """
-    alone = {device: judge(reference, one) for device, one in sorted(counts.items())}
+    alone = {device: _alone(reference, one) for device, one in sorted(counts.items())}
     enough = {
         device: chance_of(judgement)
         for device, judgement in alone.items()
@@ -119,6 +120,18 @@ def judge_fleet(reference: Reference, counts: Mapping[str, Counts]) -> FleetDrif
     )
     heard = together.rows if together else 0
     return FleetDrift(devices, world, heard, _sentences(devices, world, heard))
+
+
+def _alone(reference: Reference, counts: Counts) -> Judgement:
+    """The device's by itself: too few rows for a verdict on drift can show well that they are faulty.
+
+    Else they would be merged, and make faulty what all others tell.
+    """
+    judgement = judge(reference, counts)
+    if judgement.verdict is not Verdict.INSUFFICIENT_DATA or not counts.rows:
+        return judgement
+    quality = quality_findings(reference, counts)
+    return bad_data(quality, ()) if quality else judgement
 
 
 def _device(

@@ -114,7 +114,7 @@ def test_what_moved_beside_faulty_data_does_not_make_a_device_look_less_likely_h
 
 
 def test_devices_with_too_little_data_say_nothing_and_are_said_to() -> None:
-    counts = fleet(3) | {"slow": profiles.window(np.random.default_rng(1), 20, shift=9.0)}
+    counts = fleet(3) | {"slow": profiles.window(np.random.default_rng(1), 20, shift=2.0)}
 
     found = judge_fleet(REFERENCE, counts)
 

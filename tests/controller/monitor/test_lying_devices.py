@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent.monitor.counts import Counts
 from agent.monitor.finding import Verdict
+from agent.monitor.observer import Observer
 from agent.monitor.reference import CELLS
 from controller.monitor.actions import healthy_windows, profile_report
 from controller.monitor.fleet import judge_fleet
@@ -92,6 +93,54 @@ def test_many_whose_rows_count_only_in_part_are_a_number_and_the_largest() -> No
         "of 3 devices only 300 predictions count, as many as of the middle one: busy5, which told "
         "of 2,100, and others"
     )
+
+
+def nothing_but_nan(rows: int) -> Counts:
+    """What a device tells that has no reading at all."""
+    observer = Observer(REFERENCE)
+    x = np.full((rows, 3), np.nan, np.float32)
+    observer.observe(
+        profiles.inputs(x, profiles.colours(np.random.default_rng(rows), rows)), profiles.answers(x)
+    )
+    return observer.drain()
+
+
+@pytest.mark.parametrize("devices", [5, 20, 60])
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_faulty_data_of_one_row_too_few_to_be_judged_hide_no_drift_and_make_no_fault(
+    devices: int, shift: float
+) -> None:
+    told = fleet(devices, shift=shift)
+
+    found = judge_fleet(REFERENCE, told | {"liar": nothing_but_nan(ENOUGH - 1)})
+
+    assert found.world.verdict is (Verdict.DRIFT if shift else Verdict.OK)
+    assert found.world_rows == devices * 300
+    assert [one.device for one in found.broken] == ["liar"]
+    assert found.broken[0].judgement.verdict is Verdict.BAD_DATA
+    assert any(said.startswith("liar: 100 % of ") for said in found.sentences)
+
+
+def test_faulty_data_of_few_rows_hide_no_drift_where_all_tell_of_few() -> None:
+    quiet = fleet(30, shift=1.0, rows=20)
+
+    found = judge_fleet(REFERENCE, quiet | {"liar": nothing_but_nan(ENOUGH - 1)})
+
+    assert found.world.verdict is Verdict.DRIFT
+    assert [one.device for one in found.broken] == ["liar"]
+
+
+@pytest.mark.parametrize("rows", [1, 5, 20, ENOUGH - 1])
+def test_one_bad_reading_of_a_device_that_tells_of_few_rows_is_no_fault(rows: int) -> None:
+    few = nothing_but_nan(1)
+    if rows > 1:
+        few += profiles.window(np.random.default_rng(rows), rows - 1)
+
+    found = judge_fleet(REFERENCE, fleet(20) | {"few": few})
+
+    assert found.broken == ()
+    assert found.world.verdict is Verdict.OK
+    assert found.sentences[-1] == "1 of 21 devices have too little data to judge"
 
 
 # --- Laws -----------------------------------------------------------------------------------------
