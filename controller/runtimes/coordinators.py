@@ -7,6 +7,7 @@ devices be told by a byte on its standard output. What it says stands in ``FOLDE
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ class Coordinator(Protocol):
         ...
 
     def kill(self) -> None:
-        """Ends it at once. Harmless if it has ended."""
+        """Ends it at once, with what it has started. Harmless if it has ended."""
         ...
 
 
@@ -70,7 +71,7 @@ class CoordinatorProcesses:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the controller, which ends it
+                start_new_session=True,  # Ctrl-C is for the controller, which ends the group
             )
         except OSError as error:
             raise StoreError(f"a coordinator can't be started: {error.strerror}") from error
@@ -102,12 +103,13 @@ class CoordinatorProcess:
 
     async def ended(self) -> int:  # noqa: D102
         status = await self._process.wait()
+        self.kill()  # what it leaves behind
         await self._listening
         return status
 
     def kill(self) -> None:  # noqa: D102
         with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _listen(self, tell: Callable[[], None]) -> None:
         pipe = self._process.stdout

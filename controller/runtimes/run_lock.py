@@ -20,8 +20,11 @@ log = logging.getLogger(__name__)
 def alone(folder: Path, run: str) -> Iterator[None]:
     """The block is nobody else's; the kernel frees it with this process.
 
+    What this process forks does not hold the lock after it, and nothing else here may open its file:
+    who closes it gives the lock up.
+
     Raises:
-        StoreError: the folder can't be written.
+        StoreError: the folder can't be written, or its file system has no locks.
     """
     path = folder / f"{run}.lock"
     try:
@@ -31,10 +34,17 @@ def alone(folder: Path, run: str) -> Iterator[None]:
         raise StoreError(f"{path}: {error.strerror}") from error
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("coordinator.waits run=%s: another one is still there", run)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _lock(lock, run)
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
         yield
     finally:
         os.close(lock)
+
+
+def _lock(lock: int, run: str) -> None:
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # POSIX allows either
+        log.warning("coordinator.waits run=%s: another one is still there", run)
+        fcntl.lockf(lock, fcntl.LOCK_EX)

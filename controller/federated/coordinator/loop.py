@@ -9,10 +9,12 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -54,9 +56,8 @@ def main(words: Sequence[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
-    news, telling = threading.Event(), os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    threading.Thread(target=_listen, args=(news,), name="news", daemon=True).start()
+    news, (hearing, telling) = threading.Event(), _own_pipes()
+    threading.Thread(target=_listen, args=(hearing, news), name="news", daemon=True).start()
     sys.path.insert(0, str(given.home / APPS))
     home = Home(given.home)
     try:
@@ -147,10 +148,27 @@ def _imported(name: str) -> object:
         raise AppUnfit(f"{name} can't be imported: {type(error).__name__}: {error}") from error
 
 
-def _listen(news: threading.Event) -> None:
-    """Every byte is news; the end of them is the end of this process."""
-    while os.read(sys.stdin.fileno(), 4096):
+def _own_pipes() -> tuple[int, int]:
+    """Standard input and output, to hear and to tell: of this process alone.
+
+    A process that an app has started and that outlives this one would else hold them open, and the
+    controller would not see that the coordinator has ended.
+    """
+    hearing, telling = os.dup(sys.stdin.fileno()), os.dup(sys.stdout.fileno())
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(nothing, sys.stdin.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for pipe in (hearing, telling):
+        os.register_at_fork(after_in_child=partial(os.dup2, nothing, pipe))
+    return hearing, telling
+
+
+def _listen(hearing: int, news: threading.Event) -> None:
+    """Every byte is news; the end of them is the end of this process, and of what it has started."""
+    while os.read(hearing, 4096):
         news.set()
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(AGAIN)
 
 

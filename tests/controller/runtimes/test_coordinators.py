@@ -1,6 +1,7 @@
 """Coordinators as processes: they hear news, are heard, and end with who started them."""
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -54,6 +55,21 @@ async def test_a_coordinator_ends_when_nobody_holds_its_input(tmp_path: Path) ->
 
     async with asyncio.timeout(30):
         assert await made.ended() == 7
+
+
+async def test_what_a_coordinator_has_forked_is_ended_with_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "left")
+    bell = Bell()
+    made = await CoordinatorProcesses(tmp_path, tmp_path, PRETEND).start("forks", bell.ring)
+    await bell.rings()
+    left = await asyncio.to_thread((tmp_path / "left").open, "rb")
+
+    made.kill()
+
+    async with asyncio.timeout(30):
+        assert await made.ended() == -signal.SIGKILL
+        assert await asyncio.to_thread(left.read) == b""
+    left.close()
 
 
 async def test_a_long_log_begins_anew_and_a_short_one_goes_on(tmp_path: Path) -> None:

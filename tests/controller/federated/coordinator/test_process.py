@@ -47,6 +47,18 @@ eta = 0.05
 before = false
 after = false
 """
+FORKS = """
+import os, signal
+from flwr.serverapp import ServerApp
+
+app = ServerApp()
+
+@app.main()
+def main(grid, context):
+    if os.fork() == 0:  # as a pool of workers
+        os.open({!r}, os.O_WRONLY)
+    signal.pause()
+"""
 
 
 @dataclass
@@ -168,6 +180,7 @@ def coordinator(found: Folder) -> Iterator[subprocess.Popen[bytes]]:
             stdout=subprocess.PIPE,
             stderr=log,
             bufsize=0,
+            start_new_session=True,
         ) as process,
     ):
         try:
@@ -252,6 +265,25 @@ def test_it_ends_when_its_controller_does(tmp_path: Path) -> None:
             assert told(process)
             assert process.stdin is not None
             process.stdin.close()
-            assert process.wait() == 1
+            assert process.wait() == -signal.SIGKILL
 
         assert found.run.state is RunState.RUNNING
+
+
+def test_what_an_app_has_forked_ends_with_its_coordinator(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "left")
+    with folder(tmp_path / "home") as found:
+        apps = found.home.path / "apps"
+        apps.mkdir()
+        (apps / "forking.py").write_text(FORKS.format(str(tmp_path / "left")))
+        forking = replace(found.run, app="forking:app")
+        with found.store.begin() as tx:
+            tx.runs.put(forking)
+        with coordinator(found) as process, (tmp_path / "left").open("rb") as left:
+            assert process.stdin is not None
+            process.stdin.close()
+
+            assert process.wait() == -signal.SIGKILL
+            assert left.read() == b""
+            assert process.stdout is not None
+            assert process.stdout.read() == b""
