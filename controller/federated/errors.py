@@ -1,6 +1,6 @@
-"""Why a federated run can't begin, each with its remedy."""
+"""Why a federated run can't begin, or go on as it was, each with its remedy."""
 
-from controller.errors import ControllerError
+from controller.errors import ControllerError, StoreError
 
 
 class FlowerMissing(ControllerError):
@@ -19,4 +19,15 @@ class NotTrainableHere(ControllerError):
         "Register the model anew with `muster model register … --trainable`, have it approved, and "
         "roll it out; then name that version in the run file."
     )
+    status = 409
+
+
+class ReplyWithdrawn(StoreError):
+    """What was made of a phase has a reply in it that does not count any more.
+
+    A ``StoreError``, so that its coordinator begins the phase anew from what is stored.
+    """
+
+    code = "reply-withdrawn"
+    remedy = "Nothing: the phase is collected again, without that reply."
     status = 409

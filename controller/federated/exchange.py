@@ -160,6 +160,10 @@ class Exchange(Protocol):
         A phase that is closed already stays as it is. A task that no outcome names stays as it is, too,
         and its reply is kept: an asynchronous run takes it into a later phase, whose outcomes name
         tasks of earlier ones. A phase that nobody was asked in has no tasks, and is closed likewise.
+
+        Raises:
+            ReplyWithdrawn: a reply that shall count has been refused meanwhile; nothing is written.
+                Its device was revoked while something was made of the replies.
         """
         ...
 

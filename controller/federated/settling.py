@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from controller.federated.errors import ReplyWithdrawn
 from controller.federated.exchange import Outcome
 from controller.federated.readiness import StoredCheckpoint
 from controller.federated.run import Run, RunState
@@ -31,6 +32,18 @@ def settled(task: Task, outcome: Outcome) -> Task:
     if after is None:
         return task
     return replace(task, state=after, code=outcome.code, reason=outcome.reason)
+
+
+def require_standing(decided: Iterable[tuple[Task, Outcome]]) -> None:
+    """Nothing that was refused after it was decided of is among what counts.
+
+    Raises:
+        ReplyWithdrawn: something is.
+    """
+    for task, outcome in decided:
+        if outcome.state == TaskState.ADMITTED and task.state is TaskState.REFUSED:
+            why = f"step {task.step}: the reply of {task.device!r} counts no more: {task.reason}"
+            raise ReplyWithdrawn(why)
 
 
 def taken_back(tasks: Iterable[Task]) -> Sequence[Task]:

@@ -13,7 +13,13 @@ from controller.federated.nodes import NodeBook
 from controller.federated.readiness import RunBlob, StoredCheckpoint
 from controller.federated.run import Run, RunEvent, RunState, step
 from controller.federated.run_file import stored_plan
-from controller.federated.settling import keeps_its_journal, needed, settled, taken_back
+from controller.federated.settling import (
+    keeps_its_journal,
+    needed,
+    require_standing,
+    settled,
+    taken_back,
+)
 from controller.federated.task import Task, TaskState
 from controller.store.blob_store import BlobStore
 from controller.store.reply_box import ReplyBox
@@ -89,11 +95,14 @@ class StoreExchange:
         stored = _stored(self._place, self._run, checkpoint) if checkpoint else None
         with self._place.store.begin() as tx:
             run = _own(tx, self._run)
-            changed = _changed(tx, self._run, outcomes)
+            decided = _decided(tx, self._run, outcomes)
+            after = [(task, settled(task, outcome)) for task, outcome in decided]
+            changed = [now for before, now in after if now is not before]
             late = tx.tasks.counts(self._run, record.step).get(TaskState.LATE, 0)
             late += sum(task.state is TaskState.LATE for task in changed)
             if not tx.runs.add_phase(self._run, _tellable(record, late)):
                 return
+            require_standing(decided)
             for task in changed:
                 tx.tasks.put(task)
             if stored is not None:
@@ -173,16 +182,16 @@ def _stored(place: Place, run_id: str, checkpoint: Checkpoint) -> StoredCheckpoi
     return StoredCheckpoint(checkpoint.step, checkpoint.round, checkpoint.arrays_sha256, state)
 
 
-def _changed(tx: Transaction, run_id: str, outcomes: Sequence[Outcome]) -> list[Task]:
-    """Tasks as they stand once that is decided, if that changes anything."""
+def _decided(
+    tx: Transaction, run_id: str, outcomes: Sequence[Outcome]
+) -> list[tuple[Task, Outcome]]:
+    """Each with its task as it stands."""
     found = []
     for outcome in outcomes:
         task = tx.tasks.get(outcome.task)
         if task is None:
             raise NotFound(f"{run_id}: no task {outcome.task!r}")
-        after = settled(task, outcome)
-        if after is not task:
-            found.append(after)
+        found.append((task, outcome))
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from controller.errors import NotFound
 from controller.federated.exchange import Checkpoint, Node, Outcome, PhaseRecord
 from controller.federated.run import Run, RunEvent, RunState, step
-from controller.federated.settling import settled
+from controller.federated.settling import require_standing, settled
 from controller.federated.task import Task, TaskEvent, TaskState, next_state, node_id
 from protos.flower import message_pb2
 
@@ -192,6 +192,7 @@ class MemoryExchange:
         ledger = self.ledger
         if any(one.step == record.step for one in ledger.phases):
             return
+        require_standing((ledger.tasks[one.task], one) for one in outcomes)
         for outcome in outcomes:
             task = ledger.tasks[outcome.task]
             ledger.tasks[task.id] = settled(task, outcome)

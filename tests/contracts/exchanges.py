@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.clock import SystemClock
+from controller.enrolment.actions import revoke
 from controller.federated.exchange import Exchange
 from controller.federated.intake.actions import Intake
 from controller.federated.run import Run, RunEvent, step
+from controller.federated.settling import disowned
 from controller.federated.task import node_id
 from controller.store.blob_folder import BlobFolder
 from controller.store.exchange import Place, StoreExchange
@@ -40,6 +42,10 @@ class Fleet(Protocol):
         """The device sends a whole reply."""
         ...
 
+    def revoke(self, device: str) -> None:
+        """Somebody revokes the device."""
+        ...
+
     def stop(self) -> None:
         """Somebody asks that the run ends."""
         ...
@@ -60,6 +66,10 @@ class InMemory:
     def reply(self, device: str, task: str, reply: bytes) -> None:
         assert self.ledger.tasks[task].device == device
         self.ledger.answer(task, reply)
+
+    def revoke(self, device: str) -> None:
+        tasks = self.ledger.tasks
+        tasks |= {one.id: one for one in disowned(tasks.values(), device)}
 
     def stop(self) -> None:
         run = self.ledger.run
@@ -98,6 +108,10 @@ class OverStore:
             task_id=task, sha256=hashlib.sha256(reply).hexdigest(), length=len(reply), data=reply
         )
         self.intake.reply(device, piece.SerializeToString(), self.exchange().now_ms)
+
+    def revoke(self, device: str) -> None:
+        with self.store.begin() as tx:
+            revoke(tx, device, "ada", self.exchange().now_ms() / 1000)
 
     def stop(self) -> None:
         with self.store.begin() as tx:

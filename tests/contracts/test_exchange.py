@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.errors import NotFound
+from controller.federated.errors import ReplyWithdrawn
 from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
 from controller.federated.run import RunState
 from controller.federated.task import ArraysReference, Task, TaskState, node_id, task_id
@@ -200,6 +201,32 @@ def test_a_reply_between_the_decision_and_its_being_written_is_late(fleet: Fleet
 
     assert states(exchange)["dev-3"] is TaskState.LATE
     assert [one.late for one in exchange.phases()] == [1]
+
+
+def test_nothing_is_closed_with_a_reply_of_a_device_that_was_revoked_meanwhile(
+    fleet: Fleet,
+) -> None:
+    exchange = fleet.exchange()
+    tasks = tasks_of(exchange)
+    exchange.post(tasks)
+    fleet.reply("dev-1", tasks[0].id, b"one")
+    fleet.reply("dev-2", tasks[1].id, b"two")
+    fleet.revoke("dev-2")
+    made = Checkpoint(1, 1, exchange.put_arrays(b"next"), b"state")
+    with pytest.raises(ReplyWithdrawn):
+        exchange.close(decided(tasks[:2]), record(), made)
+
+    again = fleet.exchange()
+    assert (list(again.phases()), again.checkpoint(), again.run.round) == ([], None, RUN.round)
+    before = {"dev-1": "replied", "dev-2": "refused", "dev-3": "posted"}
+    assert states(again) == before
+    assert again.reply(tasks[0].id) == b"one"
+
+    again.close(decided(tasks[:1]), record(), made)
+    again.close(decided(tasks[:2]), record(), made)  # it is closed already, and stays so
+
+    assert states(again) == {**before, "dev-1": "admitted"}
+    assert again.checkpoint() == made
 
 
 def test_replies_are_forgotten_with_their_phase(fleet: Fleet) -> None:

@@ -214,7 +214,12 @@ def _decided(
 def outcome_of(
     task: Task, judgement: Judgement | None, counted: frozenset[int], missing: Away | None = None
 ) -> Outcome:
-    """What is decided of a task, if the replies of those nodes count."""
+    """What is decided of a task, if the replies of those nodes count.
+
+    What was refused before, for its device was revoked, stays so, whatever there was in it.
+    """
+    if task.state is TaskState.REFUSED:
+        return Outcome(task.id, TaskState.REFUSED, task.code, task.reason)
     match judgement:
         case None if missing is not None:
             return Outcome(task.id, TaskState.SILENT, missing.code, missing.reason)

@@ -371,3 +371,5 @@ def test_a_reply_of_a_device_that_was_revoked_meanwhile_does_not_count() -> None
     assert found.final_sha256 == alone.final_sha256
     refused = [one for one in found.tasks.values() if one.state is TaskState.REFUSED]
     assert [(one.device, one.code) for one in refused] == [("cam-0", "revoked")]
+    assert (found.phases[0].refused, found.phases[0].surplus) == (1, 0)
+    assert found.phases[0].reasons == {"revoked": 1}

@@ -1,6 +1,6 @@
 """Killed at any moment and started again, a run ends with the same bits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +11,12 @@ from controller.federated.coordinator import checkpoint
 from controller.federated.coordinator.buffered_driver import BufferedDriver
 from controller.federated.coordinator.driver import Driver
 from controller.federated.coordinator.flower import strategy_of
-from controller.federated.exchange import Exchange
+from controller.federated.errors import ReplyWithdrawn
+from controller.federated.exchange import Checkpoint, Exchange, Outcome, PhaseRecord
 from controller.federated.plan import Plan
 from controller.federated.run import RunState
+from controller.federated.settling import disowned
+from controller.federated.task import TaskState
 from simulations.federated.memory_exchange import Ledger, MemoryDevice, MemoryExchange
 from tests.controller.federated.coordinator.mortal import (
     Killed,
@@ -183,3 +186,32 @@ def test_a_run_goes_on_that_an_earlier_release_has_begun() -> None:
     drive(MemoryExchange(cut))
 
     assert cut.run.state is RunState.FINISHED
+
+
+@pytest.mark.parametrize("drive", DRIVES.values(), ids=DRIVES)
+def test_a_device_that_is_revoked_while_replies_are_aggregated_is_in_no_model(
+    drive: Callable[[Exchange], None],
+) -> None:
+    """Whichever counts first, just before its phase is closed."""
+    found = fleet()
+    exchange, victims = MemoryExchange(found), list[str]()
+    close = exchange.close
+
+    def closing(
+        outcomes: Sequence[Outcome], record: PhaseRecord, checkpoint: Checkpoint | None
+    ) -> None:
+        counted = [one.task for one in outcomes if one.state == TaskState.ADMITTED]
+        victims.append(counted[0])
+        tasks, device = found.tasks, found.tasks[counted[0]].device
+        tasks |= {one.id: one for one in disowned(list(tasks.values()), device)}
+        close(outcomes, record, checkpoint)
+
+    exchange.close = closing  # type: ignore[method-assign]
+    with pytest.raises(ReplyWithdrawn):
+        drive(exchange)
+    assert (found.phases, found.checkpoint) == ([], None)
+
+    drive(MemoryExchange(found))
+
+    assert found.tasks[victims[0]].state is TaskState.REFUSED
+    assert found.run.state is RunState.FINISHED
