@@ -232,13 +232,16 @@ class _Handing:
         self._give_up = give_up
         self._done = done
         self._tries: dict[str, int] = {}
+        self._gone_down: dict[str, int] = {}
         self._ending = False
 
     def begin(self, waiting: Sequence[Run]) -> None:
-        """Begins with the first, if nothing is under way; those that went down come last."""
+        """Begins with the first, if nothing is under way; those tried in vain come last."""
         self._tries = {one.id: self._tries.get(one.id, 0) for one in waiting}
+        self._gone_down = {one.id: self._gone_down.get(one.id, 0) for one in waiting}
         if waiting and not self._ending and (self.task is None or self.task.done()):
             first = min(waiting, key=lambda one: self._tries[one.id])
+            self._tries[first.id] += 1
             self.task = asyncio.create_task(self._hand_on(first))
 
     async def end(self) -> None:
@@ -264,12 +267,12 @@ class _Handing:
         except Interrupted as error:
             if self._ending:
                 return
-            self._tries[run.id] = tries = self._tries.get(run.id, 0) + 1
-            if tries < MOST_TRIES:
+            self._gone_down[run.id] = times = self._gone_down.get(run.id, 0) + 1
+            if times < MOST_TRIES:
                 raise
-            why = f"{error.detail}, {tries} times"
+            why = f"{error.detail}, {times} times"
             write_down(self._store, run, Made(None, why), now)
-        except ControllerError:
+        except ControllerError:  # weather: it may last for one run, so the others go first
             raise
         except Exception as error:  # once: it would be the same again
             log.exception("federated.not_registered run=%s", run.id)

@@ -297,6 +297,24 @@ async def test_a_version_whose_process_goes_down_is_tried_again_and_at_last_give
     assert supervised.run().error == "its process ended with SIGKILL, 3 times"
 
 
+async def test_a_version_that_can_not_be_made_yet_holds_no_other_up(
+    supervised: Supervised,
+) -> None:
+    supervised.answer = StoreError("its parent can't be read")
+    for number in (1, 2):
+        name = f"digits-r{number}"
+        supervised.put(RunState.FINISHED, arrays_sha256="a" * 64, id=name, number=number)
+
+    for _ in range(4):
+        await supervised.turn()
+    assert sorted(one.id for one in supervised.finished) == ["digits-r1"] * 2 + ["digits-r2"] * 2
+
+    supervised.answer = Interrupted("its process ended with SIGKILL")
+    for _ in range(2):
+        await supervised.turn()
+    assert supervised.run().error == ""  # only those that went down are given up
+
+
 async def test_while_a_version_is_made_the_loop_attends_to_other_runs(
     supervised: Supervised,
 ) -> None:
