@@ -130,15 +130,18 @@ class MetricAtLeast:
 class NotWorseThanParent:
     """No metric that both have is worse than the parent's by more than ``by``.
 
-    ``by`` is a share of the parent's value for errors (MAE, RMSE), absolute for scores.
+    ``by`` is a share of the parent's value for errors (MAE, RMSE), absolute for scores. Metrics
+    ``without`` are not compared.
     """
 
     by: float
+    without: frozenset[str] = frozenset()
 
     def objections(self, candidate: Candidate) -> Sequence[str]:
         """One for each metric that is."""
         found = []
-        for name in sorted(candidate.metrics.keys() & candidate.parent_metrics.keys()):
+        both = candidate.metrics.keys() & candidate.parent_metrics.keys()
+        for name in sorted(both - self.without):
             value, before = candidate.metrics[name], candidate.parent_metrics[name]
             lower = name in LOWER_IS_BETTER
             bound = before * (1 + self.by) if lower else before - self.by

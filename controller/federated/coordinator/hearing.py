@@ -4,6 +4,9 @@ Nobody can look up what a device says of the examples that it holds out. So none
 twice as many as the middle one; and what a few say of losses, errors and of how much was right counts for no more
 than what the next one says: a winsorised mean (Tukey 1962). One of three devices, or a fifth of many,
 then moves it no farther than the honest ones are apart. Of two, nobody knows which one to believe.
+
+Which class was taken for which is as each tells it, so that a class that only few see is not lost: what
+is made of that, such as macro F1, a few can move, and no candidate is compared by it.
 """
 
 from collections.abc import Sequence
