@@ -18,6 +18,8 @@ from protos.limits import MODEL_NAME
 
 MAX_BYTES: Final = 64 * 1024
 
+FEWEST_TOLD: Final = 2
+
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Above = Annotated[float, Field(gt=0)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
@@ -281,9 +283,9 @@ class EvaluationTable(Table):
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Of the devices that are ready, this share is asked; those first that were asked before."""
 
-    minimum_cohort: Count = 2
-    """What fewer devices tell is not believed: then nothing is known. From three on, no single one
-    decides: none counts for more than twice the examples of the middle one, and what a fifth of them says
+    minimum_cohort: Annotated[int | None, Field(ge=1, le=1_000_000_000, examples=[2])] = None
+    """What fewer devices tell is not believed: then nothing is known. Left out, it is 2, or 1 where
+    `[round]` has 1. From three on, no single one decides: none counts for more than twice the examples of the middle one, and what a fifth of them says
     counts for no more than what the next one says."""
 
 
@@ -363,6 +365,12 @@ class Plan(Table):
         if self.candidate.most_worse is not None and not self.evaluation.before:
             text = "compares with an evaluation that [evaluation] before = false leaves out"
             yield ("candidate", "most_worse"), text, ("candidate", "evaluation", "before")
+
+    @property
+    def fewest_told(self) -> int:
+        """What so many devices tell of the global model is believed."""
+        said = self.evaluation.minimum_cohort
+        return min(FEWEST_TOLD, self.round.minimum_cohort) if said is None else said
 
     def _compares(self) -> bool:
         one = self.candidate

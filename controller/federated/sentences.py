@@ -64,7 +64,7 @@ def _needed(account: RunAccount) -> int:
     told = [one.round for one in account.phases if one.phase is Phase.EVALUATE]
     place = Place(round=account.run.round, evaluated=max(told, default=-1))
     evaluates = next_work(place, plan.run.rounds, plan.evaluation) is Work.EVALUATE
-    return plan.evaluation.minimum_cohort if evaluates else plan.round.minimum_cohort
+    return plan.fewest_told if evaluates else plan.round.minimum_cohort
 
 
 def phase_line(record: PhaseRecord) -> str:

@@ -40,9 +40,6 @@ minimum_cohort = 1
 
 [training]
 epochs = 50
-
-[evaluation]
-minimum_cohort = 1
 """
 
 

@@ -106,14 +106,15 @@ class Fleet:
         if not tasks:
             tasks = self._ask_to_evaluate(place, arrays, busy)
         group = group_of(tasks[0]) if tasks else Group(0, 0)
-        patience = Patience(self.plan.round.patience, self.plan.evaluation.minimum_cohort)
+        patience = Patience(self.plan.round.patience, self.plan.fewest_told)
         found = collect(exchange, step, group.wanted, judged_evaluation, odd_evaluations, patience)
         told = {
             task.id: one
             for task in found.counted
             if (one := found.admitted(task).evaluation) is not None and one.examples
         }
-        fewest = self.plan.evaluation.minimum_cohort
+        spare = {task.id for task in found.counted} - told.keys()  # they have told of nothing
+        fewest = self.plan.fewest_told
         why = found.why if tasks else "nobody was ready to evaluate"
         before = self._told_before()
         new = {task.id for task in found.counted if task.id in told and task.node not in before}
@@ -129,7 +130,7 @@ class Fleet:
         )
         story = Story(group.eligible, why, metrics_of(merged), began_ms, exchange.now_ms())
         outcomes = [
-            Outcome(one.task, TaskState.SURPLUS) if one.task in new else one
+            Outcome(one.task, TaskState.SURPLUS) if one.task in new | spare else one
             for one in found.outcomes
         ]
         record = record_of(step, place.round, Phase.EVALUATE, found.tasks, outcomes, story)
@@ -138,7 +139,7 @@ class Fleet:
     def _ask_to_evaluate(self, place: Place, arrays: bytes, busy: frozenset[int]) -> Sequence[Task]:
         """Those first who have told how good the parent is: so that like is compared with like."""
         plan, step = self.plan, place.step + 1
-        fewest = plan.evaluation.minimum_cohort
+        fewest = plan.fewest_told
         free = tuple(one for one in self.ready(fewest) if one not in busy)
         sizes = size(len(free), plan.evaluation.fraction, 1.0, plan.round.quorum, fewest)
         draw = selection.generator(plan.run.seed, step, EVALUATION_DRAW)

@@ -33,6 +33,18 @@ def test_the_smallest_file_has_the_defaults() -> None:
     assert plan.strategy.parameters() == {}
 
 
+def test_a_round_of_one_device_is_evaluated_by_one() -> None:
+    one = "[round]\nminimum_cohort = 1\n"
+    many = "[round]\nminimum_cohort = 20\n"
+    three = "[evaluation]\nminimum_cohort = 3\n"
+
+    fewest = [
+        read_plan(SMALLEST + more, "r.toml").fewest_told for more in ("", one, many, one + three)
+    ]
+
+    assert fewest == [2, 1, 2, 3]
+
+
 def test_the_example_says_every_key_with_its_default() -> None:
     text = EXAMPLE.read_text()
 
