@@ -168,6 +168,23 @@ def test_who_told_nothing_of_the_parent_is_not_compared_with_it() -> None:
     assert first.metrics["examples"] == last.metrics["examples"]
 
 
+def test_who_told_of_no_example_has_told_nothing_of_the_parent() -> None:
+    """They would be most of those that told of both, and nobody could be compared."""
+    kinds = Evaluation(confusion=9 * (0,), confidences=10 * (0,), confident_correct=10 * (0,))
+
+    def idle(message: message_pb2.Message, task: Task) -> bytes:
+        return declining(message, task) if task.round else liar(kinds)(message, task)
+
+    def late(message: message_pb2.Message, task: Task) -> bytes:
+        return (Learner(9) if task.round else declining)(message, task)
+
+    several = [MemoryDevice(f"idle-{at}", idle) for at in range(6)]
+    first, *_, last = evaluation_run(ledger([*devices(4), *several, MemoryDevice("cam-9", late)]))
+
+    assert (first.admitted, first.surplus) == (4, 6)
+    assert (last.admitted, last.surplus) == (4, 1)
+
+
 @pytest.mark.parametrize(
     ("same", "before", "now", "enough"),
     [(2, 3, 4, True), (1, 1, 1, False), (2, 5, 2, False), (2, 2, 5, False), (0, 0, 4, False)],
