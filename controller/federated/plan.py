@@ -298,13 +298,15 @@ class CandidateTable(Table):
     at_least: Annotated[
         Mapping[str, float], Field(max_length=20, examples=[{"accuracy": 0.9}])
     ] = {}
-    """What the last evaluation must have come to, by metric; else no version is registered."""
+    """What the last evaluation must have come to, by metric; else the version is registered as
+    rejected, and nobody can sign it."""
 
     at_most: Annotated[Mapping[str, float], Field(max_length=20, examples=[{"loss": 0.5}])] = {}
     """Likewise, for what is better if smaller."""
 
     most_worse: Annotated[Share | None, Field(examples=[0.01])] = None
-    """By how much `accuracy` may be below what it was before; left out, it is not compared."""
+    """By how much `accuracy` may be below what it was before; `mae` and `rmse` may be above by this share.
+    Left out, it is 0.01, where there is an evaluation before. What is worse is registered as rejected."""
 
 
 class Plan(Table):
