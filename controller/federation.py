@@ -20,7 +20,7 @@ from controller.federated.supervision.loop import RunLoop
 from controller.federated.task import Phase, Task, TaskState
 from controller.federated.telling.loop import OrderLoop
 from controller.home import Home
-from controller.registry.gates import Gate
+from controller.registry.gates import AllOf, Candidate, Gate
 from controller.registry.version import State
 from controller.runtimes.candidates import ProcessCandidates
 from controller.runtimes.coordinators import CoordinatorProcesses
@@ -31,6 +31,9 @@ from controller.transport.courier import Courier
 
 BEFORE: Final = 0
 """The round of the evaluation of the parent."""
+
+SHARE: Final = 0.5
+"""Of the devices that told of the parent: so many must have told of what came of it, too."""
 
 
 class Federation:
@@ -80,14 +83,15 @@ class Candidates:
         with self.store.read() as tx:
             phases, tasks = tx.runs.phases(run.id), tx.tasks.of_run(run.id)
         arrays = arrays_of(b"".join(self.blobs.read(run.arrays_sha256)))
+        brought = trained(run, phases, tasks, arrays)
         means = Means(self.store, self.blobs, self.preparing, run.number)
         registered = register_candidate(
             means,
             f"{run.model}/{run.version}",
-            trained(run, phases, tasks, arrays),
+            brought,
             run.created_by,
             self.clock.now().timestamp(),
-            gates=_gates(run),
+            gates=gates_of(run, brought),
             since_ms=run.created_ms,
         )
         made = registered.version
@@ -101,10 +105,16 @@ def trained(
     tasks: Sequence[Task],
     arrays: Mapping[str, Float32s],
 ) -> Trained:
-    """What the run has brought, as far as its phases tell."""
+    """What the run has brought, as far as its phases tell.
+
+    Nothing is known of the parent where fewer than ``SHARE`` of those that told of it have told of what
+    came of it: the two would be of different devices, and silence would decide.
+    """
     told = [one for one in phases if one.phase is Phase.EVALUATE and one.admitted]
     before = next((one for one in told if one.round == BEFORE), None)
     after = next((one for one in reversed(told) if one.round == run.round), None)
+    if before and after and not _of_the_same(tasks, before.step, after.step):
+        before = None
     devices = {
         one.device for one in tasks if one.phase is Phase.TRAIN and one.state is TaskState.ADMITTED
     }
@@ -119,7 +129,33 @@ def trained(
     )
 
 
-def _gates(run: Run) -> Gate:
-    wanted = stored_plan(run.file).candidate
+def _of_the_same(tasks: Sequence[Task], before: int, after: int) -> bool:
+    """Whether enough of those that counted in the first step counted in the other, too."""
+    told = [one for one in tasks if one.phase is Phase.EVALUATE and one.state is TaskState.ADMITTED]
+    first, last = ({one.node for one in told if one.step == step} for step in (before, after))
+    return len(first & last) >= SHARE * len(first)
+
+
+@dataclass(frozen=True, slots=True)
+class ParentKnown:
+    """Devices have told how good the parent is: else there is nothing to be compared with."""
+
+    examples: int
+
+    def objections(self, candidate: Candidate) -> Sequence[str]:
+        """One, if they have not."""
+        if self.examples:
+            return ()
+        parent = candidate.parent or "its parent"
+        why = f"too few devices told how good {parent} is, or too few of these of what came of it"
+        remedy = "run it again when more are ready, or without comparing: evaluation.before = false"
+        return (f"{why}; {remedy}",)
+
+
+def gates_of(run: Run, brought: Trained) -> Gate:
+    """What must be true of a candidate that the run has brought."""
+    plan = stored_plan(run.file)
+    wanted = plan.candidate
     worse_by = WORSE_BY if wanted.most_worse is None else wanted.most_worse
-    return candidate_gates({**wanted.at_least, **wanted.at_most}, worse_by)
+    gates = candidate_gates({**wanted.at_least, **wanted.at_most}, worse_by)
+    return AllOf((gates, ParentKnown(brought.before.examples))) if plan.evaluation.before else gates

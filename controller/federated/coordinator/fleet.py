@@ -94,8 +94,10 @@ class Fleet:
     ) -> tuple[PhaseRecord, Sequence[Outcome]]:
         """How good the parameters are on what devices hold out: counts, taken together by ``heard``.
 
-        Of the devices that told of the parent, where these are enough: so that like is compared with
-        like, and nobody chooses which of the two it tells of. Nodes that are ``busy`` are not asked. Where too few tell, nothing is known.
+        Of the devices that told of the parent alone, where these are ``comparable``: so that who told
+        nothing of it decides nothing. Who told of the parent and not of this stays in what is known of
+        the parent; where most did so, nothing is known of it in the end (``federation.trained``).
+        Nodes that are ``busy`` are not asked. Where too few tell, nothing is known.
 
         Raises:
             Stopped: somebody has stopped the run.
