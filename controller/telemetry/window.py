@@ -1,8 +1,10 @@
 """Windows as devices send them, checked."""
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
+from agent.monitor.binning import CLIP
 from agent.monitor.reference import CELLS, MAX_SERIES
 from controller.telemetry.bounds import (
     FINDINGS,
@@ -67,7 +69,10 @@ def stored_window(
 
 
 def _check_counts(window: telemetry_pb2.Window) -> None:
-    """Returns if ``agent.monitor.wire.counts_of`` will read the window, for a quarter of its time."""
+    """Returns if ``agent.monitor.wire.counts_of`` will read the window, and so many rows can have its sums.
+
+    Others would outweigh all that they are added to. In less time than it takes to read it.
+    """
     counts, sums, rows = window.counts[:], window.sums[:], window.rows
     series, rest = divmod(len(counts), CELLS)
     if rest or not 0 < series <= MAX_SERIES:
@@ -78,12 +83,20 @@ def _check_counts(window: telemetry_pb2.Window) -> None:
         if sum(counts[at : at + CELLS]) != rows:
             raise Unacceptable("malformed", "counts: they do not add up to `rows`")
     for at in range(0, len(sums), SUMS):
-        total, squares, least, greatest = sums[at : at + SUMS]
-        finite = abs(total) <= LARGEST_SUM and abs(squares) <= LARGEST_SUM
-        if not finite or math.isnan(least) or math.isnan(greatest):
+        if not _possible(sums[at : at + SUMS], rows):
             raise Unacceptable("malformed", f"sums: not those of series {at // SUMS}")
     if window.verdict not in _VERDICTS:
         raise Unacceptable("malformed", f"verdict: {window.verdict} is none")
+
+
+def _possible(sums: Sequence[float], rows: int) -> bool:
+    """Whether so many rows can have them; NaN no row has."""
+    total, squares, least, greatest = sums
+    if not abs(total) <= min(rows * CLIP, LARGEST_SUM):
+        return False
+    if not 0 <= squares <= min(rows * CLIP**2, LARGEST_SUM):
+        return False
+    return -math.inf < least <= greatest < math.inf or least == -greatest == math.inf
 
 
 def _check_traffic(traffic: telemetry_pb2.Traffic) -> None:
