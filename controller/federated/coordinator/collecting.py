@@ -1,6 +1,7 @@
 """One phase from its tasks to what was decided of each: it waits, judges what comes, and decides.
 
-Nothing here is durable by itself: the same tasks and replies give the same decisions again.
+Nothing here is durable by itself: the same tasks and replies give the same decisions again, but for whom
+``reach`` gives up: that depends on when it had waited long enough.
 """
 
 from collections import Counter
