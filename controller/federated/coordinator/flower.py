@@ -319,7 +319,7 @@ def drive_app(app: ServerApp, exchange: Exchange, plan: Plan, initial: bytes) ->
     journal = Journal(exchange, plan, exchange.put_arrays(initial))
     flower_private.identify(journal.number)
     _seed(plan.run.seed)
-    if plan.evaluation.before:
+    if plan.evaluation.before and not journal.begun_by_app:
         journal.evaluate(initial, 0)
     before = _record(arrays_of(initial))
     context = Context(

@@ -87,6 +87,14 @@ class Journal:
         """The round that the app asked for last."""
         return self._round
 
+    @property
+    def begun_by_app(self) -> bool:
+        """Whether its first step was the app's, as in runs that an earlier release has begun."""
+        asked: list[PhaseRecord | Task] = list(self._exchange.tasks(1)[:1])
+        if 1 in self._closed:
+            asked.append(self._closed[1])
+        return any((one.phase, one.round) != (Phase.EVALUATE, 0) for one in asked)
+
     def evaluate(self, arrays: bytes, round_: int) -> None:
         """Has devices evaluate parameters that the app does not send, as after rounds without an app.
 

@@ -1,6 +1,7 @@
 """A user's own ServerApp or Strategy, unmodified, over the fleet; killed at any call, it ends alike."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -133,6 +134,18 @@ def test_what_is_shipped_is_evaluated_beside_the_parent_whatever_the_app_evaluat
     asked = {one.arrays[0].sha256 for one in found.tasks.values() if one.step == after.step}
     parent, trained = arrays_of(initial()), arrays_of(found.blobs[found.final_sha256])
     assert asked == {sha256(written_arrays(rounded(parent, trained)))}
+
+
+def test_a_run_that_was_begun_without_evaluations_goes_on_as_it_was() -> None:
+    whole = fleet()
+    for count in range(calls_of(whole, quickstart)):
+        cut = fleet()
+        with suppress(Killed):
+            quickstart(MortalExchange(cut, count))  # as an earlier release has begun it
+        quickstart_evaluated(MemoryExchange(cut))
+
+        assert cut.run.state is RunState.FINISHED, count
+        assert cut.final_sha256 == whole.final_sha256, count
 
 
 def test_declines_are_told_to_it_and_silence_is_not() -> None:
