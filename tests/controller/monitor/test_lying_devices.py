@@ -9,15 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.monitor.counts import Counts
-from agent.monitor.finding import Verdict
+from agent.monitor.finding import Judgement, Verdict
 from agent.monitor.observer import Observer
 from agent.monitor.reference import CELLS
+from agent.monitor.window import OpenWindow
+from agent.monitor.wire import window_message
 from controller.monitor.actions import healthy_windows, profile_report
 from controller.monitor.fleet import judge_fleet
 from controller.monitor.merge import merged, middle, thinned
 from protos.manifest import read_manifest
 from tests.agent.monitor import profiles
-from tests.controller.monitor.pumps import controller, stored
+from tests.controller.monitor.pumps import TRAFFIC, controller, stored
 
 REFERENCE = profiles.reference()
 ENOUGH = REFERENCE.policy.n_min
@@ -247,3 +249,19 @@ def test_a_candidate_is_profiled_by_no_device_more_than_by_the_middle_one() -> N
         "busy": 300,
         **{f"d{at}": 300 for at in range(4)},
     }
+
+
+def test_a_candidate_is_not_profiled_by_faulty_data_of_few_rows() -> None:
+    told = [stored(f"d{at}", 1) for at in range(4)]
+    counts = nothing_but_nan(ENOUGH - 1)
+    window = OpenWindow("liar-1", "pump", 1, "a" * 64, 1000, counts, TRAFFIC[0])
+    message = window_message(window, 1500, Judgement(Verdict.INSUFFICIENT_DATA))
+    lied = replace(stored("liar", 1), rows=counts.rows, payload=message.SerializeToString())
+    store, blobs = controller([*told, lied])
+    with store.read() as tx:
+        version = tx.registry.version("pump", 1)
+    assert version is not None
+
+    found = healthy_windows(store, blobs, read_manifest(version.manifest))
+
+    assert sorted(found) == ["d0", "d1", "d2", "d3"]
