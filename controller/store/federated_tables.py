@@ -35,6 +35,10 @@ class Runs(Protocol):
         """Those that are closed, in order."""
         ...
 
+    def newest_phases(self, run: str, most: int) -> Sequence[PhaseRecord]:
+        """Of those that are closed the newest, in order, without their metrics."""
+        ...
+
     def add_phase(self, run: str, record: PhaseRecord) -> bool:
         """Writes it down once; False if one of its number is there, which stays as it is."""
         ...

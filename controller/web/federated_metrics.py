@@ -29,6 +29,8 @@ from controller.store.store import Transaction
 READY: Final = "ready"
 AWAY: Final = "away"
 OTHER: Final = "other"
+PHASES: Final = 1_000
+"""So many closed phases of a run are counted, the newest: a scrape reads no more, however long a run is."""
 OUTCOMES: Final = ("admitted", "declined", "refused", "surplus", "silent")
 
 _NOT_BEGUN: Final = frozenset({RunState.PROPOSED, RunState.DISMISSED})
@@ -58,8 +60,8 @@ class Learning:
 
     Attributes:
         runs: all.
-        at_work: those, each with its closed phases.
-        newest: of each model the run that was begun last, with its closed phases.
+        at_work: those, each with its newest closed phases.
+        newest: of each model the run that was begun last, with its newest closed phases.
         readiness: what active devices have said last, by model.
         candidates: the states of the versions that came of runs.
         incidents: all.
@@ -78,7 +80,7 @@ def read_learning(tx: Transaction, devices: Iterable[Device]) -> Learning:
     runs = tx.runs.all()
     newest = {run.model: run for run in reversed(runs) if run.state not in _NOT_BEGUN}
     at_work = tx.runs.at_work()
-    phases = {one.id: tx.runs.phases(one.id) for one in (*newest.values(), *at_work)}
+    phases = {one.id: tx.runs.newest_phases(one.id, PHASES) for one in (*newest.values(), *at_work)}
     active = {one.id: one for one in devices if one.status is DeviceStatus.ACTIVE}
     readiness = {
         model.name: [
@@ -177,7 +179,8 @@ def _known(code: str) -> str:
 def _replies(newest: Iterable[Told]) -> Iterator[Metric]:
     outcomes = GaugeMetricFamily(
         "muster_federated_replies",
-        "Devices asked in the model's newest run, in closed phases, by what came of it.",
+        f"Devices asked in the model's newest run, in its newest {PHASES:,} closed phases, by what came "
+        "of it.",
         labels=["model", "outcome"],
     )
     reasons = GaugeMetricFamily(
@@ -207,7 +210,8 @@ def _replies(newest: Iterable[Told]) -> Iterator[Metric]:
 def _cost(newest: Iterable[Told]) -> Iterator[Metric]:
     size = GaugeMetricFamily(
         "muster_federated_bytes",
-        "Bytes of the model's newest run: up, replies as they came; down, what devices had to fetch.",
+        f"Bytes of the model's newest run, in its newest {PHASES:,} closed phases: up, replies as they "
+        "came; down, what devices had to fetch.",
         labels=["model", "direction"],
     )
     lasted = GaugeMetricFamily(

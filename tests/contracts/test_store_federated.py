@@ -66,6 +66,8 @@ def test_a_phase_is_written_down_once(store: Store) -> None:
     with store.read() as tx:
         assert list(tx.runs.phases("digits-r1")) == [PHASE, second]
         assert list(tx.runs.phases("digits-r3")) == []
+        assert list(tx.runs.newest_phases("digits-r1", 1)) == [second]
+        assert list(tx.runs.newest_phases("digits-r1", 9)) == [replace(PHASE, metrics={}), second]
 
 
 def test_late_replies_are_counted_once_their_phase_is_closed(store: Store) -> None:

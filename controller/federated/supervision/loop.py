@@ -193,7 +193,7 @@ class RunLoop:
     def _last_step(self, run: str) -> int:
         try:
             with self._store.read() as tx:
-                return max((one.step for one in tx.runs.phases(run)), default=0)
+                return max((one.step for one in tx.runs.newest_phases(run, 1)), default=0)
         except ControllerError as error:
             log.warning("federated.unread run=%s: %s", run, error.detail)
             return 0

@@ -54,6 +54,12 @@ class SqlRuns:
         query = select(table).where(table.c.run == run).order_by(table.c.step)
         return [_phase(row) for row in self._session.all(query)]
 
+    def newest_phases(self, run: str, most: int) -> Sequence[PhaseRecord]:  # noqa: D102
+        table = tables.phases
+        kept = [one for one in table.c if one is not table.c.metrics]
+        query = select(*kept).where(table.c.run == run).order_by(table.c.step.desc()).limit(most)
+        return [_phase({**row, "metrics": {}}) for row in reversed(self._session.all(query))]
+
     def add_phase(self, run: str, record: PhaseRecord) -> bool:  # noqa: D102
         row = {**columns(record), "run": run, "phase": record.phase.value}
         kept = {"reasons": dict(record.reasons), "metrics": dict(record.metrics)}

@@ -9,6 +9,7 @@ from controller.fleet.device import DeviceStatus
 from controller.incident.incident import Incident, IncidentState
 from controller.registry.version import Model
 from controller.registry.version import State as VersionState
+from controller.web.federated_metrics import PHASES
 from tests.contracts.federated_values import PHASE, READY, RUN
 from tests.controller.rollout.world import START, device, registered
 from tests.controller.web.api import Api
@@ -97,6 +98,19 @@ async def test_of_each_model_the_newest_run_says_what_was_asked_and_what_it_cost
         ("digits", "train"): 9,
         ("digits", "evaluate"): 2,
     }
+
+
+async def test_of_a_long_run_the_newest_phases_count(api: Api) -> None:
+    with api.store.begin() as tx:
+        tx.runs.put(SECOND)
+        for step in range(1, PHASES + 3):
+            tx.runs.add_phase("digits-r2", replace(PHASE, step=step, late=int(step <= 5)))
+    found, _ = await scraped(api)
+
+    assert value(found, "muster_federated_late", model="digits") == 3
+    assert value(found, "muster_federated_bytes", model="digits", direction="up") == (
+        PHASES * PHASE.bytes_up
+    )
 
 
 async def test_devices_are_counted_by_whether_they_would_train_now(api: Api) -> None:
