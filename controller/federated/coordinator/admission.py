@@ -10,7 +10,7 @@ its arrays, and of each how it is encoded, its dtype, shape and length (``protos
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -184,16 +184,18 @@ def update_of(data: bytes, terms: Terms, base: Parameters) -> dict[str, Float32s
 
 
 def outliers(
-    admitted: Mapping[Whose, Admitted], ratio: float, before: Sequence[float] = ()
+    admitted: Mapping[Whose, Admitted], ratio: float, lengths: Iterable[float] | None = None
 ) -> dict[Whose, Refused]:
     """Those whose update is more than ``ratio`` times as long as the median of all; 0 is no bound.
 
     Of two in the middle the shorter is the median: between them, half of all could make it any length.
     Updates that move nothing are not among these: else many of them would let one as long as it likes.
-    ``before`` are lengths of others that counted before, which belong to the median. Of two, nobody can
-    say which is out of the way.
+    ``lengths`` are those that the median is of; None for theirs. Of two, nobody can say which is out of
+    the way.
     """
-    norms = [one for one in (*before, *(each.norm for each in admitted.values())) if one > 0]
+    if lengths is None:
+        lengths = [one.norm for one in admitted.values()]
+    norms = [one for one in lengths if one > 0]
     if not ratio or len(norms) < FEWEST_TO_COMPARE:
         return {}
     median = median_low(norms)

@@ -4,7 +4,7 @@ A version's tasks are posted in its own step, as devices become free; what is cl
 the tasks that were answered in it, of whichever step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Final
 
@@ -56,8 +56,8 @@ from controller.federated.schedule import (
 from controller.federated.task import OPEN, Phase, Task, TaskState
 
 Float32s = NDArray[np.float32]
-RECENT: Final = 50
-"""With so many updates that counted last the next ones are compared."""
+MOST_NODES: Final = 500
+"""With the last update of each of so many devices, the newest, the next ones are compared."""
 
 
 class BufferedDriver:
@@ -73,14 +73,16 @@ class BufferedDriver:
         self._parent = self._record = initial
         self._versions: dict[int, int] = {}  # step of training -> version that its tasks began with
         self._judgements: dict[str, Judgement] = {}
-        self._norms: tuple[float, ...] = ()  # of the updates that counted last
+        self._lengths: dict[int, float] = {}  # of the last update of each node
         stored = exchange.checkpoint()
         if stored is not None and stored.state:
             state = checkpoint.read(stored.state)
             self._place = Place(**state["place"])
             self._versions = {int(step): version for step, version in state["versions"].items()}
-            self._norms = tuple(state.get("norms", ()))
+            kept = state.get("lengths", {})  # older releases kept none by node
+            self._lengths = {int(node): length for node, length in kept.items()}
             self._record = exchange.arrays(stored.arrays_sha256)
+        self._seen = self._lengths  # with those that the next version is made of
         if self._place.attempts >= MOST_ATTEMPTS:
             self._place = Place(**{**asdict(self._place), "attempts": 0})
 
@@ -146,9 +148,12 @@ class BufferedDriver:
                 if one.task in names
                 and isinstance(judgement := self._judgements[one.task], Admitted)
             }
-            more = outliers(together, self._terms.norm_ratio, self._norms)
+            seen = [(one.node, together[one.task].norm) for one in _in_order(arrivals, together)]
+            lengths = remembered(self._lengths, seen)
+            more = outliers(together, self._terms.norm_ratio, lengths.values())
             if more.keys() <= out.keys():
                 judged = {one.task for one in found.judged}
+                self._seen = lengths
                 self._judgements |= {task: one for task, one in out.items() if task in judged}
                 return found
             out |= more
@@ -232,7 +237,7 @@ class BufferedDriver:
 
     def _next(self, found: Taken, tasks: Mapping[str, Task]) -> tuple[bytes, Mapping[str, float]]:
         """The next parameters, and the mean of what devices told."""
-        buffer, metrics, norms = Buffer(), [], list(self._norms)
+        buffer, metrics = Buffer(), []
         for one in found.counted:
             task, judgement = tasks[one.task], self._judgements[one.task]
             base = arrays_of(self._exchange.arrays(task.arrays[0].sha256))
@@ -240,12 +245,10 @@ class BufferedDriver:
             buffer.add(after, base, buffered.discount(self._place.round - one.version))
             if isinstance(judgement, Admitted):
                 metrics.append((judgement.weight, judgement.metrics))
-                norms.append(judgement.norm)
         with np.errstate(over="ignore"):
             moved = buffer.moved(arrays_of(self._record))
         if not all(np.isfinite(array).all() for array in moved.values()):
             raise NoAggregate("the updates together move a parameter to where no float32 is")
-        self._norms = tuple(norms[-RECENT:])
         return written_arrays(moved), mean_metrics(metrics)
 
     def _given_up(self, tasks: Sequence[Task], place: Place) -> list[Outcome]:
@@ -266,7 +269,7 @@ class BufferedDriver:
         return outcomes
 
     def _close(self, place: Place, record: PhaseRecord, outcomes: Sequence[Outcome]) -> None:
-        self._place = place
+        self._place, self._lengths = place, self._seen
         oldest = place.round - self._plan.round.staleness
         self._versions = {
             step: version
@@ -274,11 +277,29 @@ class BufferedDriver:
             if version >= oldest and place.round < self._plan.run.rounds
         }
         versions = {str(step): version for step, version in self._versions.items()}
+        lengths = {str(node): length for node, length in self._lengths.items()}
         state = checkpoint.written(
-            {"place": asdict(place), "versions": versions, "norms": self._norms}
+            {"place": asdict(place), "versions": versions, "lengths": lengths}
         )
         digest = self._exchange.put_arrays(self._record)
         self._exchange.close(outcomes, record, Checkpoint(place.step, place.round, digest, state))
+
+
+def remembered(
+    lengths: Mapping[int, float], newer: Iterable[tuple[int, float]]
+) -> dict[int, float]:
+    """Of each node the newest, those that were told last at the end; of ``MOST_NODES``."""
+    found = dict(lengths)
+    for node, length in newer:
+        found.pop(node, None)
+        found[node] = length
+    return dict(list(found.items())[-MOST_NODES:])
+
+
+def _in_order(arrivals: Sequence[Arrival], wanted: Container[str]) -> list[Arrival]:
+    """Those of the wanted tasks, as they came."""
+    mine = [one for one in arrivals if one.task in wanted]
+    return sorted(mine, key=lambda one: (one.at_ms, one.node, one.version))
 
 
 def _waits(tasks: Sequence[Task], now_ms: int) -> bool:

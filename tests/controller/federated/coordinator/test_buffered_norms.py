@@ -1,6 +1,7 @@
 """Updates that are far longer than others make no version, also where there are no rounds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,11 @@ import pytest
 from agent.federated.update import as_floats
 from controller.federated.coordinator import checkpoint
 from controller.federated.coordinator.admission import Code
-from controller.federated.coordinator.buffered_driver import RECENT, BufferedDriver
+from controller.federated.coordinator.buffered_driver import (
+    MOST_NODES,
+    BufferedDriver,
+    remembered,
+)
 from controller.federated.coordinator.request import arrays_of
 from controller.federated.exchange import Exchange
 from controller.federated.plan import Plan
@@ -118,11 +123,70 @@ def test_killed_at_any_call_it_compares_with_what_counted_before() -> None:
         }
 
 
-def test_as_many_are_kept_as_are_compared_with_and_no_more() -> None:
+def tiny(message: message_pb2.Message, task: Task) -> bytes:
+    """Next to nothing."""
+    record = next(item for item in message.content.items if item.HasField("array_record"))
+    before = arrays_of(record.array_record.SerializeToString(deterministic=True))
+    after = {name: (array + 1e-6).astype(np.float32) for name, array in before.items()}
+    return reply(message, as_floats(before, after).record, {"num-examples": 40, "train_loss": 0.5})
+
+
+def test_a_quick_device_with_many_tiny_updates_is_one_of_many() -> None:
+    found = ledger([*devices(5), MemoryDevice("bad-0", tiny, 10)])
+    drive(running(buffer=2, versions=20))(MemoryExchange(found))
+
+    assert found.run.state is RunState.FINISHED
+    counted = [one.device for one in found.tasks.values() if one.state is TaskState.ADMITTED]
+    assert counted.count("bad-0") > len(counted) / 3
+    assert TaskState.REFUSED not in {one.state for one in found.tasks.values()}
+
+
+def shy(seed: int) -> Callable[[message_pb2.Message, Task], bytes]:
+    """Moves next to nothing in the first nine versions."""
+    learner = Learner(seed)
+    return lambda message, task: (tiny if task.round <= 9 else learner)(message, task)
+
+
+def test_a_fleet_that_moves_farther_than_before_goes_on() -> None:
+    several = [MemoryDevice(f"cam-{at}", shy(at), 50 + 17 * at) for at in range(5)]
+    found = ledger(several)
+    drive(running(versions=14))(MemoryExchange(found))
+
+    assert found.run.state is RunState.FINISHED
+    assert max(map(longest, arrays_of(found.blobs[found.final_sha256]).values())) > 0.1
+
+
+def test_of_each_device_the_newest_is_kept() -> None:
     found = ledger(devices(5))
     drive(running(versions=20))(MemoryExchange(found))
 
     assert found.checkpoint is not None
-    kept = checkpoint.read(found.checkpoint.state)["norms"]
-    assert len(kept) == RECENT < 20 * 4
-    assert min(kept) > 0
+    kept = checkpoint.read(found.checkpoint.state)["lengths"]
+    assert {int(node) for node in kept} == set(found.devices)
+    assert min(kept.values()) > 0
+
+
+def test_of_so_many_devices_and_no_more() -> None:
+    before = dict.fromkeys(range(MOST_NODES), 1.0)
+
+    found = remembered(before, [(7, 2.0), (-1, 3.0)])
+
+    assert len(found) == MOST_NODES
+    assert 0 not in found
+    assert list(found.items())[-2:] == [(7, 2.0), (-1, 3.0)]
+    assert before[7] == 1.0
+
+
+def test_a_checkpoint_of_a_release_that_kept_no_nodes_is_read() -> None:
+    found = ledger(devices(5))
+    drive(running(versions=2))(MemoryExchange(found))
+    assert found.checkpoint is not None
+    state = checkpoint.read(found.checkpoint.state)
+    del state["lengths"]
+    old = checkpoint.written({**state, "norms": [0.5, 0.25]})
+    found.checkpoint = replace(found.checkpoint, state=old)
+    found.run = replace(found.run, state=RunState.RUNNING)
+
+    drive(running(versions=4))(MemoryExchange(found))
+
+    assert (found.run.state, found.run.round) == (RunState.FINISHED, 4)
