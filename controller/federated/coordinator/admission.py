@@ -9,6 +9,7 @@ its arrays, and of each how it is encoded, its dtype, shape and length (``protos
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,10 @@ from protos.errors import DocumentError
 from protos.flower import message_pb2
 from protos.flower.arrays import read_array
 
-MOST_METRICS: Final = 100
+MOST_METRICS: Final = 20
+METRIC_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,64}")
+"""Names are devices' own, are kept with the run, and shown."""
+
 MOST_VALUES: Final = 10_000
 MOST_CHARACTERS: Final = 300
 IMPLAUSIBLE: Final = 2**31
@@ -300,8 +304,8 @@ def _metrics(record: message_pb2.MetricRecord) -> dict[str, float | list[float]]
         raise Unfit(Code.METRICS, f"{len(record.items)} metrics; {MOST_METRICS} at most")
     for item in record.items:
         kind = item.value.WhichOneof("value")
-        if kind is None or item.key in found or len(item.key) > MOST_CHARACTERS:
-            raise Unfit(Code.METRICS, "a metric without a value, twice, or with too long a name")
+        if kind is None or item.key in found or not METRIC_NAME.fullmatch(item.key):
+            raise Unfit(Code.METRICS, "a metric without a value, twice, or of an unfit name")
         value = getattr(item.value, kind)
         if kind.endswith("_list"):
             if len(value.vals) > MOST_VALUES:

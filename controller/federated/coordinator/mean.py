@@ -1,5 +1,6 @@
 """The weighted mean of many replies in the memory of one model: they are added up one at a time."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -44,13 +45,20 @@ def mean_metrics(
 ) -> dict[str, float]:
     """The weighted mean of each metric that is one number, over the replies that have it.
 
+    Of those that more than half of the replies have: the names are devices' own.
     What they are weighed by is left out, as Flower does.
     """
     sums: dict[str, float] = {}
     weights: dict[str, float] = {}
+    told = Counter[str]()
     for weight, metrics in replies:
         for name, value in metrics.items():
             if name != EXAMPLES and not isinstance(value, list):
+                told[name] += 1
                 sums[name] = sums.get(name, 0.0) + weight * value
                 weights[name] = weights.get(name, 0.0) + weight
-    return {name: total / weights[name] for name, total in sorted(sums.items()) if weights[name]}
+    return {
+        name: total / weights[name]
+        for name, total in sorted(sums.items())
+        if weights[name] and 2 * told[name] > len(replies)
+    }

@@ -231,6 +231,19 @@ ATTACKS: dict[str, tuple[Callable[..., bytes], Code]] = {
     "two metric records": (with_message(another_metric_record), Code.RECORDS),
     "a configuration": (with_message(configured), Code.RECORDS),
     "three hundred metrics": (with_message(many_metrics), Code.METRICS),
+    "twenty-one metrics": (
+        with_metrics({"num-examples": 40, **{f"m{at}": 0.5 for at in range(20)}}),
+        Code.METRICS,
+    ),
+    "a metric with a long name": (
+        with_metrics({"num-examples": 40, "x" * 65: 0.5}),
+        Code.METRICS,
+    ),
+    "a metric without a name": (with_metrics({"num-examples": 40, "": 0.5}), Code.METRICS),
+    "a metric named for a terminal": (
+        with_metrics({"num-examples": 40, "loss\x1b[2J\n": 0.5}),
+        Code.METRICS,
+    ),
     "a metric without value": (with_message(without_value), Code.METRICS),
     "another key": (with_message(under_another_key), Code.RECORDS),
     "another task": (with_message(of_another_task), Code.ANOTHER_TASK),

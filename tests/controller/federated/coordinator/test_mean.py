@@ -99,10 +99,14 @@ def test_memory_is_that_of_one_model_whatever_the_number_of_replies() -> None:
     assert peak(30) < 1.1 * peak(2)
 
 
-def test_metrics_are_weighed_and_those_that_are_missing_are_left_out() -> None:
+def test_metrics_are_weighed_and_those_that_few_have_sent_are_left_out() -> None:
     told: list[tuple[float, dict[str, float | list[float]]]] = [
-        (1.0, {"loss": 1.0, "num-examples": 1.0}),
-        (3.0, {"loss": 2.0, "steps": 4.0, "c": [1.0]}),
+        (1.0, {"loss": 1.0, "num-examples": 1.0, "steps": 1.0}),
+        (3.0, {"loss": 2.0, "steps": 4.0, "c": [1.0], "mine": 9.0, "half": 1.0}),
+        (4.0, {"loss": 2.0, "half": 1.0}),
+        (0.0, {"loss": 7.0, "steps": 7.0}),
     ]
 
-    assert mean_metrics(told) == {"loss": 1.75, "steps": 4.0}
+    assert mean_metrics(told) == {"loss": 1.875, "steps": 3.25}
+    assert mean_metrics(told[:1]) == {"loss": 1.0, "steps": 1.0}
+    assert mean_metrics([]) == {}
