@@ -151,7 +151,9 @@ def advanced(incident: Incident, facts: Facts) -> tuple[Incident, tuple[StoryEnt
     entries = [*_of_run(facts), *_of_candidate(now, facts), *_of_rollout(now, facts)]
     watched = facts.after if _stands(facts.candidate) else facts.before
     if state is IncidentState.RECOVERED and watched is not None:
-        entries.append(_recovered(now, watched, facts.now_ms))
+        # What was read after that moment may have happened after it; the end is the last of all.
+        latest_ms = max([facts.now_ms, *(one.at_ms for one in entries)])
+        entries.append(_recovered(now, watched, latest_ms))
     return now, tuple(sorted(entries, key=lambda one: one.at_ms))
 
 

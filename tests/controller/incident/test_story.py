@@ -154,6 +154,12 @@ def test_its_end_is_told_though_the_candidate_was_withdrawn_before() -> None:
     assert "reference of digits/1" in entries[-1].sentence
 
 
+def test_what_has_happened_while_it_was_looked_at_comes_before_the_end() -> None:
+    late = replace(DONE, ended_ms=9_200)
+    _, entries = advanced(INCIDENT, Facts(9_100, DRIFT, FINISHED, [ROUND], SIGNED, late, WELL))
+    assert entries[-1].kind is EntryKind.END
+
+
 def test_a_rollout_that_went_back_leaves_it_to_people() -> None:
     for state in (RolloutState.ABORTED, RolloutState.ROLLED_BACK, RolloutState.SUPERSEDED):
         bad = replace(DONE, state=state)
