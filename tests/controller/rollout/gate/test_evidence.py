@@ -198,6 +198,8 @@ def test_a_window_in_which_nothing_was_answered_tells_little(fleet: Fleet) -> No
     message.traffic.Clear()
     del message.counts[:]
     message.counts.extend(([0] * CELLS) * 4)
+    del message.sums[:]
+    message.sums.extend([0.0, 0.0, math.inf, -math.inf] * 4)
     message.rows = 0
     fleet.tell("dev-1", message)
 
